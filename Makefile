@@ -1,0 +1,70 @@
+# Penstock: everything that a person or CI calls. `make help` lists it.
+
+PYTHON ?= python3
+JOBS ?= 2
+PY := .venv/bin/python
+STAMP := .venv/.penstock-stamp
+
+# Byte code is part of what is measured and of what makes a second start fast.
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.PHONY: help venv lock test format lint types imports docstrings doctest unit campaign demo bench changelog clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## make .venv from the hashed lock (uv, or venv and pip)
+
+$(STAMP): requirements/dev.txt pyproject.toml tools/venv.py
+	@$(PYTHON) tools/venv.py
+	@touch $@
+
+lock: ## write requirements/dev.txt anew (needs uv)
+	uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 \
+		--custom-compile-command "make lock" --upgrade \
+		pyproject.toml --extra serve --extra plots --group dev -o requirements/dev.txt
+
+test: venv ## the whole truth: format, lint, types, imports, docstrings, doctests, tests
+	@for part in lint types imports docstrings doctest unit; do \
+		printf '\n── %s\n' $$part; $(MAKE) --no-print-directory $$part || exit 1; \
+	done
+
+format: venv ## rewrite the code in the one format
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+lint: venv ## format and style, changing nothing
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+
+types: venv ## mypy --strict
+	$(PY) -m mypy
+
+imports: venv ## the import contracts
+	.venv/bin/lint-imports
+
+docstrings: venv ## every public name has a docstring
+	.venv/bin/interrogate --quiet src
+
+doctest: venv ## the examples in docstrings
+	$(PY) -m pytest -q --doctest-modules src
+
+unit: venv ## the tests, JOBS at once
+	$(PY) -m pytest -n $(JOBS) --dist loadscope
+
+campaign: venv ## the long fault and fuzz campaigns, by hand
+	$(PY) -m pytest -m campaign --timeout 0
+
+demo: venv ## one model from raw data to production and back, under a minute
+	@$(PY) examples/demo.py
+
+bench: venv ## the figures of docs/reference/benchmarks.md, measured here
+	$(PY) -m benchmarks.orchestration
+
+changelog: venv ## show what the fragments in changes/ would say
+	.venv/bin/towncrier build --draft --version next
+
+clean: ## remove .venv and every cache
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks
+	find src tests tools examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

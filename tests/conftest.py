@@ -1,0 +1,95 @@
+"""What all tests share: strict skips in CI, a clean environment, shared tables, system commands."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+CI = os.environ.get("PENSTOCK_CI") == "1"
+NEVER_SKIPPED_IN_CI = ("needs system package", "not built yet")
+
+# Shared machines are slow by fits; a slow example is no failed law. CI tries the same examples each time.
+settings.register_profile("penstock", deadline=None, derandomize=CI)
+settings.load_profile("penstock")
+
+
+def skip_reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """Give the reason of a skip, without pytest's own prefix; "" for a report that is none."""
+    if not report.skipped or hasattr(report, "wasxfail") or not isinstance(report.longrepr, tuple):
+        return ""
+    return report.longrepr[2].removeprefix("Skipped: ")
+
+
+def fail_forbidden_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Turn a skip that CI does not allow into a failure."""
+    reason = skip_reason(report)
+    if CI and reason.startswith(NEVER_SKIPPED_IN_CI):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, but nothing may be missing here (PENSTOCK_CI=1): {reason}"
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    report = yield
+    fail_forbidden_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_make_collect_report() -> Iterator[None]:
+    report = yield
+    fail_forbidden_skip(report)
+    return report
+
+
+def system_packages() -> dict[str, str]:
+    """Command → Debian package, from the one list of them."""
+    found = {}
+    for line in (ROOT / ".ci" / "packages").read_text().splitlines():
+        words = line.partition("#")[0].split()
+        found.update(dict.fromkeys(words[1:], words[0]) if words else {})
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test is steered by the configuration of whoever runs it."""
+    for name in os.environ:
+        if name.startswith("PENSTOCK_") and name != "PENSTOCK_CI":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def system_command() -> Callable[[str], str]:
+    """Path of a command that a Debian package brings; skips when it is missing (fails in CI)."""
+    packages = system_packages()
+
+    def find(command: str) -> str:
+        package = packages[command]  # a KeyError here: add the package to .ci/packages
+        path = shutil.which(command)
+        if path is None:
+            pytest.skip(f"needs system package {package} (command {command})")
+        return path
+
+    return find
+
+
+@pytest.fixture
+def shared_data() -> Callable[[str], Path]:
+    """Path of a table in `../shared/data`; skips, loudly, where that folder is absent."""
+
+    def find(name: str) -> Path:
+        folder = ROOT.parent / "shared" / "data"
+        if not folder.is_dir():
+            pytest.skip("no shared data: ../shared/data is absent")
+        path = folder / name
+        assert path.exists(), f"{name} is not in the shared data"
+        return path
+
+    return find
