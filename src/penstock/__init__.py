@@ -1,0 +1,76 @@
+"""Penstock takes a tabular model from raw data to production and keeps it there.
+
+Names are bound when they are first used, so that `import penstock` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from penstock.core.flow import Flow
+    from penstock.core.gate import AtLeast, AtMost, Beats, Improves, NotWorse, NoWorseOn
+    from penstock.core.notes import note
+    from penstock.core.split import Split
+    from penstock.core.step import Param, Ref, Step, read, step
+    from penstock.core.target import Target
+    from penstock.core.workflow import Monitor, Workflow
+    from penstock.errors import PenstockError
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "AtLeast": "penstock.core.gate",
+    "AtMost": "penstock.core.gate",
+    "Beats": "penstock.core.gate",
+    "Flow": "penstock.core.flow",
+    "Improves": "penstock.core.gate",
+    "Monitor": "penstock.core.workflow",
+    "NoWorseOn": "penstock.core.gate",
+    "NotWorse": "penstock.core.gate",
+    "Param": "penstock.core.step",
+    "PenstockError": "penstock.errors",
+    "Ref": "penstock.core.step",
+    "Split": "penstock.core.split",
+    "Step": "penstock.core.step",
+    "Target": "penstock.core.target",
+    "Workflow": "penstock.core.workflow",
+    "note": "penstock.core.notes",
+    "read": "penstock.core.step",
+    "step": "penstock.core.step",
+}
+
+__all__ = [
+    "AtLeast",
+    "AtMost",
+    "Beats",
+    "Flow",
+    "Improves",
+    "Monitor",
+    "NoWorseOn",
+    "NotWorse",
+    "Param",
+    "PenstockError",
+    "Ref",
+    "Split",
+    "Step",
+    "Target",
+    "Workflow",
+    "note",
+    "read",
+    "step",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'penstock' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,1 @@
+"""The words of Penstock and the Protocols between its parts: standard library only."""

@@ -1,0 +1,175 @@
+"""Checks of a declaration that need nothing but the declaration; all faults are collected and raised at once."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from penstock.core.gate import RULE_TYPES, AtLeast, AtMost, NoWorseOn
+from penstock.core.names import SCORERS, did_you_mean
+from penstock.core.split import RULES, Split, duration_s
+from penstock.core.target import Target
+from penstock.core.tree import NotCanonical, encode, is_estimator, parts_of
+from penstock.errors import DeclarationError
+
+ERRORS_SHOWN_POSITIVE = tuple(name.removeprefix("neg_") for name in SCORERS if name.startswith("neg_"))
+
+
+class Faults:
+    """Collects faults, then raises them in one error."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.found: list[str] = []
+
+    def add(self, text: str) -> None:
+        """One more fault, as "field=value: what is allowed"."""
+        self.found.append(text)
+
+    def raise_all(self) -> None:
+        """Raise what was found.
+
+        Raises
+        ------
+        DeclarationError
+        """
+        if self.found:
+            raise DeclarationError(self.found, where=self.where)
+
+
+def check_estimator(model: Any, faults: Faults) -> bool:
+    """An unfitted object with `fit` and `get_params`, all of whose parts another process can find by name."""
+    if isinstance(model, type):
+        faults.add(f"model={model.__name__}: a class; make an object of it: {model.__name__}()")
+        return False
+    if model is None or not callable(getattr(model, "fit", None)):
+        given = "nothing" if model is None else type(model).__name__
+        faults.add(f"model=: {given} has no fit; an unfitted scikit-learn estimator is meant")
+        return False
+    if not is_estimator(model):
+        faults.add(f"model=: {type(model).__name__} has no get_params; inherit sklearn.base.BaseEstimator")
+        return False
+    before = len(faults.found)
+    for place, part in parts_of(model, "model"):
+        if isinstance(part, type):
+            continue
+        if is_estimator(part) and (fitted := _fitted_attribute(part)):
+            faults.add(f"{place}: already fitted (it has {fitted}); give an unfitted one, sklearn.base.clone({place})")
+        if callable(part) and "<" in getattr(part, "__qualname__", ""):
+            what = "a lambda" if "<lambda>" in part.__qualname__ else f"the local function {part.__name__}"
+            faults.add(f"{place}: {what} cannot be found by name in another process; define it at module level")
+    if len(faults.found) == before:
+        try:
+            encode(model, "model")
+        except NotCanonical as problem:
+            faults.add(f"{problem.path}: a {problem.kind} has no canonical form; give its class, name or numbers")
+    return len(faults.found) == before
+
+
+def _fitted_attribute(estimator: Any) -> str:
+    """An attribute that only fitting sets: it ends with "_", as scikit-learn's own check has it."""
+    names = [n for n in getattr(estimator, "__dict__", {}) if n.endswith("_") and not n.startswith("_")]
+    return names[0] if names else ""
+
+
+def check_metrics(metrics: tuple[Any, ...], faults: Faults) -> None:
+    """Scorer names, held against the list of them: scikit-learn is not imported."""
+    for metric in metrics:
+        if not isinstance(metric, str):
+            faults.add(f"metrics=: {metric!r}: only scorer names work yet, such as 'roc_auc'")
+        elif metric not in SCORERS:
+            faults.add(f"metrics=: {metric!r} is no scorer of scikit-learn's{did_you_mean(metric, SCORERS)}")
+
+
+def check_roles(values: dict[str, Any], faults: Faults) -> None:
+    """Names of columns are texts, and no column has two roles that exclude one another."""
+    target: Target = values["target"]
+    for field_ in ("key", "groups", "features", "drop", "slices"):
+        for name in values[field_] or ():
+            if not isinstance(name, str):
+                faults.add(f"{field_}=: {name!r}: names of columns are meant")
+    if values["time"] is not None and not isinstance(values["time"], str):
+        faults.add(f"time={values['time']!r}: the name of a column")
+    for field_ in ("key", "features", "groups"):
+        if target.column in (values[field_] or ()):
+            faults.add(f"{field_}=: {target.column!r} is the target")
+    both = set(values["features"] or ()) & set(values["drop"])
+    if both:
+        faults.add(f"drop=: {sorted(both)} stand in features= too")
+    if target.missing not in ("error", "drop"):
+        faults.add(f"target=: missing={target.missing!r}: 'error' or 'drop'")
+    _check_duration(target.delay, "target=: delay", faults)
+
+
+def _check_duration(text: str | None, what: str, faults: Faults) -> None:
+    if text is None:
+        return
+    try:
+        duration_s(text)
+    except (ValueError, AttributeError) as problem:
+        faults.add(f"{what}: {problem}")
+
+
+def check_split(values: dict[str, Any], faults: Faults) -> None:
+    """A rule that the declared roles can carry, a size, and durations that can be read."""
+    split = values["split"]
+    if not isinstance(split, Split):
+        faults.add(f"split=: {type(split).__name__}; only ps.Split(…) works yet")
+        values["split"] = Split()
+        return
+    if split.by is not None and split.by not in RULES:
+        faults.add(f"split=: by={split.by!r}: one of {', '.join(RULES)}{did_you_mean(split.by, RULES)}")
+    needs = {"key": values["key"], "time": values["time"], "groups": values["groups"]}
+    if split.by in needs and not needs[split.by]:
+        faults.add(f"split=: by={split.by!r} needs {split.by}= in the workflow")
+    if isinstance(split.test, bool) or not isinstance(split.test, int | float | str):
+        faults.add(f"split=: test={split.test!r}: a share such as 0.2, a duration such as '90d', or a date")
+    elif isinstance(split.test, str):
+        _check_cut(split, values, faults)
+    elif not 0 < split.test < 1:
+        faults.add(f"split=: test={split.test!r}: a share between 0 and 1")
+    if not isinstance(split.folds, int) or split.folds < 2:
+        faults.add(f"split=: folds={split.folds!r}: a whole number from 2")
+    _check_duration(split.gap, "split=: gap", faults)
+
+
+def _check_cut(split: Split, values: dict[str, Any], faults: Faults) -> None:
+    """A duration or a date needs a time column to be cut in."""
+    text = str(split.test)
+    try:
+        duration_s(text)
+    except ValueError:
+        try:
+            dt.datetime.fromisoformat(text)
+        except ValueError:
+            faults.add(f"split=: test={text!r}: a share, a duration such as '90d', or a date such as '2026-01-01'")
+    if not values["time"]:
+        faults.add(f"split=: test={text!r} needs time= in the workflow")
+
+
+def check_gate(rules: tuple[Any, ...], faults: Faults) -> None:
+    """Rules of known kinds, over known metrics, at a confidence that is one."""
+    if not rules:
+        faults.add("gate=: empty; leave it out for ps.Improves()")
+    for rule in rules:
+        if not isinstance(rule, RULE_TYPES):
+            names = ", ".join(kind.__name__ for kind in RULE_TYPES)
+            faults.add(f"gate=: {rule!r}: one of {names}")
+            continue
+        _check_rule(rule, faults)
+
+
+def _check_rule(rule: Any, faults: Faults) -> None:
+    """One rule's fields."""
+    what = f"gate=: {type(rule).__name__}"
+    metric = getattr(rule, "metric", None)
+    allowed = (*ERRORS_SHOWN_POSITIVE, *SCORERS) if isinstance(rule, AtMost) else SCORERS
+    if metric is not None and metric not in allowed:
+        faults.add(f"{what}: {metric!r} is no metric{did_you_mean(metric, allowed)}")
+    if not 0.5 < rule.confidence < 1:
+        faults.add(f"{what}: confidence={rule.confidence!r}: between 0.5 and 1")
+    if isinstance(rule, AtLeast | AtMost) and rule.by not in ("bound", "point"):
+        faults.add(f"{what}: by={rule.by!r}: 'bound' or 'point'")
+    column: object = getattr(rule, "column", "")
+    if isinstance(rule, NoWorseOn) and not isinstance(column, str):
+        faults.add(f"gate=: NoWorseOn({column!r}): the name of a column")

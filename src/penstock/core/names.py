@@ -1,0 +1,83 @@
+"""Words that a declaration may use, and the nearest right one to a wrong one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+CLASSIFICATION_SCORERS = (
+    "accuracy",
+    "average_precision",
+    "balanced_accuracy",
+    "d2_brier_score",
+    "d2_log_loss_score",
+    "f1",
+    "f1_macro",
+    "f1_micro",
+    "f1_weighted",
+    "jaccard",
+    "jaccard_macro",
+    "jaccard_micro",
+    "jaccard_weighted",
+    "matthews_corrcoef",
+    "neg_brier_score",
+    "neg_log_loss",
+    "neg_negative_likelihood_ratio",
+    "positive_likelihood_ratio",
+    "precision",
+    "precision_macro",
+    "precision_micro",
+    "precision_weighted",
+    "recall",
+    "recall_macro",
+    "recall_micro",
+    "recall_weighted",
+    "roc_auc",
+    "roc_auc_ovo",
+    "roc_auc_ovo_weighted",
+    "roc_auc_ovr",
+    "roc_auc_ovr_weighted",
+    "top_k_accuracy",
+)
+REGRESSION_SCORERS = (
+    "d2_absolute_error_score",
+    "explained_variance",
+    "neg_max_error",
+    "neg_mean_absolute_error",
+    "neg_mean_absolute_percentage_error",
+    "neg_mean_gamma_deviance",
+    "neg_mean_poisson_deviance",
+    "neg_mean_squared_error",
+    "neg_mean_squared_log_error",
+    "neg_median_absolute_error",
+    "neg_root_mean_squared_error",
+    "neg_root_mean_squared_log_error",
+    "r2",
+)
+SCORERS = CLASSIFICATION_SCORERS + REGRESSION_SCORERS
+"""scikit-learn's scorer names for classification and regression. A test holds this list against the library."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word most like a wrong one, or "" when none is like it.
+
+    Examples
+    --------
+    >>> nearest("roc_auk", SCORERS)
+    'roc_auc'
+    """
+    import difflib
+
+    close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
+    return close[0] if close else ""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A half-sentence for an error, or "".
+
+    Examples
+    --------
+    >>> did_you_mean("roc_auk", SCORERS)
+    '; did you mean "roc_auc"?'
+    """
+    word = nearest(word, known)
+    return f'; did you mean "{word}"?' if word else ""

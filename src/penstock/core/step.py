@@ -1,0 +1,391 @@
+"""Steps, the references that they promise, and sources: what a user joins into a DAG by calling functions."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import types
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any, NoReturn, ParamSpec, TypeVar, overload
+
+from penstock.errors import DeclarationError, RefUseError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+READ = "penstock.stages.ingest:read"
+"""Entry of the step that every `read` becomes; resolved in the worker."""
+
+
+@dataclass(frozen=True)
+class Param:
+    """A named value that a run may set: `penstock run churn.py --param since=2026-01-01`.
+
+    Parameters
+    ----------
+    name : str
+    default : None, bool, int, float or str
+        Used when the run does not set it; also says how a text from the command line is read.
+    """
+
+    name: str
+    default: Any = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the engine runs a step; none of it is part of the recipe but `outputs`."""
+
+    retries: int = 0
+    backoff_s: float = 1.0
+    timeout_s: float | None = None
+    memory: int | None = None
+    outputs: tuple[str, ...] = ()
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of a step with references among its arguments: a node of the DAG before it is described."""
+
+    entry: str
+    name: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    options: Options
+    kind: str = "step"
+    function: Callable[..., Any] | None = None
+    part: str = ""
+    note: str = ""
+
+
+def _refuse(what: str, instead: str) -> Callable[..., NoReturn]:
+    def method(self: Ref, *_args: object) -> NoReturn:
+        raise RefUseError(
+            f"`{object.__getattribute__(self, '_call').name}(…)` is a promised output, not a value yet: {what}",
+            hint=instead,
+        )
+
+    return method
+
+
+class Ref:
+    """The promised output of a step. It is passed on to other steps; the value exists only while a run runs.
+
+    Raises
+    ------
+    RefUseError
+        When it is used as if it were the value: `bool()`, iteration, attributes, comparison, arithmetic.
+    """
+
+    __slots__ = ("_call", "_output")
+    _INSTEAD = "pass it to a function marked @ps.step, which receives the value"
+
+    def __init__(self, call: Call, output: str = "") -> None:
+        object.__setattr__(self, "_call", call)
+        object.__setattr__(self, "_output", output)
+
+    def __repr__(self) -> str:
+        call, output = object.__getattribute__(self, "_call"), object.__getattribute__(self, "_output")
+        return f"<Ref {call.name}{'.' + output if output else ''}>"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith(("__", "_repr_", "_ipython_")):
+            raise AttributeError(name)
+        call = object.__getattribute__(self, "_call")
+        raise RefUseError(
+            f"`{call.name}(…)` has no attribute {name!r} yet: it is a promised output", hint=self._INSTEAD
+        )
+
+    __hash__ = object.__hash__
+    __bool__ = _refuse("it is neither true nor false", "decide inside a step")
+    __iter__ = _refuse("it cannot be iterated", "declare several outputs by @ps.step(outputs=(…))")
+    __len__ = _refuse("it has no length", _INSTEAD)
+    __getitem__ = _refuse("it has no items", _INSTEAD)
+    __eq__ = _refuse("it cannot be compared", _INSTEAD)
+    __ne__ = _refuse("it cannot be compared", _INSTEAD)
+    __lt__ = __le__ = __gt__ = __ge__ = _refuse("it cannot be compared", _INSTEAD)
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse("it cannot be computed with", _INSTEAD)
+    __truediv__ = __rtruediv__ = __neg__ = __call__ = _refuse("it cannot be computed with", _INSTEAD)
+
+
+def call_of(ref: Ref) -> Call:
+    """The call that promised a reference."""
+    call: Call = object.__getattribute__(ref, "_call")
+    return call
+
+
+def output_of(ref: Ref) -> str:
+    """The output of its call that a reference stands for; "" when the call has one output."""
+    output: str = object.__getattribute__(ref, "_output")
+    return output
+
+
+def promises(value: Any) -> bool:
+    """Whether a Ref or a Param stands anywhere in a value's nested lists, tuples and dicts."""
+    if isinstance(value, Ref | Param):
+        return True
+    if type(value) in (list, tuple):
+        return any(promises(item) for item in value)
+    return type(value) is dict and any(promises(item) for item in value.values())
+
+
+class Step:
+    """A function marked `@step`: called with values it is the function; called with a Ref or a Param it promises."""
+
+    def __init__(self, function: Callable[..., Any], options: Options) -> None:
+        self.function = function
+        self.options = options
+        self.name: str = function.__name__
+        self.entry = f"{function.__module__}:{function.__qualname__}"
+        functools.update_wrapper(self, function)
+
+    def __repr__(self) -> str:
+        return f"<Step {self.name}>"
+
+    def __call__(self, *args: Any, name: str | None = None, **kwargs: Any) -> Any:
+        if name is None and not promises(args) and not promises(kwargs):
+            return self.function(*args, **kwargs)
+        return self.ref(*args, name=name, **kwargs)
+
+    def ref(self, *args: Any, name: str | None = None, **kwargs: Any) -> Any:
+        """Promise the output of this call, also when no argument is a reference.
+
+        Parameters
+        ----------
+        name : str, optional
+            Step id, to tell two calls of one function apart.
+
+        Returns
+        -------
+        Ref, or tuple of Ref
+            One for each of the step's `outputs`.
+        """
+        call = Call(self.entry, name or self.name, args, kwargs, self.options, function=self.function)
+        if not self.options.outputs:
+            return Ref(call)
+        return tuple(Ref(call, output) for output in self.options.outputs)
+
+
+@overload
+def step(function: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def step(
+    *,
+    retries: int = ...,
+    backoff_s: float = ...,
+    timeout_s: float | None = ...,
+    memory: str | int | None = ...,
+    outputs: tuple[str, ...] = ...,
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def step(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    retries: int = 0,
+    backoff_s: float = 1.0,
+    timeout_s: float | None = None,
+    memory: str | int | None = None,
+    outputs: tuple[str, ...] = (),
+) -> Any:
+    """Mark a function as a step of a flow.
+
+    Parameters
+    ----------
+    function : callable
+    retries : int, default=0
+        Tries after the first that failed, with exponential back-off from `backoff_s` seconds.
+    timeout_s : float, optional
+        Seconds for one try; then the step and all its children are ended.
+    memory : str or int, optional
+        Most resident memory of the step and its children, as "2GiB" or in bytes.
+    outputs : tuple of str
+        Names of several outputs; the function returns a tuple or a dict of them.
+
+    Returns
+    -------
+    Step
+        Typed as the function itself: a `Ref` is a fact of run time.
+
+    Raises
+    ------
+    DeclarationError
+        If an option has a value that it cannot have.
+
+    Examples
+    --------
+    >>> @step
+    ... def double(x: int) -> int:
+    ...     return 2 * x
+    >>> double(21)
+    42
+    >>> double(Param("x", 1))
+    <Ref double>
+    """
+    if function is not None:
+        return Step(function, Options())
+    faults = []
+    if not isinstance(retries, int) or retries < 0:
+        faults.append(f"step: retries={retries!r}: a whole number from 0")
+    if timeout_s is not None and not timeout_s > 0:
+        faults.append(f"step: timeout_s={timeout_s!r}: seconds above 0, or None")
+    if len(set(outputs)) != len(outputs) or not all(str(o).isidentifier() for o in outputs):
+        faults.append(f"step: outputs={outputs!r}: names, each once")
+    if faults:
+        raise DeclarationError(faults)
+    options = Options(retries, backoff_s, timeout_s, memory_bytes(memory), tuple(outputs))
+    return lambda f: Step(f, options)
+
+
+_UNITS = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def memory_bytes(text: str | int | None) -> int | None:
+    """Bytes in a text such as "512MiB".
+
+    Raises
+    ------
+    DeclarationError
+
+    Examples
+    --------
+    >>> memory_bytes("2KiB")
+    2048
+    """
+    if text is None or isinstance(text, int):
+        return text
+    number = text.rstrip("BkKMGi").strip()
+    unit = text[len(text.rstrip("BkKMGi")) :]
+    try:
+        return int(float(number) * _UNITS[unit])
+    except (KeyError, ValueError):
+        raise DeclarationError(f"step: memory={text!r}: a size such as '512MiB' or '2GB'") from None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file to read and how; made by `read`.
+
+    `path` is absolute and stays out of the recipe: there the file is its bytes' digest and its suffix.
+    """
+
+    path: str
+    suffix: str = ""
+    sep: str | None = None
+    encoding: str | None = None
+    na: tuple[str, ...] = ()
+    strip: bool = True
+    types: dict[str, str] = field(default_factory=dict)
+    dates: tuple[str, ...] = ()
+    columns: tuple[str, ...] | None = None
+
+    def options(self) -> dict[str, Any]:
+        """All but the path: what decides the table, beside the bytes."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "path"}
+
+
+def read(
+    source: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    sep: str | None = None,
+    encoding: str | None = None,
+    na: list[str] | tuple[str, ...] | str = (),
+    strip: bool = True,
+    types: dict[str, str] | None = None,
+    dates: list[str] | tuple[str, ...] = (),
+    columns: list[str] | tuple[str, ...] | None = None,
+    query: Any = None,
+    params: Any = None,
+    rev: Any = None,
+    refresh: Any = None,
+    secret: Any = None,
+) -> Any:
+    """A table in a file: CSV in any dialect (also gzipped) or Parquet.
+
+    Parameters
+    ----------
+    source : str or path
+        Relative to the file that declares it, never to the working directory.
+    name : str, optional
+        Step id; the file's stem by default.
+    sep, encoding : str, optional
+        Sniffed when not given, and shown; held to when given.
+    na : list of str
+        Further texts that mean "missing"; the empty cell always does.
+    strip : bool, default=True
+        Drop spaces around cells.
+    types : dict, optional
+        Column → "int", "float", "bool", "str", "category" or "datetime".
+    dates : list of str
+        Columns to read as dates.
+    columns : list of str, optional
+        Read only these, in this order.
+    query, params, rev, refresh, secret
+        For sources that are not files; refused until they exist.
+
+    Returns
+    -------
+    Ref
+        The table, when a run reads it.
+
+    Raises
+    ------
+    DeclarationError
+        A URL, a password in a URL, or an option that does not exist yet.
+
+    Examples
+    --------
+    >>> read("customers.csv", na=["?"])
+    <Ref customers>
+    """
+    text = os.fspath(source)
+    later = {"query": query, "params": params, "rev": rev, "refresh": refresh, "secret": secret}
+    faults = [f"read: {key}= does not work yet: only files can be read" for key, v in later.items() if v is not None]
+    if "://" in text:
+        faults.append(f"read: {_masked(text)!r} is a URL: only CSV and Parquet files can be read yet")
+    if any(sign in text for sign in "*?["):
+        faults.append(f"read: {text!r} is a pattern: one file can be read yet")
+    if faults:
+        raise DeclarationError(faults)
+    base = _declaring_folder()
+    path = os.path.normpath(os.path.join(base, text))
+    stem, suffix = os.path.splitext(os.path.basename(text))
+    if suffix in (".gz", ".bz2", ".zst", ".xz"):
+        stem, inner = os.path.splitext(stem)
+        suffix = inner + suffix
+    spec = Source(
+        path=path,
+        suffix=suffix.lower(),
+        sep=sep,
+        encoding=encoding,
+        na=(na,) if isinstance(na, str) else tuple(na),
+        strip=strip,
+        types=dict(types or {}),
+        dates=tuple(dates),
+        columns=None if columns is None else tuple(columns),
+    )
+    call = Call(READ, name or stem, (spec,), {}, Options(outputs=("table", "sniffed")), kind="source", part="ingest")
+    return Ref(call, "table")
+
+
+def _declaring_folder() -> str:
+    """Folder of the file whose code called `read`: the first frame outside this package."""
+    frame: types.FrameType | None = sys._getframe(1)  # noqa: SLF001  the documented way to ask who called
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        if not module.startswith("penstock."):
+            file = frame.f_globals.get("__file__")
+            return os.path.dirname(os.path.abspath(file)) if file else os.getcwd()
+        frame = frame.f_back
+    return os.getcwd()
+
+
+def _masked(url: str) -> str:
+    """A URL without its password."""
+    head, _, tail = url.partition("://")
+    if "@" not in tail:
+        return url
+    user, _, rest = tail.rpartition("@")
+    return f"{head}://{user.partition(':')[0]}:***@{rest}"
