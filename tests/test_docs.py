@@ -6,6 +6,7 @@ A fenced block that cannot run says why: ```` ```python exec="false" reason="…
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -56,7 +57,8 @@ def run_page(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
             (folder / named[1]).write_text(block.code)
     (folder / "page.py").write_text(script(page))
     command = [sys.executable, "-W", "error", "page.py"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    env = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
 
 
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")))
