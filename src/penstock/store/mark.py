@@ -1,0 +1,92 @@
+"""The first start of a store: directories first, the mark that says *whole* last."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from penstock.errors import StoreError, StoreTooNewError
+from penstock.store.files import explain, fsync_ancestors, make_directories, write_durably
+
+FORMAT = 1
+"""Version of the directory's layout, written into `format`."""
+
+FOLDERS = ("objects", "staging", "tmp", "quarantine")
+
+_serial = 0
+
+
+def unique_name() -> str:
+    """A file name that no other process or call uses: process id, serial number and eight random bytes.
+
+    The process id lets people see whose file it is; only the random bytes make it unique.
+    """
+    global _serial  # noqa: PLW0603 - a counter beside the random bytes costs nothing and reads well in a listing
+    _serial += 1
+    return f"{os.getpid()}-{_serial}-{os.urandom(8).hex()}"
+
+
+def initialise(root: str) -> None:
+    """Make a store's directories unless its mark says that they are whole.
+
+    A state machine: every step may be done already and is done again without harm, and the mark is written
+    last. A kill at any point leaves something that the next start completes; processes that start at once do
+    the same steps beside one another.
+
+    Raises
+    ------
+    StoreTooNewError
+        The mark was written by a newer layout.
+    StoreError
+        The directory cannot be made or written, or the mark is not one of ours.
+    """
+    mark = os.path.join(root, "format")
+    if _marked(mark):
+        return
+    try:
+        make_directories(root)
+        for name in FOLDERS:
+            make_directories(os.path.join(root, name))
+        fsync_ancestors(root)  # an earlier start may have been killed between making a name and its fsync
+        _ignore_in_git(root)
+        temporary = os.path.join(root, "tmp", unique_name())
+        write_durably(mark, json.dumps({"penstock-store": FORMAT}).encode() + b"\n", temporary)
+    except OSError as error:
+        raise explain(error, "make the store", root) from error
+
+
+def _marked(mark: str) -> bool:
+    try:
+        with open(mark, "rb") as file:
+            text = file.read(1_000)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise explain(error, "open the store", mark) from error
+    try:
+        number = json.loads(text)["penstock-store"]
+        newer = number > FORMAT
+    except (ValueError, TypeError, KeyError) as error:
+        raise StoreError(
+            "this file is not the mark of a Penstock store",
+            where=mark,
+            hint="Point `store` at another directory; or, if this was a store, remove the file: the next start "
+            "writes it again, and `penstock fsck` checks every object.",
+        ) from error
+    if newer:
+        raise StoreTooNewError(
+            f"the store has format {number}, this Penstock knows formats up to {FORMAT}",
+            where=mark,
+            hint="Use the newer Penstock that wrote it, or another `store` directory.",
+            found=number,
+            known=FORMAT,
+        )
+    return True
+
+
+def _ignore_in_git(root: str) -> None:
+    """A store inside `.penstock` keeps that whole folder out of Git."""
+    folder = os.path.dirname(os.path.abspath(root))
+    path = os.path.join(folder, ".gitignore")
+    if os.path.basename(folder) == ".penstock" and not os.path.exists(path):
+        write_durably(path, b"*\n", os.path.join(root, "tmp", unique_name()))
