@@ -59,7 +59,7 @@ campaign: venv ## the long fault and fuzz campaigns, by hand
 demo: venv ## one model from raw data to production and back, under a minute
 	@$(PY) examples/demo.py
 
-bench: venv ## the figures of docs/reference/benchmarks.md, measured here
+bench: venv ## the figures, ours against the bare script, measured here
 	$(PY) -m benchmarks.orchestration
 
 changelog: venv ## show what the fragments in changes/ would say
