@@ -142,6 +142,7 @@ class SqliteLedger:
         """Append decisions in one durable transaction, all or nothing."""
         if not entries:
             return []
+        bodies = [rows.body_text(entry.body, entry.stream) for entry in entries]
         fingerprint = to_key(digest_value("append", [[e.stream, e.number, dict(e.body)] for e in entries]))
         with self._writing() as db:
             if key is not None and (row := _answered(db, key)) is not None:
@@ -149,18 +150,18 @@ class SqliteLedger:
                     raise _conflict(db, entries[0], f"the key {key!r} was used for another request")
                 return _recorded(db, rows.decode(row[1]))
             now = self._clock()
-            for entry in entries:
-                self._append_one(db, entry, entry.at or now)
+            for entry, body in zip(entries, bodies, strict=True):
+                self._append_one(db, entry, body, entry.at or now)
             names = [[entry.stream, entry.number] for entry in entries]
             if key is not None:
                 db.execute("INSERT INTO idempotency VALUES (?, ?, ?)", (key, fingerprint, rows.encode(names)))
             return _recorded(db, names)
 
-    def _append_one(self, db: sqlite3.Connection, entry: Entry, at: float) -> None:
+    def _append_one(self, db: sqlite3.Connection, entry: Entry, body: str, at: float) -> None:
         head = _head(db, entry.stream)
         if entry.number != head + 1:
             raise _conflict(db, entry, f"entry {entry.number} was asked for, the next one is {head + 1}")
-        db.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?)", rows.entry_row(entry, at))
+        db.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?)", rows.entry_row(entry, body, at))
 
     def stream(self, name: str, *, after: int = 0) -> list[Entry]:
         """Entries of one stream with a number above `after`, in order."""

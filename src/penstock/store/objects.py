@@ -217,8 +217,8 @@ class DirectoryObjects:
         except OSError as error:
             raise explain(error, "make objects durable", self.root) from error
         finally:
-            for temporary in claimed.values():
-                remove(temporary)
+            for digest, temporary in claimed.items():
+                self._release(digest, temporary)
 
     def _claim(self, digest: str) -> str | None:
         """Give the staged bytes a name that only this call knows; None when the object is published already.
@@ -251,7 +251,16 @@ class DirectoryObjects:
         except OSError:
             # The kernel may have dropped the pages. Forget these bytes, so that they are written anew.
             remove(self._staged(digest))
+            remove(temporary)
             raise
+
+    def _release(self, digest: str, temporary: str) -> None:
+        """Drop the private name; where it is the only one, for want of hard links, the bytes go back to staging."""
+        if os.path.exists(self._final(digest)) or os.path.exists(self._staged(digest)):
+            remove(temporary)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(temporary, self._staged(digest))
 
     def _place(self, digest: str, temporary: str) -> None:
         final = self._final(digest)

@@ -217,10 +217,9 @@ def body_text(body: Mapping[str, Any], stream: str) -> str:
         ) from error
 
 
-def entry_row(entry: Entry, at: float) -> Row:
-    """Row of table `entry`."""
-    text = body_text(entry.body, entry.stream)
-    return to_text(entry.stream), entry.number, text, at, to_text(entry.who), to_text(entry.why)
+def entry_row(entry: Entry, body: str, at: float) -> Row:
+    """Row of table `entry`, given the text of its body."""
+    return to_text(entry.stream), entry.number, body, at, to_text(entry.who), to_text(entry.why)
 
 
 def entry_of(row: Row) -> Entry:
