@@ -1,0 +1,297 @@
+"""Types of text columns, decided on every row: what a whole column is, which cells are missing.
+
+The rules, in words:
+
+* An empty cell is missing, in every column; so is every text declared by `na=`.
+* A text such as NA, NULL, nan or - (`MARKERS`) is missing where all other cells of the column are numbers or
+  booleans. In a text column only ?, #N/A, <NA> and \\N (`NEVER_WORDS`) are missing; NA may be Namibia and None
+  may be a category, so they stay text, and `sniffed` says so.
+* int64: digits without leading zeros, none missing; with missing cells float64, as scikit-learn's users expect.
+  Codes with leading zeros, a leading plus, or more than 64 bits stay text.
+* float64: decimal point, exponent, inf. bool: true/false in any case; with missing cells 1.0, 0.0 and missing.
+* Everything else is text. Dates are read only where declared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from penstock.errors import DataError, DeclarationError, bounded
+
+NEVER_WORDS = ("?", "#N/A", "<NA>", "\\N")
+MARKERS = (
+    *NEVER_WORDS,
+    *("NA", "N/A", "n/a", "na", "NULL", "Null", "null", "None", "none", "NaN", "nan", "NAN", "-", "--", "."),
+)
+TYPES = ("int", "float", "bool", "str", "category", "datetime")
+_TRUE, _FALSE = ("true", "True", "TRUE"), ("false", "False", "FALSE")
+_EXACT = 2**53
+
+
+@dataclass(slots=True)
+class Guess:
+    """What is known of one column; blocks are merged by `merge`.
+
+    Attributes
+    ----------
+    kind : str
+        "" (nothing but missing cells), "int", "float", "bool" or "str", markers left aside.
+    cells : int
+        Rows seen.
+    blank : int
+        Empty cells.
+    markers : dict
+        Marker or declared text → number of cells.
+    big : bool
+        Whether an integer lies beyond 2**53, where float64 is not exact.
+    words : set of str or None
+        Distinct cells, kept for a column that was declared as a category.
+    zoned : bool or None
+        For dates: whether they carry an offset.
+    """
+
+    kind: str = ""
+    cells: int = 0
+    blank: int = 0
+    markers: dict[str, int] = field(default_factory=dict)
+    big: bool = False
+    words: set[str] | None = None
+    zoned: bool | None = None
+
+    def merge(self, other: Guess) -> None:
+        """Take in another block of the same column."""
+        if other.kind and self.kind != other.kind:
+            numbers = {self.kind, other.kind} == {"int", "float"}
+            self.kind = other.kind if not self.kind else "float" if numbers else "str"
+        self.cells += other.cells
+        self.blank += other.blank
+        self.big = self.big or other.big
+        for marker, count in other.markers.items():
+            self.markers[marker] = self.markers.get(marker, 0) + count
+        if self.words is not None and other.words is not None:
+            self.words |= other.words
+
+    def missing(self, declared: tuple[str, ...]) -> tuple[str, ...]:
+        """Texts that mean missing in this column, beside the empty cell."""
+        known = NEVER_WORDS if self.kind == "str" else MARKERS
+        return tuple(m for m in self.markers if m in known or m in declared)
+
+
+def cells(column: Any, *, strip: bool) -> Any:
+    """Cells with the spaces around them dropped."""
+    import pyarrow.compute as pc
+
+    return pc.utf8_trim_whitespace(column) if strip else column
+
+
+def guess(column: Any, declared: tuple[str, ...]) -> Guess:
+    """Look at one block of a column.
+
+    Parameters
+    ----------
+    column : pyarrow.Array of string
+        Cells, already stripped.
+    declared : tuple of str
+        `na=`.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = Guess(cells=len(column))
+    blank = pc.equal(column, "")
+    found.blank = pc.sum(blank).as_py() or 0
+    known = pc.is_in(column, pa.array(dict.fromkeys((*MARKERS, *declared)), pa.string()))
+    if pc.any(known).as_py():
+        counted = pc.value_counts(column.filter(known)).to_pylist()
+        found.markers = {row["values"]: row["counts"] for row in sorted(counted, key=lambda r: str(r["values"]))}
+        column, blank = column.filter(pc.invert(known)), blank.filter(pc.invert(known))
+    if found.blank:
+        column = column.filter(pc.invert(blank))
+    if len(column):
+        found.kind, found.big = _kind(column)
+    return found
+
+
+def _kind(column: Any) -> tuple[str, bool]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if _is_code(column):
+        return "str", False
+    try:
+        numbers = pc.cast(column, pa.int64())
+        low, high = pc.min_max(numbers).as_py().values()
+        return "int", high > _EXACT or low < -_EXACT
+    except pa.ArrowInvalid:
+        pass
+    try:
+        pc.cast(column, pa.float64())
+    except pa.ArrowInvalid:
+        return ("bool" if pc.all(pc.is_in(column, pa.array(_TRUE + _FALSE))).as_py() else "str"), False
+    whole = pc.match_substring_regex(column, r"^-?\d{19,}$")
+    plus = pc.starts_with(column, "+")
+    return ("str" if pc.any(pc.or_(whole, plus)).as_py() else "float"), False
+
+
+def _is_code(column: Any) -> bool:
+    """Whether a cell has a leading zero (00123, -07, 0x1F): text, because a number would lose it."""
+    import pyarrow.compute as pc
+
+    zero = pc.or_(pc.starts_with(column, "0"), pc.starts_with(column, "-0"))
+    if not pc.any(zero).as_py():
+        return False
+    some = column.filter(zero)
+    return bool(pc.any(pc.match_substring_regex(some, r"^-?0[0-9xX]")).as_py())
+
+
+def decide(found: Guess, forced: str) -> str:
+    """The type that a column gets: one of `TYPES`, or "empty"."""
+    if forced:
+        return forced
+    gaps = found.blank + sum(found.markers.values()) > 0
+    if found.kind == "int" and gaps:
+        return "str" if found.big else "float"
+    if found.kind == "bool" and gaps:
+        return "float"
+    return found.kind or "empty"
+
+
+def convert(column: Any, found: Guess, kind: str, na: tuple[str, ...], where: str, name: str) -> Any:
+    """Turn a block of cells into its column's type.
+
+    Raises
+    ------
+    DataError
+        A cell that is not of a declared type, with its row.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    gone = pa.array(["", *found.missing(na)], pa.string())
+    if kind not in ("str", "category") and found.kind == "str":
+        gone = pa.array(["", *dict.fromkeys((*MARKERS, *na))], pa.string())
+    if found.blank or found.markers:
+        column = pc.if_else(pc.is_in(column, gone), pa.scalar(None, pa.string()), column)
+    if kind == "str":
+        return column
+    if kind == "empty":
+        return pa.nulls(len(column), pa.float64())
+    try:
+        return _cast(column, found, kind)
+    except (pa.ArrowInvalid, ValueError):
+        raise _fault(column, kind, where, name) from None
+
+
+def _cast(column: Any, found: Guess, kind: str) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if kind == "int":
+        whole = pc.cast(column, pa.int64())
+        return pc.cast(whole, pa.float64()) if whole.null_count or found.blank or found.markers else whole
+    if kind == "float":
+        return pc.cast(_true_false(column) if found.kind == "bool" else column, pa.float64())
+    if kind == "bool":
+        return _booleans(column, gaps=bool(found.blank or found.markers))
+    if kind == "category":
+        words = pa.array(sorted(found.words or ()), pa.string())
+        return pa.DictionaryArray.from_arrays(pc.index_in(column, words), words)
+    zone = "UTC" if found.zoned else None
+    return pc.cast(column, pa.timestamp("us", tz=zone))
+
+
+def _true_false(column: Any) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    word = pc.utf8_lower(column)
+    number = pc.if_else(pc.equal(word, "true"), "1", pc.if_else(pc.equal(word, "false"), "0", word))
+    return pc.cast(number, pa.string())
+
+
+def _booleans(column: Any, *, gaps: bool) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    number = pc.cast(_true_false(column), pa.float64())
+    if not pc.all(pc.is_in(number, pa.array([0.0, 1.0, None]))).as_py():
+        raise ValueError
+    return number if gaps else pc.cast(number, pa.bool_())
+
+
+def zone(column: Any, where: str, name: str) -> bool | None:
+    """Whether the dates of a block carry an offset; None when it has none at all.
+
+    Raises
+    ------
+    DataError
+        A cell that is not an ISO 8601 date or time.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    present = pc.if_else(pc.is_in(column, pa.array(["", *MARKERS], pa.string())), pa.scalar(None, pa.string()), column)
+    if present.null_count == len(present):
+        return None
+    for tz in (None, "UTC"):
+        try:
+            pc.cast(present, pa.timestamp("us", tz=tz))
+            return tz is not None
+        except pa.ArrowInvalid:
+            continue
+    raise _fault(present, "datetime", where, name)
+
+
+_READS_AS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "datetime": "a date such as 2026-01-31 or 2026-01-31T10:00:00 (all with an offset, or none)",
+}
+
+
+def _fault(column: Any, kind: str, where: str, name: str) -> DataError:
+    """Name the cells that are not of a type (they are looked for one by one: only on the way out)."""
+    import pyarrow as pa
+
+    bad, zones = [], set()
+    for row, cell in enumerate(column, 1):
+        text = cell.as_py()
+        if text is None:
+            continue
+        ok = False
+        for tz in (None, "UTC") if kind == "datetime" else (None,):
+            try:
+                _cast(pa.array([text], pa.string()), Guess(zoned=tz is not None), kind)
+                ok = True
+                zones.add(tz)
+            except (pa.ArrowInvalid, ValueError):
+                continue
+        if not ok:
+            bad.append(f"row {row}: {bounded(text, 60)!r}")
+            if len(bad) > 5:
+                break
+    what = "; ".join(bad[:5]) or ("some cells carry an offset and some do not" if len(zones) > 1 else "mixed cells")
+    return DataError(
+        f"column {name!r} was declared {kind!r}, but a cell is not {_READS_AS.get(kind, kind)}: {what}",
+        where=where,
+        hint="correct the cells, add the text to na=, or declare another type",
+        column=name,
+    )
+
+
+def check_types(types: dict[str, str], where: str) -> None:
+    """Refuse an unknown type name.
+
+    Raises
+    ------
+    DeclarationError
+    """
+    faults = [
+        f"types: {name!r}: {kind!r} is not one of {', '.join(TYPES)}"
+        for name, kind in types.items()
+        if kind not in TYPES
+    ]
+    if faults:
+        raise DeclarationError(faults, where=where)
