@@ -1,10 +1,10 @@
-"""Types of text columns, decided on every row: what a whole column is, which cells are missing.
+rr"""Types of text columns, decided on every row: what a whole column is, which cells are missing.
 
 The rules, in words:
 
 * An empty cell is missing, in every column; so is every text declared by `na=`.
 * A text such as NA, NULL, nan or - (`MARKERS`) is missing where all other cells of the column are numbers or
-  booleans. In a text column only ?, #N/A, <NA> and \\N (`NEVER_WORDS`) are missing; NA may be Namibia and None
+  booleans. In a text column only ?, #N/A, <NA> and \N (`NEVER_WORDS`) are missing; NA may be Namibia and None
   may be a category, so they stay text, and `sniffed` says so.
 * int64: digits without leading zeros, none missing; with missing cells float64, as scikit-learn's users expect.
   Codes with leading zeros, a leading plus, or more than 64 bits stay text.
@@ -288,10 +288,8 @@ def check_types(types: dict[str, str], where: str) -> None:
     ------
     DeclarationError
     """
-    faults = [
-        f"types: {name!r}: {kind!r} is not one of {', '.join(TYPES)}"
-        for name, kind in types.items()
-        if kind not in TYPES
-    ]
+    wrong = {name: kind for name, kind in types.items() if kind not in TYPES}
+    wrong = {name: kind for name, kind in types.items() if kind not in TYPES}
+    faults = [f"types: {name!r}: {kind!r} is not one of {', '.join(TYPES)}" for name, kind in wrong.items()]
     if faults:
         raise DeclarationError(faults, where=where)

@@ -22,7 +22,7 @@ COLUMNS_SHOWN = 20
 def read(
     source: Source, *, expect: str | None = None, spill: int = spool.SPILL, limit: int = spool.LIMIT
 ) -> tuple[Any, dict[str, Any]]:
-    """Read one file: CSV in any dialect, also compressed, or Parquet.
+    r"""Read one file: CSV in any dialect, also compressed, or Parquet.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def read(
     --------
     >>> import tempfile, os
     >>> path = os.path.join(tempfile.mkdtemp(), "t.csv")
-    >>> _ = open(path, "w").write("a;b\\n1;?\\n2;x\\n")
+    >>> _ = open(path, "w").write("a;b\n1;?\n2;x\n")
     >>> table, sniffed = read(Source(path, ".csv"))
     >>> sniffed["summary"]
     '";" utf-8 · missing: "?" (1 cell in 1 column) · 2 × 2'

@@ -64,7 +64,7 @@ def read_parquet(raw: Spool, source: Source, where: str) -> tuple[Any, dict[str,
 def _estimate(metadata: Any) -> int:
     """Bytes that the table takes at least: eight a cell, or what the pages say of themselves."""
     pages = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
-    return max(int(pages), metadata.num_rows * metadata.num_columns * CELL_BYTES)
+    return int(max(pages, metadata.num_rows * metadata.num_columns * CELL_BYTES))
 
 
 def _judge(metadata: Any, raw: Spool, where: str) -> None:

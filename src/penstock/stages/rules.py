@@ -160,4 +160,4 @@ def _date(text: str) -> Any:
             f"split: test={text!r} is neither a share (0.2), a duration ('90d') nor a date ('2026-01-01')"
         ) from None
     moment = moment.tz_convert("UTC").tz_localize(None) if moment.tzinfo else moment
-    return np.datetime64(moment.to_datetime64(), "us")
+    return moment.to_datetime64().astype("datetime64[us]")

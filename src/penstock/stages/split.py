@@ -214,8 +214,9 @@ def _shares(side: pd.DataFrame, target: Target, task: str) -> dict[str, float]:
 def _report(
     train: pd.DataFrame, test: pd.DataFrame, rule: str, target: Target, roles: Roles, split: Split, task: str
 ) -> dict[str, Any]:
-    names = {"time": [roles.time], "groups": list(roles.groups), "key": list(roles.key)}.get(rule, [])
-    said = {"content": "by row content", "random": "at random"}.get(rule, f"by {', '.join(map(str, names))}")
+    roled: dict[str, list[str]] = {"time": [roles.time or ""], "groups": [*roles.groups], "key": [*roles.key]}
+    names = roled.get(rule, [])
+    said = {"content": "by row content", "random": "at random"}.get(rule, f"by {', '.join(names)}")
     shares = {"train": _shares(train, target, task), "test": _shares(test, target, task)}
     notes = [] if task == "regression" else _thin(test, target, shares)
     return {
