@@ -44,12 +44,16 @@ __all__ = [
 ]
 
 Kind = Literal["numeric", "categorical"]
+_NONE = np.array([], dtype=np.int64)
 
 FEW_ATOMS = 25
 """Numeric columns with at most this many pooled distinct values are tested by chi-square on them: with so
 many ties Kolmogorov–Smirnov is far too cautious, and bins would hide a shift."""
 ROWS_PER_ATOM = 10
 """… but only with this many rows for each distinct value: a handful of unequal numbers is no discrete law."""
+HEAVY = 0.1
+"""A value that this share of the pooled rows repeats (the zeros of a column of amounts) is compared by its share, and
+the other rows among themselves: left in, its ties would blind Kolmogorov–Smirnov."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +63,16 @@ class ColumnDrift:
     Attributes
     ----------
     statistic : float
-        Of the test that `method` names: a Kolmogorov–Smirnov distance, a chi-square, or the difference of the
-        shares of missing rows.
+        Of the test that `method` names.
     p_value : float
         Of the column as a whole, missing values included.
     effect : float
         How far. Numeric: Wasserstein distance in standard deviations of the reference (of the current rows
         where the reference is constant). Categorical: total variation distance, in [0, 1].
     method : str
-        "ks", "chi2" or "missing": the test that gave the p-value.
+        The test that gave the p-value: "ks" (statistic: the Kolmogorov–Smirnov distance of the values), "chi2" (the
+        chi-square over all categories or distinct values), or "shares" (the largest change in the share of a heavily
+        repeated value or of missing rows).
     n_reference, n_current : int
         Rows, missing ones included.
     missing_reference, missing_current : float
@@ -134,16 +139,20 @@ class _Rows:
         shares = self.missing_n / self.n, self.missing_m / self.m
         return ColumnDrift(test.statistic, test.p_value, effect, method, self.n, self.m, *shares)
 
-    def with_missing(self, test: Outcome, effect: float, method: str) -> ColumnDrift:
-        """Join a test of the values with one of the share of missing rows: twice the smaller p-value."""
-        if self.missing_n + self.missing_m == 0:
-            return self.result(test, effect, method)
-        n, m = self.missing_n, self.missing_m
-        missing = chi2_two_sample([n, self.n - n], [m, self.m - m])
-        if missing.p_value < test.p_value:
-            apart = abs(m / self.m - n / self.n)
-            return self.result(Outcome(apart, min(1.0, 2 * missing.p_value)), effect, "missing")
-        return self.result(Outcome(test.statistic, min(1.0, 2 * test.p_value)), effect, method)
+    def with_shares(self, values: Outcome, effect: float, atoms_n: Ints, atoms_m: Ints) -> ColumnDrift:
+        """Join a test of the other values with one of the shares of heavy atoms and of missing rows.
+
+        The two look at independent parts of the column; the p-value is twice the smaller one (Bonferroni).
+        """
+        if len(atoms_n) + self.missing_n + self.missing_m == 0:
+            return self.result(values, effect, "ks")
+        cells_n = np.array([*atoms_n, self.missing_n, self.n - self.missing_n - atoms_n.sum()])
+        cells_m = np.array([*atoms_m, self.missing_m, self.m - self.missing_m - atoms_m.sum()])
+        shares = chi2_two_sample(cells_n, cells_m)
+        if shares.p_value < values.p_value:
+            largest = float(np.abs(cells_n / self.n - cells_m / self.m)[:-1].max())
+            return self.result(Outcome(largest, min(1.0, 2 * shares.p_value)), effect, "shares")
+        return self.result(Outcome(values.statistic, min(1.0, 2 * values.p_value)), effect, "ks")
 
     def by_atoms(self, counts_n: Ints, counts_m: Ints, effect: float) -> ColumnDrift:
         """Chi-square on the distinct values, missing being one more of them."""
@@ -154,8 +163,9 @@ class _Rows:
 def column_drift(reference: ArrayLike | Profile | Mapping[str, Any], current: ArrayLike, kind: Kind) -> ColumnDrift:
     """Test whether two sets of rows of a column come from one law.
 
-    Numeric: Kolmogorov–Smirnov; chi-square on the distinct values where there are few. Categorical:
-    chi-square. Both sides count as samples. The share of missing values is tested too.
+    Categorical: chi-square. Numeric: chi-square on the distinct values where there are few, else
+    Kolmogorov–Smirnov, with the shares of missing rows and of heavily repeated values tested beside it. Both sides
+    count as samples.
 
     Parameters
     ----------
@@ -195,14 +205,32 @@ def _numeric(reference: Floats, current: Floats) -> ColumnDrift:
     xs, ys = (np.sort(array[~np.isnan(array)]) for array in (reference, current))
     rows = _Rows(len(reference), len(current), len(reference) - len(xs), len(current) - len(ys))
     if not (len(xs) and len(ys)):
-        return rows.with_missing(Outcome(0.0, 1.0), 0.0, "ks")
+        return rows.with_shares(Outcome(0.0, 1.0), 0.0, _NONE, _NONE)
     merged = merge_sorted(xs, ys)
     effect = _in_deviations(merged.transport, _deviation(xs), ys)
+    repeated = np.diff(merged.ends, prepend=-1) >= HEAVY * (len(xs) + len(ys))
     if _is_discrete(len(merged.ends), len(xs) + len(ys)):
         _, counts_x, counts_y = merged.atoms()
         return rows.by_atoms(counts_x, counts_y, effect)
-    p_value = ks_p_value(merged.distance, len(xs), len(ys))
-    return rows.with_missing(Outcome(merged.distance, p_value), effect, "ks")
+    if not repeated.any():
+        return rows.with_shares(_ks(merged.distance, len(xs), len(ys)), effect, _NONE, _NONE)
+    atoms, counts_x, counts_y = merged.atoms()
+    atoms, counts_x, counts_y = atoms[repeated], counts_x[repeated], counts_y[repeated]
+    xs, ys = _without(xs, atoms), _without(ys, atoms)
+    distance = merge_sorted(xs, ys).distance if len(xs) and len(ys) else 0.0
+    return rows.with_shares(_ks(distance, len(xs), len(ys)), effect, counts_x, counts_y)
+
+
+def _ks(distance: float, n: int, m: int) -> Outcome:
+    return Outcome(distance, ks_p_value(distance, n, m))
+
+
+def _without(ordered: Floats, values: Floats) -> Floats:
+    """Sorted rows less those equal to one of a few values."""
+    keep = np.ones(len(ordered), dtype=np.bool_)
+    for low, high in zip(np.searchsorted(ordered, values), np.searchsorted(ordered, values, "right"), strict=True):
+        keep[low:high] = False
+    return ordered[keep]
 
 
 def _is_discrete(distinct: int, n: int) -> bool:
@@ -267,27 +295,37 @@ def against_profile(profile: Profile | Mapping[str, Any], current: ArrayLike) ->
     ys = np.sort(array[~np.isnan(array)])
     rows = _Rows(profile.n, len(array), profile.missing, len(array) - len(ys))
     if not (len(ys) and profile.present):
-        return rows.with_missing(Outcome(0.0, 1.0), 0.0, "ks")
+        return rows.with_shares(Outcome(0.0, 1.0), 0.0, _NONE, _NONE)
+    return _against_numbers(profile, ys, rows)
+
+
+def _against_numbers(profile: NumericProfile, ys: Floats, rows: _Rows) -> ColumnDrift:
+    """`_numeric`, step by step, with the distribution function of the reference known at some values only."""
     effect = _in_deviations(_transport(profile, ys), profile.std, ys)
-    if profile.exact:
-        values = np.union1d(profile.values, ys) if len(profile.values) <= FEW_ATOMS else profile.values
-        if _is_discrete(len(values), profile.present + len(ys)):
-            counts = np.zeros(len(values), dtype=np.int64)
-            counts[np.searchsorted(values, profile.values)] = profile.counts
-            edges = np.searchsorted(ys, values, "right")
-            return rows.by_atoms(counts, np.diff(edges, prepend=0), effect)
-    distance = _distance(profile, ys)
-    return rows.with_missing(Outcome(distance, ks_p_value(distance, profile.present, len(ys))), effect, "ks")
+    values, counts, between = _aligned(profile, ys)
+    edges = np.searchsorted(ys, values, "right")
+    counts_y = edges - np.searchsorted(ys, values, "left")
+    pooled = profile.present + len(ys)
+    if profile.exact and _is_discrete(len(values), pooled):
+        return rows.by_atoms(counts, counts_y, effect)
+    heavy = counts + counts_y >= HEAVY * pooled
+    light, light_y = np.where(heavy, 0, counts), np.where(heavy, 0, counts_y)
+    n, m = profile.present - int(counts[heavy].sum()), len(ys) - int(counts_y[heavy].sum())
+    at, at_y = np.cumsum(light + between), edges - np.cumsum(counts_y - light_y)
+    # The distribution functions differ most at a kept value or just before one; n * m times that is a whole number.
+    apart = np.maximum(np.abs(at * m - at_y * n), np.abs((at - light) * m - (at_y - light_y) * n))
+    distance = int(apart.max()) / (n * m) if n and m else 0.0
+    return rows.with_shares(_ks(distance, n, m), effect, counts[heavy], counts_y[heavy])
 
 
-def _distance(profile: NumericProfile, ys: Floats) -> float:
-    """The largest difference of the distribution functions, just before and at each kept value."""
-    n, m = profile.present, len(ys)
-    at = np.cumsum(profile.counts + profile.between)
-    before = at - profile.counts
-    apart_at = np.abs(at * m - np.searchsorted(ys, profile.values, "right") * n)
-    apart_before = np.abs(before * m - np.searchsorted(ys, profile.values, "left") * n)
-    return int(max(apart_at.max(), apart_before.max())) / (n * m)
+def _aligned(profile: NumericProfile, ys: Floats) -> tuple[Floats, Ints, Ints]:
+    """Values, counts and rows between, over the pooled distinct values where the profile is exact."""
+    if not profile.exact:
+        return profile.values, profile.counts, profile.between
+    values = np.union1d(profile.values, ys)
+    counts = np.zeros(len(values), dtype=np.int64)
+    counts[np.searchsorted(values, profile.values)] = profile.counts
+    return values, counts, np.zeros_like(counts)
 
 
 def _transport(profile: NumericProfile, ys: Floats) -> float:
@@ -297,9 +335,12 @@ def _transport(profile: NumericProfile, ys: Floats) -> float:
     """
     between = profile.between
     mass = profile.counts + between / 2 + np.append(between[1:], 0) / 2
-    points = np.sort(np.concatenate([profile.values, ys]), kind="stable")
-    of_reference = np.append(0.0, np.cumsum(mass))[np.searchsorted(profile.values, points[:-1], "right")]
-    of_current = np.searchsorted(ys, points[:-1], "right")
+    both = np.concatenate([profile.values, ys])
+    order = np.argsort(both, kind="stable")  # a merge: both are sorted
+    points = both[order]
+    kept_to = np.cumsum(order < len(profile.values))[:-1]
+    of_reference = np.append(0.0, np.cumsum(mass))[kept_to]
+    of_current = np.arange(1, len(points)) - kept_to
     apart = np.abs(of_reference / profile.present - of_current / len(ys))
     with np.errstate(invalid="ignore"):
         gaps = np.diff(points)
