@@ -24,7 +24,7 @@ _NPZ_MEMBER = re.compile(r"[A-Za-z_]{1,32}\.npy")
 
 
 def read_archive(data: bytes) -> dict[str, bytes]:
-    """Members of a skops archive, name → bytes, within bounds.
+    r"""Members of a skops archive, name → bytes, within bounds.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def read_archive(data: bytes) -> dict[str, bytes]:
 
     Examples
     --------
-    >>> read_archive(b"\\x80\\x04.")
+    >>> read_archive(b"\x80\x04.")
     Traceback (most recent call last):
     ...
     penstock.errors.FormatError: These bytes are not a skops archive: they do not begin as a zip does.

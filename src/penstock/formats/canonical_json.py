@@ -137,10 +137,7 @@ def _plain(value: Any) -> bool:
                 return False
         return True
     if kind is list:
-        for item in value:
-            if type(item) not in _ATOMS and not _plain(item):
-                return False
-        return True
+        return all(type(item) in _ATOMS or _plain(item) for item in value)
     return False
 
 

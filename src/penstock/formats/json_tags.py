@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import datetime
+import datetime as dt
 import decimal
 import json
 import math
@@ -76,7 +76,7 @@ def same(value: Any, back: Any) -> bool:
     if type(value) is not type(back):
         if type(value).__module__ != "numpy":
             return False
-        return bool(value == back) or (value != value and back != back)  # noqa: PLR0124  # NaN
+        return bool(value == back) or _both_nan(value, back)
     if type(value) is dict:
         if len(value) != len(back):
             return False
@@ -86,14 +86,18 @@ def same(value: Any, back: Any) -> bool:
     if type(value) in (list, tuple):
         return len(value) == len(back) and all(map(same, value, back))
     if isinstance(value, float):
-        return value == back and math.copysign(1, value) == math.copysign(1, back) or value != value != back
+        return (value == back and math.copysign(1, value) == math.copysign(1, back)) or _both_nan(value, back)
     if isinstance(value, complex):
         return same(value.real, back.real) and same(value.imag, back.imag)
     if isinstance(value, decimal.Decimal):
         return str(value) == str(back)
-    if isinstance(value, datetime.datetime):
-        return value == back and value.fold == back.fold and value.utcoffset() == back.utcoffset()
+    if isinstance(value, dt.datetime):
+        return bool(value == back and value.fold == back.fold and value.utcoffset() == back.utcoffset())
     return bool(value == back)
+
+
+def _both_nan(value: Any, back: Any) -> bool:
+    return bool(value != value and back != back)  # noqa: PLR0124  # only NaN differs from itself
 
 
 def _own(key: Any) -> Any:
@@ -142,10 +146,10 @@ def _write_set(value: Any, where: str) -> list[Any]:
     return sorted((tag(item, f"item of {where}") for item in value), key=_text)
 
 
-def _write_datetime(value: datetime.datetime, where: str) -> Any:
+def _write_datetime(value: dt.datetime, where: str) -> Any:
     zone = value.tzinfo
-    if zone is None or type(zone) is datetime.timezone:
-        if zone is not None and zone.tzname(None) != datetime.timezone(zone.utcoffset(None)).tzname(None):
+    if zone is None or type(zone) is dt.timezone:
+        if zone is not None and zone.tzname(None) != dt.timezone(zone.utcoffset(None)).tzname(None):
             raise _refusal(zone, where)
         return {"$datetime": [value.isoformat(), value.fold]}
     key = getattr(zone, "key", None)
@@ -154,7 +158,7 @@ def _write_datetime(value: datetime.datetime, where: str) -> Any:
     return {"$datetime": [value.replace(tzinfo=None).isoformat(), value.fold, key]}
 
 
-def _write_time(value: datetime.time, where: str) -> Any:
+def _write_time(value: dt.time, where: str) -> Any:
     if value.tzinfo is not None:
         raise _refusal(value.tzinfo, where)
     return {"$time": [value.isoformat(), value.fold]}
@@ -174,18 +178,18 @@ _WRITERS: dict[type, Callable[[Any, str], Any]] = {
     bytes: lambda value, _: {"$bytes": base64.b64encode(value).decode()},
     complex: lambda value, where: {"$complex": [tag(value.real, where), tag(value.imag, where)]},
     decimal.Decimal: lambda value, _: {"$decimal": str(value)},
-    datetime.datetime: _write_datetime,
-    datetime.date: lambda value, _: {"$date": value.isoformat()},
-    datetime.time: _write_time,
-    datetime.timedelta: lambda value, _: {"$timedelta": [value.days, value.seconds, value.microseconds]},
+    dt.datetime: _write_datetime,
+    dt.date: lambda value, _: {"$date": value.isoformat()},
+    dt.time: _write_time,
+    dt.timedelta: lambda value, _: {"$timedelta": [value.days, value.seconds, value.microseconds]},
 }
 
 
 # ── readers ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _read_datetime(item: list[Any]) -> datetime.datetime:
-    value = datetime.datetime.fromisoformat(item[0]).replace(fold=item[1])
+def _read_datetime(item: list[Any]) -> dt.datetime:
+    value = dt.datetime.fromisoformat(item[0]).replace(fold=item[1])
     if len(item) == 2:
         return value
     from zoneinfo import ZoneInfo
@@ -204,9 +208,9 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "$complex": lambda item: complex(untag(item[0]), untag(item[1])),
     "$decimal": decimal.Decimal,
     "$datetime": _read_datetime,
-    "$date": datetime.date.fromisoformat,
-    "$time": lambda item: datetime.time.fromisoformat(item[0]).replace(fold=item[1]),
-    "$timedelta": lambda item: datetime.timedelta(*item),
+    "$date": dt.date.fromisoformat,
+    "$time": lambda item: dt.time.fromisoformat(item[0]).replace(fold=item[1]),
+    "$timedelta": lambda item: dt.timedelta(*item),
 }
 
 

@@ -82,7 +82,7 @@ def _inside(where: str, value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, types.MethodType):
         yield f"{where}.__self__", value.__self__
     elif type(value).__module__ == "numpy":
-        if getattr(value, "dtype", None) == object:
+        if getattr(getattr(value, "dtype", None), "kind", "") == "O" and hasattr(value, "flat"):
             yield from ((f"{where}[{place}]", item) for place, item in enumerate(value.flat))
     elif isinstance(value, (type, types.FunctionType, types.ModuleType)):
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from penstock.core.artifact import Artifact
 from penstock.errors import FormatError, bounded
@@ -118,10 +118,10 @@ def _bytes_without_padding(array: Any) -> bytes:
     """
     import numpy as np
 
-    order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
+    order: Literal["C", "F"] = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
     clean = np.zeros(array.shape, array.dtype, order=order)
     _copy_fields(array, clean)
-    return clean.ravel(order="K").view(np.uint8).tobytes()
+    return bytes(clean.ravel(order="K").view(np.uint8).data)
 
 
 def _copy_fields(source: Any, target: Any) -> None:

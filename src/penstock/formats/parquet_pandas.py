@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from penstock.errors import FormatError, bounded
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
 _OBJECTS = {
@@ -29,7 +28,7 @@ _MASKED = {"boolean", "Float32", "Float64", *(f"{sign}Int{bits}" for sign in (""
 """Names of pandas' nullable dtypes."""
 
 
-def from_pandas(frame: pd.DataFrame) -> tuple[pa.Table, dict[str, Any]]:
+def from_pandas(frame: Any) -> tuple[pa.Table, dict[str, Any]]:
     """The Arrow form of a frame, and what has to be written down beside it.
 
     Returns
@@ -49,7 +48,7 @@ def from_pandas(frame: pd.DataFrame) -> tuple[pa.Table, dict[str, Any]]:
 
     names = _column_names(frame)
     arrays, fields = [], []
-    for name, series in zip(names, (frame.iloc[:, place] for place in range(len(names))), strict=True):
+    for name, series in frame.items():
         array, field = _encode(series, f"column {name!r}")
         arrays.append(array)
         fields.append(field)
@@ -64,8 +63,8 @@ def from_pandas(frame: pd.DataFrame) -> tuple[pa.Table, dict[str, Any]]:
     index = frame.index
     if type(index) is pd.RangeIndex:
         if (index.start, index.step, index.name) != (0, 1, None):
-            name = _label(index.name, "the index")
-            mark["index"] = [{"name": name, "range": [index.start, index.stop, index.step]}]
+            label = _label(index.name, "the index")
+            mark["index"] = [{"name": label, "range": [index.start, index.stop, index.step]}]
     else:
         for level in range(index.nlevels):
             entry, array = _encode_level(index, level, set(names))
@@ -75,7 +74,7 @@ def from_pandas(frame: pd.DataFrame) -> tuple[pa.Table, dict[str, Any]]:
     return pa.Table.from_arrays(arrays, names=names), mark
 
 
-def to_pandas(table: pa.Table, mark: dict[str, Any]) -> pd.DataFrame:
+def to_pandas(table: pa.Table, mark: dict[str, Any]) -> Any:
     """The frame of which `from_pandas` made this table; with an empty mark, as pyarrow converts it.
 
     Raises
@@ -92,13 +91,13 @@ def to_pandas(table: pa.Table, mark: dict[str, Any]) -> pd.DataFrame:
     plain = [place for place, dtype in enumerate(dtypes) if isinstance(dtype, str)]
     frame = columns.select(plain).to_pandas(ignore_metadata=True)
     if len(plain) != len(dtypes):
-        made = dict(zip(plain, (frame.iloc[:, place] for place in range(len(plain))), strict=True))
+        made = dict(zip(plain, (series for _, series in frame.items()), strict=True))
         for place, dtype in enumerate(dtypes):
             if place not in made:
                 made[place] = pd.Series(_decode(columns.column(place), dtype), copy=False)
         frame = pd.DataFrame({place: made[place] for place in range(len(dtypes))}, copy=False)
-    for place, dtype in enumerate(dtypes):
-        if isinstance(dtype, str) and str(frame.dtypes.iloc[place]) != dtype:
+    for place, (dtype, found) in enumerate(zip(dtypes, list(frame.dtypes), strict=True)):
+        if isinstance(dtype, str) and str(found) != dtype:
             frame.isetitem(place, frame.iloc[:, place].astype(dtype))
     if mark["labels"] == "range":  # a frame without columns
         frame.columns = pd.RangeIndex(0, name=mark["name"])
@@ -111,7 +110,7 @@ def to_pandas(table: pa.Table, mark: dict[str, Any]) -> pd.DataFrame:
 # ── labels and index ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _column_names(frame: pd.DataFrame) -> list[str]:
+def _column_names(frame: Any) -> list[str]:
     import pandas as pd
 
     names = list(frame.columns)
@@ -135,7 +134,7 @@ def _label(name: Any, what: str) -> str | None:
     raise FormatError(f"The name of {what} must be text or None, not {bounded(repr(name), 100)}.")
 
 
-def _encode_level(index: pd.Index[Any], level: int, taken: set[str]) -> tuple[dict[str, Any], pa.Array]:
+def _encode_level(index: Any, level: int, taken: set[str]) -> tuple[dict[str, Any], pa.Array]:
     values = index.get_level_values(level)
     name = _label(index.names[level], "the index")
     column = name if name is not None and name not in taken else f"__index_level_{level}__"
@@ -149,14 +148,15 @@ def _encode_level(index: pd.Index[Any], level: int, taken: set[str]) -> tuple[di
     return entry, array
 
 
-def _index(table: pa.Table, mark: dict[str, Any]) -> pd.Index[Any]:
+def _index(table: pa.Table, mark: dict[str, Any]) -> Any:
     import pandas as pd
 
     entries = mark["index"]
     if not entries:
         return pd.RangeIndex(mark["rows"])
     if "range" in entries[0]:
-        return pd.RangeIndex(*entries[0]["range"], name=entries[0]["name"])
+        start, stop, step = entries[0]["range"]
+        return pd.RangeIndex(start, stop, step, name=entries[0]["name"])
     levels = []
     for entry in entries:
         column, dtype = table.column(entry["column"]), entry["dtype"]
@@ -167,7 +167,7 @@ def _index(table: pa.Table, mark: dict[str, Any]) -> pd.Index[Any]:
             values = _decode(column, dtype)
         level = pd.Index(values, dtype=values.dtype).rename(entry["name"])
         if "freq" in entry:
-            level.freq = entry["freq"]  # type: ignore[attr-defined]
+            level.freq = entry["freq"]
         levels.append(level)
     return levels[0] if len(levels) == 1 else pd.MultiIndex.from_arrays(levels)
 
@@ -175,13 +175,13 @@ def _index(table: pa.Table, mark: dict[str, Any]) -> pd.Index[Any]:
 # ── one column ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _encode(series: pd.Series[Any], where: str) -> tuple[pa.Array, Any]:
+def _encode(series: Any, where: str) -> tuple[pa.Array, Any]:
     """The Arrow array of a column and the description of its dtype."""
     import pyarrow as pa
 
     dtype = series.dtype
     try:
-        if dtype == object:
+        if dtype.kind == "O" and str(dtype) == "object":
             return _encode_objects(series, where)
         array = pa.array(series, from_pandas=True)
         if isinstance(array, pa.ChunkedArray):
@@ -198,7 +198,7 @@ def _encode(series: pd.Series[Any], where: str) -> tuple[pa.Array, Any]:
     return array, _describe(series, array, where)
 
 
-def _describe(series: pd.Series[Any], array: pa.Array, where: str) -> Any:
+def _describe(series: Any, array: pa.Array, where: str) -> Any:
     import numpy as np
     import pandas as pd
 
@@ -213,7 +213,7 @@ def _describe(series: pd.Series[Any], array: pa.Array, where: str) -> Any:
         categories, kind = _encode(pd.Series(dtype.categories), f"categories of {where}")
         return {"categories": _pack(categories), "dtype": kind, "ordered": dtype.ordered}
     if isinstance(dtype, pd.StringDtype):
-        return {"string": dtype.storage, "nan": dtype.na_value is np.nan}
+        return {"string": dtype.storage, "nan": dtype.na_value is not pd.NA}
     if isinstance(dtype, pd.ArrowDtype):
         return {"arrow": str(dtype)}
     if str(dtype) in _MASKED:
@@ -231,15 +231,19 @@ def _decode(column: pa.ChunkedArray, dtype: Any) -> Any:
     if "categories" in dtype:
         return _decode_categories(column, dtype)
     if "string" in dtype:
-        return pd.StringDtype(dtype["string"], na_value=np.nan if dtype["nan"] else pd.NA).__from_arrow__(column)
+        return _from_arrow(pd.StringDtype(dtype["string"], na_value=np.nan if dtype["nan"] else pd.NA), column)
     if "arrow" in dtype:
-        return pd.ArrowDtype(column.type).__from_arrow__(column)
+        return _from_arrow(pd.ArrowDtype(column.type), column)
     if "masked" in dtype:
-        return pd.api.types.pandas_dtype(dtype["masked"]).__from_arrow__(column)  # type: ignore[union-attr]
+        return _from_arrow(pd.api.types.pandas_dtype(dtype["masked"]), column)
     raise FormatError("A column of this table has a dtype that this version does not know.")
 
 
-def _encode_objects(series: pd.Series[Any], where: str) -> tuple[pa.Array, Any]:
+def _from_arrow(dtype: Any, column: pa.ChunkedArray) -> Any:
+    return dtype.__from_arrow__(column)
+
+
+def _encode_objects(series: Any, where: str) -> tuple[pa.Array, Any]:
     import pandas as pd
     import pyarrow as pa
 
@@ -256,7 +260,7 @@ def _encode_objects(series: pd.Series[Any], where: str) -> tuple[pa.Array, Any]:
     return array, {"object": kind, "missing": missing}
 
 
-def _missing_marker(missing: pd.Series[Any], where: str) -> str | None:
+def _missing_marker(missing: Any, where: str) -> str | None:
     """How the missing values of an object column look: "None", "nan", "NA", "NaT"; None when there are none."""
     import pandas as pd
 
