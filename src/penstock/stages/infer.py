@@ -1,4 +1,4 @@
-rr"""Types of text columns, decided on every row: what a whole column is, which cells are missing.
+r"""Types of text columns, decided on every row: what a whole column is, which cells are missing.
 
 The rules, in words:
 

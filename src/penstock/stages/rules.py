@@ -150,7 +150,6 @@ def first_held_out(moments: npt.NDArray[Any], split: Split) -> Any:
 
 
 def _date(text: str) -> Any:
-    import numpy as np
     import pandas as pd
 
     try:
