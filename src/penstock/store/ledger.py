@@ -13,12 +13,18 @@ from penstock.core.digest import digest_value
 from penstock.core.run import Decided, Entry, Group, Result, Run, SourceStat, StepRun
 from penstock.errors import ConflictError
 from penstock.store import rows
+from penstock.store.group import GroupWriter
 from penstock.store.migrate import SCHEMA, check, migrate
 from penstock.store.rows import Row, from_key, to_key, to_text
 from penstock.store.sqlite import Database, select_in
 
 _END = "\U0010ffff"
-_RESULT = "SELECT r.recipe, r.code, t.text, r.source, r.outputs, r.made FROM result r JOIN tree t ON t.digest = r.tree"
+_RESULT = "SELECT r.recipe, r.code, r.tree, r.source, r.outputs, r.made FROM result r"
+_TOLD = (
+    "SELECT d.flow, d.step, r.recipe, r.code, r.tree, r.source, r.outputs, r.made "
+    "FROM decided d JOIN result r ON r.id = d.result"
+)
+_ARTIFACT = "SELECT digest, format, size, text, refs FROM artifact"
 _ENTRY = "SELECT stream, number, body, at, who, why FROM entry"
 _STEP_RUN = (
     "run, step, attempt, recipe, action, state, reason, outputs, error, notes, started, wall_s, cpu_s, peak_bytes"
@@ -72,8 +78,8 @@ class SqliteLedger:
     def decided(self, flow: str) -> dict[str, Decided]:
         """The last decision on each step of a flow, by step id."""
         query = (
-            "SELECT d.step, d.recipe, d.code, t.text, d.source "
-            "FROM decided d JOIN tree t ON t.digest = d.tree WHERE d.flow = ?"
+            "SELECT d.step, d.rest, r.recipe, r.code, r.tree, r.source "
+            "FROM decided d LEFT JOIN result r ON r.id = d.result WHERE d.flow = ?"
         )
         with self._database.reading() as db:
             return {one.step: one for one in map(rows.decided_of, db.execute(query, (to_text(flow),)))}
@@ -97,12 +103,7 @@ class SqliteLedger:
     def commit(self, group: Group) -> None:
         """Write a group in one durable transaction, all or nothing."""
         with self._writing() as db:
-            trees: dict[int, Row] = {}
-            _insert_codes(db, group)
-            _insert_results(db, group.results, trees)
-            _insert_step_runs(db, group.step_runs)
-            _upsert_decided(db, group.decided, trees)
-            _upsert_runs_and_sources(db, group)
+            GroupWriter(db, group).write()
 
     def runs(self, *, flow: str | None = None, prefix: str = "", limit: int = 100) -> list[Run]:
         """Runs, newest first; `prefix` is the beginning of an id."""
@@ -119,22 +120,25 @@ class SqliteLedger:
         """The decisions of one run, in the order in which they were recorded."""
         with self._database.reading() as db:
             found = list(db.execute(f"SELECT {_STEP_RUN} FROM step_run WHERE run = ? ORDER BY position", (run,)))  # noqa: S608 - our own columns
-            names = [rows.decode(row[7]) if row[7] else [] for row in found]
-            known = _artifacts(db, names)
-            return [rows.step_run_of(row, _outputs(known, name) or ()) for row, name in zip(found, names, strict=True)]
+            ids = [rows.ids_of(row[7]) for row in found]
+            known = _artifacts(db, ids)
+            return [rows.step_run_of(row, tuple(known[i] for i in i_s)) for row, i_s in zip(found, ids, strict=True)]
 
     def makers(self, digest: str) -> list[Result]:
         """Results of which this digest is an output: backwards in lineage."""
-        return self._lineage("result_output", digest)
+        query = (
+            f"{_RESULT} JOIN result_output o ON o.result = r.id "  # noqa: S608 - our own columns
+            "WHERE o.artifact IN (SELECT id FROM artifact WHERE digest = ?) ORDER BY r.recipe"
+        )
+        with self._database.reading() as db:
+            return _with_outputs(db, list(db.execute(query, (to_key(digest),))))
 
     def users(self, digest: str) -> list[Result]:
         """Results whose argument tree holds this digest: forwards in lineage."""
-        return self._lineage("result_input", digest)
-
-    def _lineage(self, table: str, digest: str) -> list[Result]:
-        query = f"{_RESULT} JOIN {table} l ON l.recipe = r.recipe WHERE l.digest = ? ORDER BY r.recipe"
+        query = f"{_RESULT} JOIN result_input i ON i.result = r.id WHERE i.prefix = ? ORDER BY r.recipe"
         with self._database.reading() as db:
-            return _with_outputs(db, list(db.execute(query, (to_key(digest),))))
+            found = _with_outputs(db, list(db.execute(query, (rows.prefix_of(digest),))))
+        return [result for result in found if digest in rows.digests_in(result.tree)]
 
     # ── decisions ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -200,26 +204,30 @@ class SqliteLedger:
 
     def artifacts(self, digests: Collection[str] | None = None) -> Iterator[Artifact]:
         """Artifacts on record, all or those of some digests."""
-        query = "SELECT digest, format, size, text, refs FROM artifact"
         with self._database.reading() as db:
             if digests is None:
-                found = db.execute(query).fetchall()
+                found = db.execute(_ARTIFACT).fetchall()
             else:
-                found = list(select_in(db, f"{query} WHERE digest IN (?)", map(to_key, digests)))
+                found = list(select_in(db, f"{_ARTIFACT} WHERE digest IN (?)", map(to_key, digests)))
         return map(rows.artifact_of, found)
 
     def forget(self, recipes: Collection[str]) -> int:
-        """Remove results from the hit table, with their lineage and trees; give their number.
+        """Remove results from the hit table, with their lineage; give their number.
 
-        Runs, their decisions and the rows of artifacts stay: they are small, and tell what happened.
+        Runs, decisions on steps and the rows of artifacts stay: they are small, and tell what happened.
         """
+        keys = [to_key(recipe) for recipe in recipes]
         with self._writing() as db:
+            told = list(select_in(db, f"{_TOLD} WHERE r.recipe IN (?)", keys))
+            db.executemany(
+                "UPDATE decided SET result = NULL, rest = ? WHERE flow = ? AND step = ?",
+                [(rows.rest_of(rows.result_of(row, ())), flow, step) for flow, step, *row in told],
+            )
             before = db.total_changes
-            db.executemany("DELETE FROM result WHERE recipe = ?", [(to_key(recipe),) for recipe in recipes])
+            db.executemany("DELETE FROM result WHERE recipe = ?", [(key,) for key in keys])
             gone = db.total_changes - before
-            db.execute("DELETE FROM result_output WHERE recipe NOT IN (SELECT recipe FROM result)")
-            db.execute("DELETE FROM result_input WHERE recipe NOT IN (SELECT recipe FROM result)")
-            db.execute("DELETE FROM tree WHERE digest NOT IN (SELECT tree FROM result UNION SELECT tree FROM decided)")
+            db.execute("DELETE FROM result_output WHERE result NOT IN (SELECT id FROM result)")
+            db.execute("DELETE FROM result_input WHERE result NOT IN (SELECT id FROM result)")
         return gone
 
     def integrity(self) -> list[str]:
@@ -229,96 +237,19 @@ class SqliteLedger:
         return [] if found == ["ok"] else found
 
 
-def _insert_codes(db: sqlite3.Connection, group: Group) -> None:
-    db.executemany(
-        "INSERT INTO code VALUES (?, ?) ON CONFLICT DO NOTHING",
-        [(to_key(digest), rows.encode(dict(parts))) for digest, parts in group.codes.items()],
-    )
+_Known = dict[int, Artifact]
 
 
-def _insert_trees(db: sqlite3.Connection, found: Iterable[Any], trees: dict[int, Row]) -> None:
-    """Insert trees that are not there; a tree that a result and a decision share is encoded once."""
-    for tree in found:
-        if id(tree) not in trees:
-            trees[id(tree)] = rows.tree_row(tree)
-    db.executemany("INSERT INTO tree VALUES (?, ?) ON CONFLICT DO NOTHING", list(trees.values()))
-
-
-def _insert_artifacts(db: sqlite3.Connection, outputs: Iterable[tuple[Artifact, ...]]) -> None:
-    """Insert artifacts; one that was known without its text gets it, for no object may exist then."""
-    db.executemany(
-        "INSERT INTO artifact VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE "
-        "SET text = excluded.text WHERE text IS NULL AND excluded.text IS NOT NULL",
-        [rows.artifact_row(artifact) for group in outputs for artifact in group],
-    )
-
-
-def _insert_results(db: sqlite3.Connection, results: list[Result], trees: dict[int, Row]) -> None:
-    fresh = {to_key(result.recipe): result for result in reversed(results)}  # of two in one group the first stands
-    for (known,) in select_in(db, "SELECT recipe FROM result WHERE recipe IN (?)", list(fresh)):
-        del fresh[known]
-    _insert_trees(db, (result.tree for result in fresh.values()), trees)
-    _insert_artifacts(db, (result.outputs for result in fresh.values()))
-    db.executemany(
-        "INSERT INTO result VALUES (?, ?, ?, ?, ?, ?)",
-        [rows.result_row(result, trees[id(result.tree)][0]) for result in fresh.values()],
-    )
-    db.executemany(
-        "INSERT INTO result_output VALUES (?, ?) ON CONFLICT DO NOTHING",
-        [(to_key(artifact.digest), recipe) for recipe, result in fresh.items() for artifact in result.outputs],
-    )
-    db.executemany(
-        "INSERT INTO result_input VALUES (?, ?) ON CONFLICT DO NOTHING",
-        [(to_key(digest), recipe) for recipe, result in fresh.items() for digest in rows.digests_in(result.tree)],
-    )
-
-
-def _insert_step_runs(db: sqlite3.Connection, step_runs: list[StepRun]) -> None:
-    _insert_artifacts(db, (step_run.outputs for step_run in step_runs if step_run.outputs))
-    db.executemany(
-        f"INSERT INTO step_run ({_STEP_RUN}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",  # noqa: S608
-        map(rows.step_run_row, step_runs),
-    )
-
-
-def _upsert_decided(db: sqlite3.Connection, decided: list[tuple[str, Decided]], trees: dict[int, Row]) -> None:
-    _insert_trees(db, (one.tree for _, one in decided), trees)
-    db.executemany(
-        "INSERT INTO decided VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE "
-        "SET recipe = excluded.recipe, code = excluded.code, tree = excluded.tree, source = excluded.source "
-        "WHERE (recipe, code, tree, source) IS NOT (excluded.recipe, excluded.code, excluded.tree, excluded.source)",
-        [rows.decided_row(flow, one, trees[id(one.tree)][0]) for flow, one in decided],
-    )
-
-
-def _upsert_runs_and_sources(db: sqlite3.Connection, group: Group) -> None:
-    db.executemany("INSERT OR REPLACE INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?)", map(rows.run_row, group.runs))
-    db.executemany(
-        "INSERT OR REPLACE INTO source VALUES (?, ?, ?)",
-        [(to_text(one.path), rows.encode(one.stat), to_key(one.digest)) for one in group.sources],
-    )
-
-
-_Known = dict[tuple[str, str], Artifact]
-
-
-def _artifacts(db: sqlite3.Connection, names: Iterable[list[list[str]]]) -> _Known:
-    wanted = {to_key(digest) for outputs in names for _, digest in outputs}
-    found = select_in(db, "SELECT digest, format, size, text, refs FROM artifact WHERE digest IN (?)", wanted)
-    return {(artifact.format, artifact.digest): artifact for artifact in map(rows.artifact_of, found)}
-
-
-def _outputs(known: _Known, names: list[list[str]]) -> tuple[Artifact, ...] | None:
-    outputs = tuple(known[kind, digest] for kind, digest in names if (kind, digest) in known)
-    return outputs if len(outputs) == len(names) else None
+def _artifacts(db: sqlite3.Connection, groups: Iterable[list[int]]) -> _Known:
+    wanted = {identity for ids in groups for identity in ids}
+    found = select_in(db, "SELECT id, digest, format, size, text, refs FROM artifact WHERE id IN (?)", wanted)
+    return {row[0]: rows.artifact_of(row[1:]) for row in found}
 
 
 def _with_outputs(db: sqlite3.Connection, found: list[Row]) -> list[Result]:
-    """Results with their outputs; one whose outputs are not all on record is a miss."""
-    names = [rows.decode(row[4]) for row in found]
-    known = _artifacts(db, names)
-    pairs = ((row, _outputs(known, name)) for row, name in zip(found, names, strict=True))
-    return [rows.result_of(row, outputs) for row, outputs in pairs if outputs is not None]
+    ids = [rows.ids_of(row[4]) for row in found]
+    known = _artifacts(db, ids)
+    return [rows.result_of(row, tuple(known[i] for i in i_s)) for row, i_s in zip(found, ids, strict=True)]
 
 
 def _head(db: sqlite3.Connection, stream: str) -> int:

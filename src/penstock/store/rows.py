@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -18,8 +17,6 @@ encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 _encode_strict = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 decode = json.loads
 
-_HEX = frozenset("0123456789abcdef")
-
 
 def to_key(digest: str) -> bytes | str:
     """A digest as 32 bytes; any other text as it is.
@@ -29,7 +26,14 @@ def to_key(digest: str) -> bytes | str:
     >>> len(to_key("ab" * 32)), to_key("")
     (32, '')
     """
-    return bytes.fromhex(digest) if len(digest) == 64 and _HEX.issuperset(digest) else digest
+    if len(digest) == 64:
+        try:
+            key = bytes.fromhex(digest)
+        except ValueError:
+            return digest
+        if key.hex() == digest:
+            return key
+    return digest
 
 
 def from_key(key: bytes | str) -> str:
@@ -61,10 +65,10 @@ def from_text(value: str | bytes) -> str:
     return value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else value
 
 
-def tree_row(tree: Any) -> tuple[bytes, str]:
-    """Digest and text of an argument tree."""
-    text = encode(tree)
-    return hashlib.sha256(text.encode()).digest(), text
+def prefix_of(digest: str) -> int:
+    """The first eight bytes of a digest as a signed integer: a short key, good enough to look in few places."""
+    key = to_key(digest)
+    return int.from_bytes((key if isinstance(key, bytes) else key.encode("utf-8", "replace"))[:8], "big", signed=True)
 
 
 def digests_in(tree: Any) -> Iterator[str]:
@@ -90,9 +94,16 @@ def digests_in(tree: Any) -> Iterator[str]:
                 pending.extend(node)
 
 
-def output_names(outputs: Sequence[Artifact]) -> str:
-    """Outputs as JSON `[[format, digest], …]`; the artifacts themselves have rows of their own."""
-    return encode([[artifact.format, artifact.digest] for artifact in outputs])
+def output_ids(ids: Sequence[int]) -> int | str:
+    """Column `outputs`: the id itself when there is one, as there nearly always is; else a JSON list."""
+    return ids[0] if len(ids) == 1 else encode(ids)
+
+
+def ids_of(outputs: int | str | None) -> list[int]:
+    """The inverse of `output_ids`."""
+    if isinstance(outputs, int):
+        return [outputs]
+    return list(decode(outputs)) if outputs else []
 
 
 def artifact_row(artifact: Artifact) -> Row:
@@ -107,44 +118,39 @@ def artifact_of(row: Row) -> Artifact:
     return Artifact(from_key(digest), kind, size, text, tuple(decode(refs)) if refs else ())
 
 
-def result_row(result: Result, tree: bytes) -> Row:
-    """Row of table `result`, given the digest of its tree."""
+def result_row(result: Result, tree: str, outputs: Sequence[int]) -> Row:
+    """Row of table `result` without its id, given its tree's text and the ids of its outputs."""
     return (
         to_key(result.recipe),
         to_key(result.code),
         tree,
         optional_key(result.source),
-        output_names(result.outputs),
+        output_ids(outputs),
         encode(dict(result.made)),
     )
 
 
-def result_of(row: Row, outputs: tuple[Artifact, ...]) -> Result:
-    """A result from (recipe, code, tree's text, source, outputs' names, made) and its outputs."""
+def result_of(row: Sequence[Any], outputs: tuple[Artifact, ...]) -> Result:
+    """A result from (recipe, code, tree, source, outputs, made) and its outputs."""
     recipe, code, tree, source, _, made = row
     return Result(from_key(recipe), from_key(code), decode(tree), optional_digest(source), outputs, decode(made))
 
 
-def decided_row(flow: str, decided: Decided, tree: bytes) -> Row:
-    """Row of table `decided`."""
-    return (
-        to_text(flow),
-        to_text(decided.step),
-        to_key(decided.recipe),
-        to_key(decided.code),
-        tree,
-        optional_key(decided.source),
-    )
+def rest_of(one: Decided | Result) -> str:
+    """Column `rest` of table `decided`: what a decision says that has no result."""
+    return encode([one.recipe, one.code, one.tree, one.source])
 
 
 def decided_of(row: Row) -> Decided:
-    """A decision from (step, recipe, code, tree's text, source)."""
-    step, recipe, code, tree, source = row
+    """A decision from (step, rest, recipe, code, tree, source): from `rest`, or from its result's row."""
+    step, rest, recipe, code, tree, source = row
+    if rest is not None:
+        return Decided(from_text(step), *decode(rest))
     return Decided(from_text(step), from_key(recipe), from_key(code), decode(tree), optional_digest(source))
 
 
-def step_run_row(step_run: StepRun) -> Row:
-    """Row of table `step_run`, without its position."""
+def step_run_row(step_run: StepRun, outputs: Sequence[int]) -> Row:
+    """Row of table `step_run` without its position, given the ids of its outputs."""
     return (
         step_run.run,
         to_text(step_run.step),
@@ -153,7 +159,7 @@ def step_run_row(step_run: StepRun) -> Row:
         step_run.action,
         step_run.state,
         encode(dict(step_run.reason)),
-        output_names(step_run.outputs) if step_run.outputs else None,
+        output_ids(outputs) if outputs else None,
         None if step_run.error is None else encode(dict(step_run.error)),
         encode(dict(step_run.notes)) if step_run.notes else None,
         step_run.started,

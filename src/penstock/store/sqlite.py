@@ -100,6 +100,7 @@ def connect(path: str) -> sqlite3.Connection:
         # EXTRA is FULL and, where a journal is removed, an fsync of its directory.
         connection.execute("PRAGMA synchronous=EXTRA")
         connection.execute("PRAGMA mmap_size=0")
+        connection.execute("PRAGMA cache_size=-32768")  # KiB at most: a group's pages fit, none is written twice
         _set_journal(connection)
     except BaseException:
         connection.close()

@@ -68,9 +68,9 @@ class MemoryObjects:
         return data
 
     def _look(self, digest: str) -> bytes:
-        for place in (self.published, self.staged):
-            if digest in place:
-                return place[digest]
+        for place in (self.published, self.staged, self.published):  # a publish may move it between two looks
+            if (data := place.get(digest)) is not None:
+                return data
         raise MissingObjectError(f"object {digest[:80]} is not in the store", digest=digest)
 
     def fetch(self, digest: str) -> str:
@@ -88,7 +88,8 @@ class MemoryObjects:
 
     def missing(self, digests: Collection[str]) -> set[str]:
         """Those of the digests that are neither staged nor published."""
-        return {digest for digest in digests if digest not in self.published and digest not in self.staged}
+        places = (self.published, self.staged, self.published)
+        return {digest for digest in digests if not any(digest in place for place in places)}
 
     def quarantine(self, digest: str) -> None:
         """Move the corrupt copies of an object aside; a good copy stays."""

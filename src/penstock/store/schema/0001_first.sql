@@ -1,4 +1,6 @@
--- Digests are 32-byte blobs. Rows have natural keys: the database refuses a second version, tick or decision.
+-- Digests are 32-byte blobs. Natural keys are constraints: the database refuses a second version or decision.
+-- Wide rows that are found by a random digest are appended under a small id, with an index for the digest: keyed
+-- by it, each of the 200 rows of a group would rewrite a page of its own (a commit was four times slower).
 
 CREATE TABLE meta (
     key TEXT PRIMARY KEY,
@@ -11,54 +13,51 @@ CREATE TABLE code (
     parts TEXT NOT NULL
 ) WITHOUT ROWID;
 
--- Argument trees, each stored once, by the digest of their text.
-CREATE TABLE tree (
-    digest BLOB PRIMARY KEY,
-    text TEXT NOT NULL
-) WITHOUT ROWID;
-
 -- Small JSON values live here, in `text`; larger ones are objects of the store. `refs`: JSON list of digests.
 CREATE TABLE artifact (
+    id INTEGER PRIMARY KEY,
     digest BLOB NOT NULL,
     format TEXT NOT NULL,
     size INTEGER NOT NULL,
     text TEXT,
     refs TEXT,
-    PRIMARY KEY (digest, format)
-) WITHOUT ROWID;
+    UNIQUE (digest, format)
+);
 
--- The hit table. `outputs`: JSON [[format, digest], …] in the order of the step's outputs.
+-- The hit table. `tree`: the argument tree as JSON. `outputs`: the id of the artifact, or a JSON list of ids.
 CREATE TABLE result (
-    recipe BLOB PRIMARY KEY,
+    id INTEGER PRIMARY KEY,
+    recipe BLOB NOT NULL UNIQUE,
     code BLOB NOT NULL,
-    tree BLOB NOT NULL,
+    tree TEXT NOT NULL,
     source BLOB,
-    outputs TEXT NOT NULL,
+    outputs NOT NULL,
     made TEXT NOT NULL
-) WITHOUT ROWID;
+);
 
--- Lineage: who made a digest, who used it.
+-- Lineage backwards: who made an artifact.
 CREATE TABLE result_output (
-    digest BLOB NOT NULL,
-    recipe BLOB NOT NULL,
-    PRIMARY KEY (digest, recipe)
+    artifact INTEGER NOT NULL,
+    result INTEGER NOT NULL,
+    PRIMARY KEY (artifact, result)
 ) WITHOUT ROWID;
 
+-- Lineage forwards: which trees name a digest, by its first eight bytes; the tree itself has the last word.
 CREATE TABLE result_input (
-    digest BLOB NOT NULL,
-    recipe BLOB NOT NULL,
-    PRIMARY KEY (digest, recipe)
+    prefix INTEGER NOT NULL,
+    result INTEGER NOT NULL,
+    PRIMARY KEY (prefix, result)
 ) WITHOUT ROWID;
 
--- The last decision on each step of a flow: what reasons are told against.
+-- The last decision on each step of a flow: what reasons are told against. Where its recipe gave a result, that
+-- row has the rest (an argument tree is stored once); else `rest` is JSON [recipe, code, tree, source].
 CREATE TABLE decided (
     flow TEXT NOT NULL,
     step TEXT NOT NULL,
-    recipe BLOB NOT NULL,
-    code BLOB NOT NULL,
-    tree BLOB NOT NULL,
-    source BLOB,
-    PRIMARY KEY (flow, step)
+    result INTEGER,
+    rest TEXT,
+    PRIMARY KEY (flow, step),
+    CHECK ((result IS NULL) <> (rest IS NULL))
 ) WITHOUT ROWID;
 
 CREATE TABLE run (
@@ -74,7 +73,7 @@ CREATE TABLE run (
 
 CREATE INDEX run_started ON run (started);
 
--- `position` keeps the order in which rows were recorded.
+-- `position` keeps the order in which rows were recorded. `outputs` as in `result`.
 CREATE TABLE step_run (
     position INTEGER PRIMARY KEY,
     run TEXT NOT NULL,
@@ -84,7 +83,7 @@ CREATE TABLE step_run (
     action TEXT NOT NULL,
     state TEXT NOT NULL,
     reason TEXT NOT NULL,
-    outputs TEXT,
+    outputs,
     error TEXT,
     notes TEXT,
     started REAL NOT NULL,

@@ -1,0 +1,165 @@
+"""What the keepers of a store (`fsck`, `gc`, `rebuild`) share: their view of it, and what names what."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from penstock.core.ports import Ledger, Objects
+from penstock.errors import CorruptObjectError, MissingObjectError
+from penstock.store.objects import is_digest
+
+if TYPE_CHECKING:
+    from penstock.core.artifact import Artifact
+    from penstock.core.run import Entry
+    from penstock.store.objects import Leftover
+
+MANIFEST_LIMIT = 16 << 20
+"""No manifest is larger than this, in bytes; larger objects are not looked into."""
+
+
+class KeptObjects(Objects, Protocol):
+    """Objects that a keeper can sweep."""
+
+    def leftovers(self) -> Iterator[Leftover]:
+        """Files that are no objects."""
+        ...
+
+    def sweep(self, grace_s: float) -> int:
+        """Remove temporary files and second names older than a grace; give their number."""
+        ...
+
+    def delete_unless_touched(self, digest: str, before: float) -> bool:
+        """Remove an object unless somebody wrote or touched it at or after a Unix time."""
+        ...
+
+
+class KeptLedger(Ledger, Protocol):
+    """A ledger that a keeper can go through from end to end."""
+
+    def recipes(self) -> list[str]:
+        """Every recipe of the hit table."""
+        ...
+
+    def artifacts(self, digests: Collection[str] | None = None) -> Iterator[Artifact]:
+        """Artifacts on record, all or those of some digests."""
+        ...
+
+    def forget(self, recipes: Collection[str]) -> int:
+        """Remove results from the hit table; give their number."""
+        ...
+
+    def integrity(self) -> list[str]:
+        """What is wrong with the file; empty when it is whole."""
+        ...
+
+
+def entries(ledger: Ledger) -> Iterator[Entry]:
+    """Every decision on record, stream by stream."""
+    for stream in ledger.streams():
+        yield from ledger.stream(stream)
+
+
+def named_by(entry: Entry) -> list[str]:
+    """Digests that a decision names under "artifacts"."""
+    artifacts = entry.body.get("artifacts")
+    if not isinstance(artifacts, Mapping):
+        return []
+    return [digest for digest in artifacts.values() if isinstance(digest, str)]
+
+
+def manifest_files(objects: Objects, digest: str, text: str | None = None) -> list[str]:
+    """Digests that a manifest names: JSON with {"files": {name: {"digest": …}}}; none for any other bytes.
+
+    Parameters
+    ----------
+    text : str or None
+        The bytes, when they are on record in the ledger.
+
+    Raises
+    ------
+    MissingObjectError, CorruptObjectError
+        The object cannot be read.
+    """
+    data = read_json(objects, digest) if text is None else _parse(text.encode())
+    files = data.get("files") if isinstance(data, dict) else None
+    if not isinstance(files, dict):
+        return []
+    return [file["digest"] for file in files.values() if isinstance(file, dict) and is_digest(str(file.get("digest")))]
+
+
+def read_json(objects: Objects, digest: str) -> Any:
+    """The value of an object that is JSON of at most `MANIFEST_LIMIT` bytes and begins with a brace, else None."""
+    path = objects.fetch(digest)
+    with open(path, "rb") as file:
+        data = file.read(1)
+        if data == b"{":
+            data += file.read(MANIFEST_LIMIT)
+    return _parse(data)
+
+
+def _parse(data: bytes) -> Any:
+    if not data.startswith(b"{") or len(data) > MANIFEST_LIMIT:
+        return None
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+class Reach:
+    """Follows digests to all that they name, once each.
+
+    Parameters
+    ----------
+    objects : Objects
+        Where manifests are read.
+    ledger : KeptLedger
+        Where artifacts, with their inline text and their `refs`, are on record.
+
+    Attributes
+    ----------
+    found : set of str
+        Every digest that was reached.
+    inline : set of str
+        Those of them whose bytes are in the ledger.
+    unread : dict of str to CorruptObjectError or MissingObjectError
+        Those that could not be looked into.
+    """
+
+    def __init__(self, objects: Objects, ledger: KeptLedger) -> None:
+        self._objects = objects
+        self._known: dict[str, list[Artifact]] = {}
+        for artifact in ledger.artifacts():
+            self._known.setdefault(artifact.digest, []).append(artifact)
+        self.found: set[str] = set()
+        self.inline: set[str] = set()
+        self.unread: dict[str, CorruptObjectError | MissingObjectError] = {}
+
+    def follow(self, digests: Iterable[str], *, decided: bool) -> None:
+        """Reach digests and what they name.
+
+        `decided` says that a decision names them: one that the ledger has no row for may then be a manifest, and
+        is read. All else is known by its format.
+        """
+        pending = [(digest, decided) for digest in digests]
+        while pending:
+            digest, may_be_manifest = pending.pop()
+            if digest in self.found:
+                continue
+            self.found.add(digest)
+            known = self._known.get(digest, [])
+            text = next((artifact.text for artifact in known if artifact.text is not None), None)
+            if text is not None:
+                self.inline.add(digest)
+            pending.extend((ref, False) for artifact in known for ref in artifact.refs)
+            if any(artifact.format == "bundle" for artifact in known) or (may_be_manifest and not known):
+                pending.extend((file, False) for file in self._files(digest, text))
+
+    def _files(self, digest: str, text: str | None) -> list[str]:
+        try:
+            return manifest_files(self._objects, digest, text)
+        except (CorruptObjectError, MissingObjectError) as error:
+            self.unread[digest] = error
+            return []

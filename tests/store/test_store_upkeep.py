@@ -1,0 +1,335 @@
+"""fsck finds every planted fault, gc removes only garbage, rebuild brings versions back."""
+
+import json
+import os
+import shutil
+import sqlite3
+import time
+
+import pytest
+
+from penstock.core.artifact import Artifact
+from penstock.core.digest import digest_bytes, digest_recipe
+from penstock.core.run import Decided, Entry, Group, Result, Run
+from penstock.errors import MissingObjectError, StoreError
+from penstock.store.fsck import fsck
+from penstock.store.gc import collect
+from penstock.store.ledger import SqliteLedger
+from penstock.store.objects import DirectoryObjects
+from penstock.store.rebuild import rebuild
+from penstock.testing import MemoryLedger, MemoryObjects
+from penstock.testing.ledger_suite import CODE
+
+DAY = 24 * 3600.0
+
+
+class World:
+    """A store with one registered version, one champion, a recent run and an old one."""
+
+    def __init__(self, objects, ledger):
+        self.objects, self.ledger = objects, ledger
+        now = time.time()
+        self.old = self.make("old", b"old table " * 20, run="a" * 16)
+        self.young = self.make("young", b"young table", run="b" * 16)
+        self.inline = self.make("inline", b"[1]", run="b" * 16, inline=True)
+        ledger.commit(
+            Group(
+                runs=[Run("a" * 16, "churn", "run", "done", now - 90 * DAY), Run("b" * 16, "x", "run", "done", now)],
+                results=[self.old, self.young, self.inline],
+            )
+        )
+        self.file = self.put(b"model bytes")
+        bundle = {"files": {"model.skops": {"digest": self.file, "size": 11}}}
+        self.bundle = self.put(json.dumps(bundle).encode())
+        self.body = {"artifacts": {"bundle": self.bundle, "metrics": self.inline.outputs[0].digest}}
+        manifest = {
+            "penstock": "version/1",
+            "workflow": "churn",
+            "number": 1,
+            "body": self.body,
+            "who": "me",
+            "at": 9.0,
+        }
+        self.manifest = self.put(json.dumps(manifest).encode())
+        self.body["artifacts"]["manifest"] = self.manifest
+        ledger.append([Entry("churn/version", 1, self.body)])
+        ledger.append([Entry("churn/alias/champion", 1, {"version": 1, "previous": None})])
+        self.garbage = self.put(b"nobody needs this")
+
+    def put(self, data):
+        digest, _ = self.objects.stage(data)
+        self.objects.publish([digest])
+        return digest
+
+    def make(self, name, data, *, run, inline=False):
+        digest = digest_bytes(data) if inline else self.put(data)
+        artifact = Artifact(digest, "json", len(data), data.decode() if inline else None)
+        return Result(digest_recipe(CODE, [name], None), CODE, [name], None, (artifact,), {"run": run, "step": name})
+
+    def digests(self):
+        return {item.digest for item in self.objects.walk()}
+
+
+@pytest.fixture(params=["real", "memory"])
+def world(request, tmp_path):
+    if request.param == "memory":
+        yield World(MemoryObjects(), MemoryLedger())
+    else:
+        ledger = SqliteLedger(str(tmp_path / "ledger.db"))
+        yield World(DirectoryObjects(str(tmp_path / "store")), ledger)
+        ledger.close()
+
+
+@pytest.fixture
+def real(tmp_path):
+    ledger = SqliteLedger(str(tmp_path / "ledger.db"))
+    yield World(DirectoryObjects(str(tmp_path / "store")), ledger)
+    ledger.close()
+
+
+def kinds(findings):
+    return sorted({finding.kind for finding in findings})
+
+
+def path_of(world, digest):
+    return world.objects._final(digest)
+
+
+def change(path, data):
+    os.chmod(path, 0o644)
+    with open(path, "wb") as file:
+        file.write(data)
+    os.chmod(path, 0o444)
+
+
+# ── fsck ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_whole_store_has_no_findings(world):
+    assert fsck(world.objects, world.ledger) == []
+
+
+@pytest.mark.parametrize("data", [b"", b"model byteS", b"model byte", b"model bytes!"])
+def test_a_changed_object_is_found_moved_aside_and_missed(real, data):
+    change(path_of(real, real.file), data)
+    assert kinds(fsck(real.objects, real.ledger)) == ["corrupt"]
+    [finding, after] = fsck(real.objects, real.ledger, repair=True)
+    assert (finding.kind, finding.repaired, finding.where) == ("corrupt", True, real.file)
+    assert (after.kind, after.where) == ("missing", real.file)
+    assert len(os.listdir(real.objects.root + "/quarantine")) >= 1
+    real.put(b"model bytes")
+    assert fsck(real.objects, real.ledger, repair=True) == []
+
+
+def test_two_swapped_objects_are_both_found(real):
+    left, right = path_of(real, real.file), path_of(real, real.garbage)
+    os.rename(left, left + "x")
+    os.rename(right, left)
+    os.rename(left + "x", right)
+    assert {item.where for item in fsck(real.objects, real.ledger)} == {real.file, real.garbage}
+
+
+@pytest.mark.parametrize("name", ["young", "file", "bundle", "manifest"])
+def test_a_missing_object_is_found_wherever_it_is_named(world, name):
+    named = getattr(world, name)
+    digest = named if isinstance(named, str) else named.outputs[0].digest
+    world.objects.delete(digest)
+    assert (("missing", digest)) in {(item.kind, item.where) for item in fsck(world.objects, world.ledger)}
+
+
+def test_garbage_may_be_missing(world):
+    world.objects.delete(world.garbage)
+    assert fsck(world.objects, world.ledger) == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "kind"),
+    [
+        ("UPDATE result SET tree = '[\"changed\"]' WHERE tree = '[\"young\"]'", "recipe"),
+        ("UPDATE result SET recipe = zeroblob(32) WHERE tree = '[\"young\"]'", "recipe"),
+        ("UPDATE artifact SET text = '[2]' WHERE text IS NOT NULL", "inline"),
+        ("INSERT INTO entry VALUES ('churn/look', 2, '{}', 0, '', '')", "stream"),
+        ("UPDATE entry SET number = 2 WHERE stream = 'churn/alias/champion'", "stream"),
+        ("UPDATE entry SET body = '{\"version\":1,\"previous\":3}' WHERE stream LIKE '%alias%'", "alias"),
+        ("UPDATE entry SET body = '{\"version\":2,\"previous\":null}' WHERE stream LIKE '%alias%'", "alias"),
+        ('UPDATE entry SET body = \'{"version":"1","previous":null}\' WHERE stream LIKE \'%alias%\'', "alias"),
+        ("UPDATE entry SET body = '{\"version\":1}' WHERE stream LIKE '%alias%'", "alias"),
+        ("DELETE FROM entry WHERE stream = 'churn/version'", "alias"),
+        ("INSERT INTO entry VALUES ('churn/alias/champion',2,'{\"version\":1,\"previous\":null}',0,'','')", "alias"),
+    ],
+)
+def test_a_changed_row_is_found(real, statement, kind):
+    with sqlite3.connect(real.ledger.path) as db:
+        assert db.execute(statement).rowcount > 0
+    db.close()
+    assert kinds(fsck(real.objects, real.ledger)) == [kind]
+
+
+def test_legal_moves_of_an_alias_pass(world):
+    for number, (version, previous) in enumerate([(None, 1), (1, None), (1, 1)], 2):
+        world.ledger.append([Entry("churn/alias/champion", number, {"version": version, "previous": previous})])
+    assert fsck(world.objects, world.ledger) == []
+
+
+def test_leftovers_and_strangers_are_told_and_only_ours_swept(real):
+    tmp, stray = real.objects.root + "/tmp/99-1-aa", real.objects.root + "/objects/ab/readme"
+    os.makedirs(os.path.dirname(stray), exist_ok=True)
+    for path in (tmp, stray):
+        with open(path, "w") as file:
+            file.write("x")
+    assert kinds(fsck(real.objects, real.ledger)) == []  # young: a writer may be at work
+    old = time.time() - 7200
+    os.utime(tmp, (old, old))
+    os.utime(stray, (old, old))
+    found = fsck(real.objects, real.ledger, repair=True)
+    assert [(item.kind, item.fault, item.repaired) for item in found] == [
+        ("leftover", False, True),
+        ("stray", False, False),
+    ]
+    assert not os.path.exists(tmp)
+    assert kinds(fsck(real.objects, real.ledger, repair=True)) == ["stray"]
+
+
+def test_a_damaged_database_is_one_finding(tmp_path):
+    path = str(tmp_path / "ledger.db")
+    ledger = SqliteLedger(path)
+    world = World(DirectoryObjects(str(tmp_path / "store")), ledger)
+    ledger.commit(Group(codes={digest_bytes(b"%d" % n): {"x": "y" * 500} for n in range(200)}))
+    ledger.close()
+    with open(path, "r+b") as file:
+        size = os.path.getsize(path)
+        for place in range(8192, size, 4096):
+            file.seek(place)
+            file.write(b"\xff" * 64)
+    ledger = SqliteLedger(path)
+    assert kinds(fsck(world.objects, ledger)) == ["ledger"]
+    ledger.close()
+
+
+# ── gc ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def later():
+    return time.time() + 2 * DAY
+
+
+def test_gc_removes_only_what_nothing_reaches(world):
+    everything = world.digests()
+    garbage = {world.garbage, world.old.outputs[0].digest}
+    dry = collect(world.objects, world.ledger, dry_run=True, clock=later)
+    assert (dry.results, dry.objects, world.digests()) == (1, 2, everything)
+    done = collect(world.objects, world.ledger, clock=later)
+    assert (done.results, done.objects, done.size, done.kept) == (dry.results, dry.objects, dry.size, dry.kept)
+    assert world.digests() == everything - garbage
+    assert fsck(world.objects, world.ledger) == []
+    assert collect(world.objects, world.ledger, clock=later).objects == 0
+
+
+def test_gc_spares_the_grace(world):
+    everything = world.digests()
+    assert collect(world.objects, world.ledger).objects == 0
+    assert world.digests() == everything
+
+
+def test_what_is_staged_again_is_spared(real):
+    """A writer that finds an old object there only touches it; gc must see that, also between mark and sweep."""
+    past = time.time() - 3 * DAY
+    os.utime(path_of(real, real.garbage), (past, past))
+    real.objects.stage(b"nobody needs this")
+    assert collect(real.objects, real.ledger).objects == 0
+    os.utime(path_of(real, real.garbage), (past, past))
+    real.objects.publish([real.garbage])
+    assert collect(real.objects, real.ledger).objects == 0
+    os.utime(path_of(real, real.garbage), (past, past))
+    assert not real.objects.delete_unless_touched(real.garbage, past)
+    assert real.objects.read(real.garbage) == b"nobody needs this"
+    assert collect(real.objects, real.ledger).objects == 1
+
+
+def test_without_a_grace_the_object_of_a_writer_at_work_is_lost(real):
+    """Control: it is the grace that protects it."""
+    digest, _ = real.objects.stage(b"being registered")
+    collect(real.objects, real.ledger, grace_s=-1.0)
+    with pytest.raises(MissingObjectError):
+        real.objects.publish([digest])
+
+
+def test_what_a_recent_run_reused_is_kept(world):
+    old = world.old
+    world.ledger.commit(
+        Group(
+            runs=[Run("c" * 16, "churn", "run", "done", time.time())],
+            decided=[("churn", Decided("old", old.recipe, old.code, old.tree))],
+        )
+    )
+    assert collect(world.objects, world.ledger, clock=later).results == 0
+    assert old.outputs[0].digest in world.digests()
+
+
+def test_forgetting_keeps_what_was_last_decided(world):
+    old = world.old
+    decided = Decided("old", old.recipe, old.code, old.tree)
+    world.ledger.commit(Group(decided=[("churn", decided)]))
+    assert world.ledger.forget([old.recipe, "unknown"]) == 1
+    assert world.ledger.decided("churn") == {"old": decided}
+    assert world.ledger.results([old.recipe]) == {}
+    assert world.ledger.makers(old.outputs[0].digest) == []
+
+
+def test_gc_refuses_while_a_manifest_cannot_be_read(world):
+    everything = world.digests()
+    world.objects.delete(world.bundle)
+    with pytest.raises(StoreError, match="nothing was removed"):
+        collect(world.objects, world.ledger, clock=later)
+    assert world.digests() == everything - {world.bundle}
+
+
+def test_gc_sweeps_second_names_and_temporary_files(real):
+    with open(real.objects.root + "/tmp/99-1-aa", "w") as file:
+        file.write("x")
+    for item in list(real.objects.leftovers()):
+        os.utime(item.path, (1, 1))
+    assert collect(real.objects, real.ledger).swept > 1
+    assert list(real.objects.leftovers()) == []
+
+
+# ── rebuild ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_versions_come_back_from_the_store(real, tmp_path):
+    fresh = SqliteLedger(str(tmp_path / "fresh.db"))
+    assert [entry.number for entry in rebuild(real.objects, fresh, dry_run=True).entries] == [1]
+    assert fresh.streams() == {}
+    done = rebuild(real.objects, fresh, who="keeper")
+    assert done.doubtful == []
+    [entry] = fresh.stream("churn/version")
+    assert entry.body["artifacts"]["bundle"] == real.bundle
+    assert (entry.at, entry.who) == (9.0, "me")
+    assert "churn/alias/champion" not in fresh.streams()
+    assert rebuild(real.objects, fresh).entries == []
+    fresh.close()
+
+
+def test_rebuild_stops_at_doubt(world):
+    def manifest(workflow, number, note):
+        data = {"penstock": "version/1", "workflow": workflow, "number": number, "body": {"note": note}}
+        world.put(json.dumps(data).encode())
+
+    for number, note in [(2, "a"), (3, "b"), (3, "c"), (4, "d")]:
+        manifest("churn", number, note)
+    manifest("gap", 2, "x")
+    world.put(json.dumps({"penstock": "version/1", "workflow": 5, "number": 1}).encode())
+    world.put(b"{not json")
+    done = rebuild(world.objects, world.ledger)
+    assert [(entry.stream, entry.number) for entry in done.entries] == [("churn/version", 2)]
+    assert len(done.doubtful) == 2
+
+
+def test_a_lost_ledger_leaves_a_store_that_works(real, tmp_path):
+    """The whole way back: copy of the store, new ledger, versions again, fsck clean but for the lost decisions."""
+    shutil.copytree(real.objects.root, tmp_path / "copy")
+    objects, fresh = DirectoryObjects(str(tmp_path / "copy")), SqliteLedger(str(tmp_path / "fresh.db"))
+    rebuild(objects, fresh)
+    metrics = real.inline.outputs[0].digest  # was inline in the lost ledger: told, not hidden
+    assert [(item.kind, item.where) for item in fsck(objects, fresh)] == [("missing", metrics)]
+    fresh.close()
