@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def placements(y: Bools, score: Floats) -> Floats:
     """For each row, the share of the other class that it is ranked on the right side of; ties count half.
 
-    DeLong, DeLong & Clarke-Pearson (1988), Biometrics 44:837, equations 3 and 4. One sort of the scores, as
+    DeLong, DeLong & Clarke-Pearson (1988), Biometrics 44:837. One sort of the scores, as
     in Sun & Xu (2014), IEEE Signal Processing Letters 21:1389; the mean over either class is the area.
 
     Parameters
@@ -85,7 +85,7 @@ def roc_auc(y: ArrayLike, score: ArrayLike) -> float:
 def delong(y: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
     """Areas of k scores on the same rows, and the covariance of the areas.
 
-    DeLong, DeLong & Clarke-Pearson (1988), Biometrics 44:837, equations 5 to 7.
+    DeLong, DeLong & Clarke-Pearson (1988), Biometrics 44:837.
 
     Parameters
     ----------

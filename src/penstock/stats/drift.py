@@ -20,6 +20,7 @@ from penstock.stats.profile import (
     from_json,
 )
 from penstock.stats.two_sample import (
+    MIN_EXPECTED,
     Outcome,
     chi2_two_sample,
     ks_p_value,
@@ -67,8 +68,9 @@ class ColumnDrift:
     p_value : float
         Of the column as a whole, missing values included.
     effect : float
-        How far. Numeric: Wasserstein distance in standard deviations of the reference (of the current rows
-        where the reference is constant). Categorical: total variation distance, in [0, 1].
+        How far. Numeric: Wasserstein distance in standard deviations of the reference (of the current rows where
+        the reference is constant). Categorical: total variation distance, in [0, 1]. Sampling noise is in it: two
+        equal samples with many categories are some way apart too.
     method : str
         The test that gave the p-value: "ks" (statistic: the Kolmogorov–Smirnov distance of the values), "chi2" (the
         chi-square over all categories or distinct values), or "shares" (the largest change in the share of a heavily
@@ -349,14 +351,26 @@ def _transport(profile: NumericProfile, ys: Floats) -> float:
 
 
 def _against_categories(profile: CategoricalProfile, current: Mapping[str, int], missing: int) -> ColumnDrift:
-    """Categories that the profile does not list are its "other" ones, if it has any."""
+    """Categories that the profile does not list are its "other" ones, if it has any.
+
+    The last ones of the list are there because the *reference* happened to have one more of them: compared by name
+    they would seem to fall, in every new sample. So only those are compared by name whose *pooled* count puts them
+    safely (four standard errors) above the end of the list, and is not rare either; the rest join the others.
+    """
     if not profile.other:
         return _categorical(profile.counts, profile.missing, current, missing)
-    listed = {name: count for name, count in current.items() if name in profile.counts}
-    rest = sum(current.values()) - sum(listed.values())
-    # A name that no text can have: categories are texts without NUL in every format that is read.
-    other = "\0other"
-    return _categorical({**profile.counts, other: profile.other}, profile.missing, {**listed, other: rest}, missing)
+    n, m = profile.n - profile.missing, sum(current.values())
+    least = min(profile.counts.values())
+    safe = (least + 4.0 * math.sqrt(least) + 4.0) * (n + m) / n
+    frequent = MIN_EXPECTED * (n + m) / max(min(n, m), 1)
+    pooled = {name: count + current.get(name, 0) for name, count in profile.counts.items()}
+    named = [name for name, count in pooled.items() if count >= max(safe, frequent)]
+    reference = {name: profile.counts[name] for name in named}
+    seen = {name: current.get(name, 0) for name in named}
+    # A name that no category's text can have, NUL being refused by every format that is read.
+    reference["\0other"] = n - sum(reference.values())
+    seen["\0other"] = m - sum(seen.values())
+    return _categorical(reference, profile.missing, seen, missing)
 
 
 def table_drift(

@@ -108,7 +108,7 @@ def mean_and_se(x: ArrayLike, weights: ArrayLike | None = None, clusters: ArrayL
     r"""Mean, standard error and degrees of freedom, for weighted and for clustered rows.
 
     The linearised (sandwich) variance of a ratio of sums, :math:`\frac{G}{G-1}\sum_g s_g^2` with
-    :math:`s_g = \sum_{i \in g} w_i (x_i - \bar x) / \sum w` (Liang & Zeger 1986; Cochran 1977, §6.4, 9A).
+    :math:`s_g = \sum_{i \in g} w_i (x_i - \bar x) / \sum w` (Liang & Zeger 1986; Cochran 1977, ch. 6).
     Without weights and with every row its own cluster it is exactly :math:`s^2 / n`.
 
     Parameters

@@ -242,10 +242,12 @@ def count_categories(values: ArrayLike) -> tuple[dict[str, int], int]:
     array = np.asarray(values)
     if array.ndim != 1:
         raise UsageError(f"values must be one-dimensional, and have shape {array.shape}")
-    if array.dtype.kind in "mM":
-        array = array.astype(str)
     counts: dict[str, int] = {}
     missing = 0
+    if array.dtype.kind in "mM":
+        present = ~np.isnat(array)
+        missing = int(len(array) - np.count_nonzero(present))
+        array = array[present].astype(str)
     for value, count in Counter(array.tolist()).items():
         if is_missing(value):
             missing += count

@@ -172,7 +172,7 @@ def ks_p_value(distance: float, n: int, m: int) -> float:
             return p
     from scipy.stats import kstwo
 
-    return float(np.clip(kstwo.sf(distance, round(n * m / (n + m))), 0.0, 1.0))
+    return float(np.clip(kstwo.sf(distance, max(round(n * m / (n + m)), 1)), 0.0, 1.0))
 
 
 def _exact_p(distance: float, n: int, m: int) -> float:
