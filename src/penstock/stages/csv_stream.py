@@ -44,23 +44,20 @@ def blocks(spool: Spool, dialect: Dialect, columns: list[str], where: str) -> It
     import pyarrow as pa
 
     try:
-        yield from _by_arrow(spool, dialect, columns)
+        last = None
+        for block in _by_arrow(spool, dialect, columns):
+            last = block
+            yield block
+        if last is not None and dialect.quoted and _may_be_unclosed(spool, dialect, last):
+            _find_faults(spool, dialect, columns, where)
     except pa.ArrowInvalid as error:
-        for _block in _by_csv(spool, dialect, columns, where):
-            pass
+        _find_faults(spool, dialect, columns, where)
         raise DataError(f"cannot be read: {bounded(str(error), 300)}", where=where) from None
 
 
 def _by_arrow(spool: Spool, dialect: Dialect, columns: list[str]) -> Iterator[Any]:
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
-
-    ragged = False
-
-    def refuse(_row: Any) -> str:
-        nonlocal ragged
-        ragged = True
-        return "error"
 
     rest = spool.size - dialect.start
     if not any(chunk.strip() for chunk in spool.chunks(dialect.start)):
@@ -74,7 +71,6 @@ def _by_arrow(spool: Spool, dialect: Dialect, columns: list[str]) -> Iterator[An
             delimiter=dialect.sep,
             quote_char=dialect.quote if dialect.quoted else False,
             newlines_in_values=dialect.quoted,
-            invalid_row_handler=refuse,
         ),
         convert_options=arrow_csv.ConvertOptions(
             column_types=dict.fromkeys(dialect.header, pa.string()),
@@ -82,13 +78,9 @@ def _by_arrow(spool: Spool, dialect: Dialect, columns: list[str]) -> Iterator[An
             include_columns=columns,
         ),
     )
-    last = None
     for block in reader:
         if block.num_rows:
-            last = block
             yield block
-    if last is not None and dialect.quoted and _may_be_unclosed(spool, dialect, last):
-        raise pa.ArrowInvalid("a quote may not be closed")
 
 
 def _may_be_unclosed(spool: Spool, dialect: Dialect, last: Any) -> bool:
@@ -98,7 +90,7 @@ def _may_be_unclosed(spool: Spool, dialect: Dialect, last: Any) -> bool:
     return bool(odd) or any("\n" in str(column[-1]) or "\r" in str(column[-1]) for column in last.columns)
 
 
-def check_quotes(spool: Spool, dialect: Dialect, columns: list[str], where: str) -> None:
+def _find_faults(spool: Spool, dialect: Dialect, columns: list[str], where: str) -> None:
     """Read everything by the exact reader, only to find faults.
 
     Raises
@@ -159,16 +151,14 @@ def _numbered(spool: Spool, dialect: Dialect, where: str) -> Iterator[tuple[int,
         quotechar=dialect.quote,
         skipinitialspace=dialect.spaced,
     )
-    unclosed = _Unclosed(dialect.quote)
     before = csv.field_size_limit(BLOCK)
-    begins = dialect.lines + 1
+    begins, last = dialect.lines + 1, 0
     try:
         for row in reader:
             ends = dialect.lines + reader.line_num
             if row:
-                last_row, first = row, begins
+                last = begins
                 yield ends, row
-                unclosed.seen(first, ends, last_row)
             begins = ends + 1
     except csv.Error as error:
         raise DataError(
@@ -179,28 +169,17 @@ def _numbered(spool: Spool, dialect: Dialect, where: str) -> Iterator[tuple[int,
         ) from None
     finally:
         csv.field_size_limit(before)
-    if unclosed.suspect and _open_at_end(spool, dialect, unclosed.first):
+    if dialect.quoted and last and _open_at_end(spool, dialect, last):
         raise DataError(
-            f"a quote ({dialect.quote}) is opened on line {unclosed.first} and never closed",
+            f"a quote ({dialect.quote}) is opened on line {last} and never closed",
             where=where,
             hint="close it, or double it if it belongs to the text",
-            line=unclosed.first,
+            line=last,
         )
 
 
-class _Unclosed:
-    """Remembers whether the last record ran over several lines or ended in a quoted cell."""
-
-    def __init__(self, quote: str) -> None:
-        self.quote, self.first, self.suspect = quote, 0, False
-
-    def seen(self, first: int, ends: int, row: list[str]) -> None:
-        """Note the newest record."""
-        self.first, self.suspect = first, ends > first or any("\n" in cell or "\r" in cell for cell in row)
-
-
 def _open_at_end(spool: Spool, dialect: Dialect, first: int) -> bool:
-    """Whether the text ends inside a quoted cell that was opened at line `first`, by reading it strictly."""
+    """Whether the text ends inside a quoted cell of the record that begins on line `first`, by a strict reading."""
     lines = Lines(spool, dialect.start)
     for _ in range(first - dialect.lines - 1):
         next(lines)

@@ -119,19 +119,27 @@ def _kind(column: Any) -> tuple[str, bool]:
 
     if _is_code(column):
         return "str", False
-    try:
-        numbers = pc.cast(column, pa.int64())
+    numbers = _try(column, pa.int64())
+    if numbers is not None:
         low, high = pc.min_max(numbers).as_py().values()
         return "int", high > _EXACT or low < -_EXACT
-    except pa.ArrowInvalid:
-        pass
-    try:
-        pc.cast(column, pa.float64())
-    except pa.ArrowInvalid:
+    if _try(column, pa.float64()) is None:
         return ("bool" if pc.all(pc.is_in(column, pa.array(_TRUE + _FALSE))).as_py() else "str"), False
     whole = pc.match_substring_regex(column, r"^-?\d{19,}$")
     plus = pc.starts_with(column, "+")
     return ("str" if pc.any(pc.or_(whole, plus)).as_py() else "float"), False
+
+
+def _try(column: Any, kind: Any) -> Any:
+    """The column as another type, or None. A few cells first: a cast that fails costs an error for every cell."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        pc.cast(column[:32], kind)
+        return pc.cast(column, kind)
+    except pa.ArrowInvalid:
+        return None
 
 
 def _is_code(column: Any) -> bool:

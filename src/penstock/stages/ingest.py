@@ -14,7 +14,7 @@ from penstock.errors import DataError
 from penstock.stages import infer, spool
 from penstock.stages.csv_stream import blocks
 from penstock.stages.infer import Guess
-from penstock.stages.sniff import Dialect, sniff, to_utf8
+from penstock.stages.sniff import Dialect, refuse_nul, sniff, to_utf8
 
 COLUMNS_SHOWN = 20
 
@@ -75,6 +75,7 @@ def read(
             if raw.size == 0:
                 raise DataError("the file is empty", where=where, hint="a table needs a header line and rows")
         raw, start, encoding = to_utf8(raw, source.encoding, where)
+        refuse_nul(raw, where)
         dialect = sniff(raw, start, source.sep, where, strip=source.strip)
         return _read_text(raw, source, dialect, encoding, kind, where)
     finally:
@@ -139,10 +140,11 @@ def _guesses(stream: Iterable[Any], columns: list[str], source: Source, where: s
         for name, column in zip(columns, block.columns, strict=True):
             cells = infer.cells(column, strip=source.strip)
             found, forced = infer.guess(cells, source.na), _forced(name, source)
+            if forced in ("str", "category"):
+                found.kind = "str"
             if forced == "category":
                 gone = {"", *infer.NEVER_WORDS, *source.na}
                 found.words = {word for word in cells.unique().to_pylist() if word not in gone}
-                found.kind = "str"
             if forced == "datetime":
                 _merge_zone(guesses[name], infer.zone(cells, where, name), where, name)
             guesses[name].merge(found)
@@ -177,6 +179,7 @@ def _table(batches: Iterable[Any]) -> Any:
 
 def write(batches: Iterable[Any]) -> Written:
     """Write batches to a Parquet file, one at a time; the same settings as every table of ours."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     handle, path = tempfile.mkstemp(prefix="penstock-", suffix=".parquet")
@@ -184,9 +187,11 @@ def write(batches: Iterable[Any]) -> Written:
     writer = None
     try:
         for batch in batches:
-            writer = writer or pq.ParquetWriter(
-                path, batch.schema, compression="lz4", use_dictionary=False, write_statistics=False
-            )
+            if writer is None:
+                categories = [field.name for field in batch.schema if pa.types.is_dictionary(field.type)]
+                writer = pq.ParquetWriter(
+                    path, batch.schema, compression="lz4", use_dictionary=categories or False, write_statistics=False
+                )
             writer.write_batch(batch)
         if writer is not None:
             writer.close()

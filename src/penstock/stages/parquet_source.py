@@ -42,18 +42,19 @@ def read_parquet(raw: Spool, source: Source, where: str) -> tuple[Any, dict[str,
     dropped = [name for name in columns if name.startswith("__index_level_")]
     columns = [name for name in columns if name not in dropped]
     schema = pa.schema([_plain(file.schema_arrow.field(name), where) for name in columns])
-    batches = _batches(raw, schema, where)
+    wanted = pa.schema([pa.field(field.name, _declared(field, source)) for field in schema])
+    batches = (_forced(batch, wanted, source, where) for batch in _batches(raw, schema, where))
     n_rows = file.metadata.num_rows
     if _estimate(file.metadata) > raw.spill:
         table: Any = write(batches)
     else:
-        table = pa.Table.from_batches(list(batches), schema).combine_chunks()
+        table = pa.Table.from_batches(list(batches), wanted).unify_dictionaries().combine_chunks()
     notes = [f"left out: {', '.join(dropped)} (an unnamed row index)"] if dropped else []
     return table, {
         "format": "parquet",
         "n_rows": n_rows,
         "n_columns": len(columns),
-        "types": [[field.name, str(field.type)] for field in schema],
+        "types": [[field.name, str(field.type)] for field in wanted],
         "missing": {},
         "kept": {},
         "notes": notes,
@@ -104,6 +105,8 @@ def _plain(field: Any, where: str) -> Any:
         kind = kind.storage_type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind):  # what pandas calls a category
+            return pa.field(field.name, pa.dictionary(pa.int32(), pa.string()))
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_timestamp(kind):
         return pa.field(field.name, kind)
     if pa.types.is_floating(kind):
@@ -127,7 +130,7 @@ def _batches(raw: Spool, schema: Any, where: str) -> Iterator[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    texts = [field.name for field in schema if pa.types.is_string(field.type)]
+    texts = [field.name for field in schema if not pa.types.is_primitive(field.type)]
     file = pq.ParquetFile(raw.reader(), read_dictionary=texts)
     rows, size = 0, 0
     try:
@@ -145,6 +148,44 @@ def _batches(raw: Spool, schema: Any, where: str) -> Iterator[Any]:
         raise DataError(f"the Parquet file is damaged: {bounded(str(error), 300)}", where=where) from None
     if rows != file.metadata.num_rows:
         raise DataError(f"its metadata speaks of {file.metadata.num_rows:,} rows, {rows:,} were found", where=where)
+
+
+def _declared(field: Any, source: Source) -> Any:
+    """The type of a column after `types=` and `dates=`."""
+    import pyarrow as pa
+
+    kind = "datetime" if field.name in source.dates else source.types.get(field.name, "")
+    if kind == "datetime":
+        return field.type if pa.types.is_timestamp(field.type) else pa.timestamp("us")
+    if kind == "category":
+        return pa.dictionary(pa.int32(), pa.string())
+    plain = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "str": pa.string()}
+    return plain.get(kind, field.type)
+
+
+def _forced(batch: Any, wanted: Any, source: Source, where: str) -> Any:
+    """A batch with `na=` applied to its texts and every column in the type that was declared."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    arrays = []
+    for field, found in zip(wanted, batch.columns, strict=True):
+        column = found
+        if source.na and pa.types.is_string(column.type):
+            gone = pc.is_in(column, pa.array(source.na, pa.string()))
+            column = pc.if_else(gone, pa.scalar(None, pa.string()), column)
+        if column.type != field.type:
+            try:
+                column = pc.cast(column, field.type)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                raise DataError(
+                    f"column {field.name!r} cannot be read as {field.type}: {bounded(str(error), 200)}",
+                    where=where,
+                    hint="correct types= or dates=",
+                    column=field.name,
+                ) from None
+        arrays.append(column)
+    return pa.RecordBatch.from_arrays(arrays, schema=wanted)
 
 
 def _spelled_out(column: Any) -> int:

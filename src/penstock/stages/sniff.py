@@ -80,7 +80,7 @@ def to_utf8(spool: Spool, declared: str | None, where: str) -> tuple[Spool, int,
     DeclarationError
         An encoding that Python does not know.
     DataError
-        Bytes that are not in the encoding (with the line), or a NUL character.
+        Bytes that are not in the encoding, with the line.
     """
     encoding = _normal(declared) if declared else _guess(spool)
     if declared:
@@ -92,10 +92,13 @@ def to_utf8(spool: Spool, declared: str | None, where: str) -> tuple[Spool, int,
         _transcode(spool, "utf-8", None, where)
     else:
         text = Spool(spool.spill, spool.limit)
-        _transcode(spool, encoding, text, where)
+        try:
+            _transcode(spool, encoding, text, where)
+        except DataError:
+            text.close()
+            raise
         spool.close()
         spool, start = text, 0
-    _refuse_nul(spool, where)
     return spool, start, encoding
 
 
@@ -188,7 +191,14 @@ def _transcode(spool: Spool, encoding: str, to: Spool | None, where: str) -> Non
         raise DataError(f"near line {line}: {error.reason}", where=where, line=line) from None
 
 
-def _refuse_nul(spool: Spool, where: str) -> None:
+def refuse_nul(spool: Spool, where: str) -> None:
+    """Refuse text with a NUL character in it.
+
+    Raises
+    ------
+    DataError
+        With its line.
+    """
     line = 1
     for chunk in spool.chunks():
         at = chunk.find(0)
