@@ -280,10 +280,12 @@ def sniff(spool: Spool, start: int, declared: str | None, where: str, *, strip: 
     lines = Lines(spool, start, HEADER_BYTES)
     reader = csv.reader(lines, delimiter=sep, quotechar=quote, skipinitialspace=strip)
     try:
-        header = next((row for row in reader if any(cell.strip() for cell in row)), [])
+        header = next((row for row in reader if len(row) > 1 or "".join(row).strip()), [])
     except csv.Error as error:
         raise DataError(f"the header line cannot be read: {error}", where=where) from None
     names = tuple(cell.strip() if strip else cell for cell in header)
+    if not names:
+        raise DataError("the file has no text but blanks", where=where, hint="a table needs a header line and rows")
     _check_names(names, sep, where)
     raw_sep, raw_quote = sep.encode(), quote.encode()
     quoted = any(raw_quote in chunk for chunk in spool.chunks(start))
