@@ -26,6 +26,7 @@ def neutral_copy(estimator: Any) -> Any:
 
     * `_stop_words_id` of text vectorizers (a memory address) is deleted;
     * `refit_time_` and `cv_results_[*_time]` of searches are 0 (the times belong to the run, not to the model);
+    * the distributions of a search forget the state of numpy's global generator;
     * CatBoost's guid and finishing time are fixed;
     * `n_jobs`, `verbose` and `memory` are at their defaults.
 
@@ -47,6 +48,8 @@ def neutral_copy(estimator: Any) -> Any:
     for _, value in walk(twin):
         if hasattr(value, "get_params") and hasattr(value, "__dict__"):
             _neutralise(value)
+        elif type(value).__module__.startswith("scipy.stats.") and hasattr(value, "rvs"):
+            _neutralise_distribution(value)
     return twin
 
 
@@ -130,6 +133,19 @@ def _zero_times(state: dict[str, Any]) -> None:
     for name, times in state["cv_results_"].items():
         if name.endswith("_time") and hasattr(times, "shape"):
             state["cv_results_"][name] = times * 0.0
+
+
+def _neutralise_distribution(value: Any) -> None:
+    """What a search draws from, always with the search's own generator: drop the state of numpy's global one.
+
+    `vecentropy` refers back to its owner, which skops cannot follow; scipy makes it anew on loading.
+    """
+    from numpy.random import RandomState
+
+    state = vars(value)
+    state.pop("vecentropy", None)
+    if "_random_state" in state:
+        state["_random_state"] = RandomState(0)
 
 
 def _reset_parameters(value: Any, state: dict[str, Any]) -> None:
