@@ -1,0 +1,119 @@
+"""What could make a model look better than it is: rows on both sides, columns that give the target away.
+
+The proof says what was tried on how many rows, what was found, and what could not be tried. It never says "clean".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from penstock.core.target import Roles, Target
+from penstock.stages.betrayal import MAX_ROWS, Finding, betrayals, identifiers
+from penstock.stages.overlap import copies, out_of_order, shared_names
+from penstock.stages.problem import problem_of
+from penstock.stages.train import features_and_target
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GRADES = ("error", "warning", "note")
+MAX_FINDINGS = 100
+
+
+def audit(
+    train: pd.DataFrame, test: pd.DataFrame, *, target: Target, roles: Roles, schema: dict[str, Any]
+) -> dict[str, Any]:
+    """Look for overlap between the sides and for columns that betray the target.
+
+    Parameters
+    ----------
+    train, test : DataFrame
+        Of the held-out rows only features, keys, groups and times are compared, and whether a row equals a
+        training row; no statistic of their labels is computed.
+    target : Target
+    roles : Roles
+    schema : dict
+
+    Returns
+    -------
+    dict
+        "summary", "grade" (the worst, or None), "findings" (errors first), "tried" and "not_tried" as lists of
+        {"what", "rows"} and {"what", "why"}, "n_train", "n_test".
+    """
+    problem = problem_of(schema, target)
+    X, y = features_and_target(train, target, roles)
+    overlapping, n_copies = copies(train, test, target, roles)
+    sides, tried, not_tried = _sides(train, test, roles)
+    findings = [*betrayals(X, y, problem), *identifiers(X, y, problem), *overlapping, *sides]
+    findings.sort(key=lambda one: (GRADES.index(one.grade), one.column))
+    tried = [*_tried(X, len(test), problem.task), *tried]
+    return {
+        "summary": _summary(findings, X.shape[1], n_copies, len(test), problem.task),
+        "grade": findings[0].grade if findings else None,
+        "findings": [one.to_json() for one in findings[:MAX_FINDINGS]],
+        "n_findings": {grade: sum(one.grade == grade for one in findings) for grade in GRADES},
+        "tried": tried,
+        "not_tried": [*not_tried, *_never_tried(problem.task)],
+        "n_train": len(train),
+        "n_test": len(test),
+    }
+
+
+def _sides(
+    train: pd.DataFrame, test: pd.DataFrame, roles: Roles
+) -> tuple[list[Finding], list[dict[str, Any]], list[dict[str, str]]]:
+    """Keys, groups and times across the sides, as far as they are declared."""
+    findings: list[Finding] = []
+    tried: list[dict[str, Any]] = []
+    not_tried: list[dict[str, str]] = []
+    # With time a key or group may honestly return later.
+    grade = "note" if roles.time else "error"
+    for what, columns in (("key", roles.key), ("group", roles.groups)):
+        field = f"{what}s=" if what == "group" else f"{what}="
+        if columns:
+            findings += shared_names(train, test, columns, what, grade)
+            tried.append({"what": f"the same {what} on both sides ({', '.join(columns)})", "rows": len(test)})
+        else:
+            not_tried.append({"what": f"the same {what} on both sides", "why": f"not provable: declare {field}"})
+    if roles.time:
+        findings += out_of_order(train, test, roles.time)
+        tried.append({"what": f"training rows later than held-out ones ({roles.time})", "rows": len(train)})
+    else:
+        not_tried.append({"what": "training rows later than held-out ones", "why": "not provable: declare time="})
+    return findings, tried, not_tried
+
+
+def _tried(X: pd.DataFrame, n_test: int, task: str) -> list[dict[str, Any]]:
+    rows = min(len(X), MAX_ROWS)
+    alone = {"binary": "AUC of each number alone", "regression": "R² of each column alone"}
+    tried = [{"what": f"copies and re-codings of the target among {X.shape[1]} columns", "rows": rows}]
+    if task in alone:
+        tried.append({"what": alone[task], "rows": rows})
+    if task == "regression":
+        tried.append({"what": "exact weighted sums of columns", "rows": rows})
+    tried.append({"what": "columns that name rows", "rows": len(X)})
+    return [*tried, {"what": "held-out rows that equal a training row", "rows": n_test}]
+
+
+def _never_tried(task: str) -> list[dict[str, str]]:
+    why = "the steps are not run again with other held-out values yet"
+    found = [
+        {"what": "whether held-out rows moved a training row in the steps before the split", "why": why},
+        {"what": "leaks that look like honest predictors", "why": "no statistic tells them apart; name them in after="},
+    ]
+    if task == "multiclass":
+        found.append({"what": "a number alone that parts several classes", "why": "re-codings by value only"})
+    return found
+
+
+def _summary(findings: list[Finding], n_columns: int, n_copies: int, n_test: int, task: str) -> str:
+    betrayed = [one for one in findings if one.kind in {"copy", "re-coding", "sum"}]
+    if betrayed:
+        text = betrayed[0].what + (f" (and {len(betrayed) - 1} more)" if len(betrayed) > 1 else "")
+    else:
+        what = "no copy, sum or re-coding" if task == "regression" else "no copy or re-coding"
+        text = f"{what} of the target among {n_columns} columns"
+    text += f" · {n_copies:,} of {n_test:,} held-out rows also in train"
+    counts = [(grade, sum(one.grade == grade for one in findings)) for grade in GRADES]
+    words = [f"{n} {grade}{'s' if n > 1 else ''}" for grade, n in counts if n]
+    return " · ".join([text, *words])

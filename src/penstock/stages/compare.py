@@ -1,0 +1,164 @@
+"""The verdict on a fitted model: held against rules, champion and baseline on held-out rows.
+
+The only stage that sees the hold-out. A verdict is about these two fitted models on the population that the rows
+were drawn from; it says nothing of the procedures that made them, nor of other populations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from penstock.core.gate import Beats, Rule
+from penstock.core.target import Roles, Target
+from penstock.stages import scoring
+from penstock.stages.baseline import fit_baseline
+from penstock.stages.comparison import Comparison
+from penstock.stages.evaluate import figure_json
+from penstock.stages.judge import Judged, check_rules, judge
+from penstock.stages.predicted import Predicted, predict
+from penstock.stages.problem import Problem, problem_of
+from penstock.stages.profiles import prediction_profile
+from penstock.stages.slicing import SMALL
+from penstock.stages.train import features_and_target
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BETTER, WORSE, UNDECIDED = "better", "worse", "not enough evidence"
+
+
+def compare(
+    test: pd.DataFrame,
+    train: pd.DataFrame,
+    *,
+    fitted: Any,
+    champion: Any,
+    about: Mapping[str, Any],
+    rules: tuple[Rule, ...],
+    metrics: tuple[str, ...],
+    slices: tuple[str, ...],
+    target: Target,
+    roles: Roles,
+    schema: dict[str, Any],
+    seed: int,
+) -> dict[str, Any]:
+    """Judge a challenger on the hold-out.
+
+    Parameters
+    ----------
+    test, train : DataFrame
+        Held-out and training rows. The baseline is fitted on the latter.
+    fitted : estimator
+        The challenger.
+    champion : estimator or None
+    about : dict
+        "champion": its name or None; "same_declaration", "newer_data": bool; "champion_input": the columns that
+        the champion reads, or None for the challenger's.
+    rules : tuple of rules
+        All must pass. Without a champion the baseline takes its place, and is added where no rule decides.
+    metrics, slices : tuple of str
+    target : Target
+    roles : Roles
+    schema : dict
+    seed : int
+        For bootstraps.
+
+    Returns
+    -------
+    dict
+        Plain JSON: "outcome" ("better": all rules passed; "worse": evidence against one; "not enough evidence"),
+        "sentence", "summary", "rules", "against", "metrics", "slices", "n_rows", "prediction_profile", "scope".
+
+    Raises
+    ------
+    DeclarationError
+        If a rule's metric does not fit the task.
+    DataError
+        If the held-out rows cannot be judged: no row, an unknown label.
+    """
+    problem = problem_of(schema, target)
+    check_rules(rules, problem)
+    X, y = features_and_target(test, target, roles)
+    challenger = predict(fitted, X, y, problem)
+    names = scoring.chosen(metrics, problem, has_proba=challenger.has_proba)
+    X_train, y_train = features_and_target(train, target, roles)
+    opponent, why = _ask_champion(champion, about, test, X, y, problem)
+    c = Comparison(
+        challenger=challenger,
+        baseline=predict(fit_baseline(X_train, y_train, problem), X, y, problem),
+        champion=opponent,
+        name=str(about.get("champion") or ""),
+        primary=names[0],
+        test=test,
+        train=train,
+        seed=seed,
+        same_declaration=bool(about.get("same_declaration")),
+        newer_data=bool(about.get("newer_data")),
+        champion_error=why,
+    )
+    judged = [judge(rule, c) for rule in rules]
+    if not any(one.decides for one in judged):
+        judged.append(judge(Beats("baseline"), c))
+    outcome = outcome_of(judged)
+    sentence = _sentence(outcome, judged)
+    return {
+        "summary": sentence,
+        "outcome": outcome,
+        "sentence": sentence,
+        "against": about.get("champion"),
+        "rules": [one.to_json() for one in judged],
+        "primary": names[0],
+        "metrics": {name: _figures(name, c) for name in names},
+        "slices": [figure for column in slices for figure in _slice_figures(column, c)],
+        "n_rows": len(challenger),
+        "prediction_profile": prediction_profile(challenger),
+        "scope": (
+            f"about these fitted models on the population that the {len(challenger):,} held-out rows were drawn from, "
+            "not about the procedures that made them"
+        ),
+    }
+
+
+def outcome_of(judged: list[Judged]) -> str:
+    """The rules together: all must pass; evidence against one is enough to refuse."""
+    outcomes = {one.outcome for one in judged if one.decides}
+    if "fail" in outcomes:
+        return WORSE
+    return BETTER if outcomes == {"pass"} else UNDECIDED
+
+
+def _ask_champion(
+    champion: Any, about: Mapping[str, Any], test: pd.DataFrame, X: Any, y: Any, problem: Problem
+) -> tuple[Predicted | None, str]:
+    """The champion's answers, or why there are none: an old model need not fit today's table."""
+    if champion is None:
+        return None, "it was not found" if about.get("champion") else ""
+    columns = about.get("champion_input")
+    try:
+        rows = X if columns is None else test[list(columns)]
+        return predict(champion, rows, y, problem), ""
+    except Exception as error:
+        return None, f"{type(error).__name__}: {str(error)[:200]}"
+
+
+def _sentence(outcome: str, judged: list[Judged]) -> str:
+    """The rule that says most: the first that failed, else that is unknown, else a difference that passed."""
+    wanted = {WORSE: "fail", UNDECIDED: "unknown", BETTER: "pass"}[outcome]
+    said = [one for one in judged if one.decides and one.outcome == wanted]
+    return next((one for one in said if one.kind == "difference"), said[0]).sentence
+
+
+def _figures(name: str, c: Comparison) -> dict[str, Any]:
+    people = ("challenger", "baseline") if c.champion is None else ("challenger", "champion", "baseline")
+    return {who: figure_json(name, c.interval(name, 0.95, who)) for who in people}
+
+
+def _slice_figures(column: str, c: Comparison) -> list[dict[str, Any]]:
+    from penstock.stages.uncertainty import interval
+
+    found = []
+    for label, rows in c.slices(column):
+        figure = figure_json(c.primary, interval(c.primary, c.challenger.take(rows), seed=c.seed, n_boot=200))
+        found.append({"column": column, "label": label, "small": len(rows) < SMALL, **figure})
+    return found

@@ -1,0 +1,121 @@
+"""Points of the plots in a report, few enough to store: ROC, precision–recall, calibration, residuals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from penstock.stages.predicted import Predicted
+from penstock.stats.intervals import wilson_interval
+
+MAX_POINTS = 200
+MAX_RESIDUALS = 500
+BINS = 10
+
+
+def curves(predicted: Predicted) -> dict[str, Any]:
+    """Points for plots, as plain JSON.
+
+    Parameters
+    ----------
+    predicted : Predicted
+
+    Returns
+    -------
+    dict
+        binary {"roc", "precision_recall", "calibration"}; multiclass {"calibration"} of the predicted class;
+        regression {"residuals"}.
+    """
+    if len(predicted) == 0:
+        return {}
+    if predicted.problem.task == "regression":
+        return {"residuals": _residuals(predicted)}
+    found: dict[str, Any] = {}
+    both = 0 < int(predicted.y.sum()) < len(predicted)
+    if predicted.problem.task == "binary" and both:
+        found = {"roc": _roc(predicted), "precision_recall": _precision_recall(predicted)}
+    if predicted.has_proba:
+        found["calibration"] = _calibration(predicted)
+    return found
+
+
+def confusion(predicted: Predicted) -> dict[str, Any] | None:
+    """Rows by true (outer) and predicted class (inner), in the order of "classes"; None for regression."""
+    import numpy as np
+
+    if predicted.problem.task == "regression":
+        return None
+    k = len(predicted.problem.classes)
+    cells = np.bincount(predicted.y * k + predicted.column("label").astype(np.int64), minlength=k * k)
+    return {"classes": list(predicted.problem.classes), "counts": cells.reshape(k, k).tolist()}
+
+
+def _ranked(predicted: Predicted) -> tuple[Any, Any, Any]:
+    """Rows passed and positives among them, as the threshold falls, and the threshold, a step for each tie."""
+    import numpy as np
+
+    score = predicted.column("score")
+    order = np.argsort(-score, kind="stable")
+    ranked = score[order]
+    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
+    return last + 1, np.cumsum(predicted.y[order])[last], ranked[last]
+
+
+def _thin(n: int, most: int = MAX_POINTS) -> Any:
+    """Evenly spaced positions, first and last among them."""
+    import numpy as np
+
+    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.int64))
+
+
+def _points(**columns: Any) -> dict[str, list[float]]:
+    return {name: [round(float(value), 6) for value in values] for name, values in columns.items()}
+
+
+def _roc(predicted: Predicted) -> dict[str, list[float]]:
+    import numpy as np
+
+    passed, hits, _ = _ranked(predicted)
+    x = np.append(0.0, (passed - hits) / (passed[-1] - hits[-1]))
+    y = np.append(0.0, hits / hits[-1])
+    keep = _thin(len(x))
+    return _points(false_positive_rate=x[keep], true_positive_rate=y[keep])
+
+
+def _precision_recall(predicted: Predicted) -> dict[str, list[float]]:
+    passed, hits, threshold = _ranked(predicted)
+    keep = _thin(len(passed))
+    return _points(
+        recall=(hits / hits[-1])[keep], precision=(hits / passed)[keep], threshold=threshold[keep].clip(-1e300, 1e300)
+    )
+
+
+def _calibration(predicted: Predicted) -> list[dict[str, float | int]]:
+    """Predicted probability against observed share in ten equally full bins, with Wilson's interval."""
+    import numpy as np
+
+    proba = predicted.column("proba")
+    if predicted.problem.task == "binary":
+        said, hit = proba[:, 1], predicted.y == 1
+    else:
+        said, hit = proba.max(axis=1), predicted.y == proba.argmax(axis=1)
+    bins = []
+    for rows in np.array_split(np.argsort(said, kind="stable"), min(BINS, len(said))):
+        share = wilson_interval(int(hit[rows].sum()), len(rows))
+        bins.append(
+            {
+                "predicted": round(float(said[rows].mean()), 6),
+                "observed": round(share.value, 6),
+                "low": round(share.low, 6),
+                "high": round(share.high, 6),
+                "n": len(rows),
+            }
+        )
+    return bins
+
+
+def _residuals(predicted: Predicted) -> dict[str, list[float]]:
+    keep = _thin(len(predicted), MAX_RESIDUALS)
+    return {
+        "predicted": [float(value) for value in predicted.answers[keep, 0]],
+        "observed": [float(value) for value in predicted.y[keep]],
+    }

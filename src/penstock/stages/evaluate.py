@@ -1,0 +1,248 @@
+"""Judge the declared estimator by cross-validation on the training rows; the hold-out stays closed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from penstock.core.notes import note
+from penstock.core.split import Split
+from penstock.core.target import Roles, Target
+from penstock.stages import scoring
+from penstock.stages.baseline import fit_baseline
+from penstock.stages.curves import confusion, curves
+from penstock.stages.importance import importances
+from penstock.stages.predicted import Predicted, join, predict
+from penstock.stages.problem import Problem, problem_of
+from penstock.stages.slicing import SMALL, slices_of
+from penstock.stages.train import features_and_target, fit, prepared
+from penstock.stages.uncertainty import interval
+from penstock.stats.checks import json_number
+from penstock.stats.intervals import Interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WORST_ROWS = 10
+SLICE_BOOT = 200
+"""Bootstrap replicates for a slice, where a metric has no closed form: slices are many."""
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Answers for rows that the answering fit had not seen.
+
+    Attributes
+    ----------
+    rows : ndarray of int
+        Positions in the training table, in the order of the folds.
+    fold : ndarray of int
+        Which fold judged each of them.
+    model, baseline : Predicted
+    last : tuple
+        The last fold's fitted estimator with the rows that it was judged on.
+    """
+
+    rows: Any
+    fold: Any
+    model: Predicted
+    baseline: Predicted
+    last: tuple[Any, Any]
+
+
+def evaluate(
+    train: pd.DataFrame,
+    *,
+    model: Any,
+    target: Target,
+    roles: Roles,
+    schema: dict[str, Any],
+    split: Split,
+    metrics: tuple[str, ...],
+    slices: tuple[str, ...],
+    seed: int,
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Cross-validate on the training rows, by folds of the split's own rule; every fit is thrown away.
+
+    Parameters
+    ----------
+    train : DataFrame of shape (n_rows, n_columns)
+    model : unfitted estimator
+    target : Target
+    roles : Roles
+    schema : dict
+    split : Split
+    metrics : tuple of str
+        Scorer names, the first primary; empty for the task's defaults.
+    slices : tuple of str
+        Columns by whose values the primary metric is given too.
+    seed : int
+
+    Returns
+    -------
+    report : dict
+        Plain JSON of bounded size. Figures are of all out-of-fold answers together, in scikit-learn's sign.
+    predictions : DataFrame
+        "row" (position in `train`), "fold", then the columns of `Predicted.to_frame`; in the table's order.
+
+    Raises
+    ------
+    DeclarationError
+        If a metric does not fit the task.
+    DataError
+        If a slice's column is absent.
+    """
+    problem = problem_of(schema, target)
+    scoring.chosen(metrics, problem, has_proba=True)  # a wrong name is told before anything is fitted
+    by_column = {column: slices_of(train, column, train) for column in slices}
+    out = out_of_fold(train, model=model, problem=problem, target=target, roles=roles, split=split, seed=seed)
+    names = scoring.chosen(metrics, problem, has_proba=out.model.has_proba)
+    figures = {name: _figure(name, out, seed) for name in names}
+    found = [_slice_figure(names[0], one, out, seed) for column in slices for one in by_column[column]]
+    found.sort(key=lambda one: (one["low"] is None, one["low"] or 0.0, one["label"]))
+    X, y = features_and_target(train, target, roles)
+    estimator, judged = out.last
+    report = {
+        "summary": _summary(names[0], figures[names[0]], found),
+        "task": problem.task,
+        "classes": list(problem.classes),
+        "positive": problem.positive,
+        "primary": names[0],
+        "n_rows": len(train),
+        "n_judged": len(out.rows),
+        "folds": _folds(out, names),
+        "metrics": figures,
+        "slices": found,
+        "curves": curves(out.model),
+        "confusion": confusion(out.model),
+        "importance": importances(estimator, X.iloc[judged], y.iloc[judged], problem, metric=names[0], seed=seed),
+        "worst_rows": _worst_rows(out),
+        "scope": f"cross-validated on {len(out.rows):,} training rows; the hold-out was not opened",
+    }
+    return report, _frame(out)
+
+
+def out_of_fold(
+    train: pd.DataFrame, *, model: Any, problem: Problem, target: Target, roles: Roles, split: Split, seed: int
+) -> OutOfFold:
+    """Fit on each fold's training rows, answer for its held-out rows; the baseline on the same folds."""
+    import time
+
+    import numpy as np
+
+    from penstock.stages.split import fold_indices
+
+    folds = fold_indices(train, target=target, roles=roles, split=split, seed=seed, task=problem.task)
+    X, y = features_and_target(train, target, roles)
+    answers, dummies, seconds = [], [], []
+    last: tuple[Any, Any] = (None, None)
+    for learn, judge in folds:
+        began = time.perf_counter()
+        rows = train.iloc[learn]
+        estimator, _ = prepared(model, rows, problem, target=target, roles=roles, split=split, seed=seed)
+        fitted = fit(estimator, X.iloc[learn], y.iloc[learn])
+        answers.append(predict(fitted, X.iloc[judge], y.iloc[judge], problem))
+        dummy = fit_baseline(X.iloc[learn], y.iloc[learn], problem)
+        dummies.append(predict(dummy, X.iloc[judge], y.iloc[judge], problem))
+        last = (fitted, judge)
+        seconds.append(round(time.perf_counter() - began, 4))
+    note(folds=len(folds), fold_s=seconds)
+    judged = np.concatenate([np.asarray(judge) for _, judge in folds])
+    number = np.repeat(np.arange(len(folds)), [len(judge) for _, judge in folds])
+    return OutOfFold(judged, number, join(answers), join(dummies), last)
+
+
+def figure_json(name: str, found: Interval) -> dict[str, Any]:
+    """An interval as plain JSON, in the scorer's sign and as shown to people."""
+    low, high = scoring.shown(name, json_number(found.low)), scoring.shown(name, json_number(found.high))
+    ends = (high, low) if scoring.is_error(name) else (low, high)
+    return {
+        **found.to_json(),
+        "shown": {
+            "name": scoring.shown_name(name),
+            "value": scoring.shown(name, json_number(found.value)),
+            "low": ends[0],
+            "high": ends[1],
+            "lower_is_better": scoring.is_error(name),
+        },
+    }
+
+
+def figure_text(figure: dict[str, Any]) -> str:
+    """A figure with its interval: "0.843 [0.822, 0.863]".
+
+    Examples
+    --------
+    >>> figure_text({"shown": {"value": 0.8431, "low": 0.8222, "high": 0.8634}})
+    '0.843 [0.822, 0.863]'
+    """
+    shown = figure["shown"]
+    if shown["low"] is None or shown["high"] is None:
+        return scoring.number(shown["value"])
+    return f"{scoring.number(shown['value'])} [{scoring.number(shown['low'])}, {scoring.number(shown['high'])}]"
+
+
+def _figure(name: str, out: OutOfFold, seed: int) -> dict[str, Any]:
+    figure = figure_json(name, interval(name, out.model, seed=seed))
+    dummy = scoring.figure(name, out.baseline) if _can(name, out.baseline) else math.nan
+    return {**figure, "baseline": json_number(dummy), "baseline_shown": scoring.shown(name, json_number(dummy))}
+
+
+def _can(name: str, predicted: Predicted) -> bool:
+    return predicted.has_proba or name not in (*scoring.NEEDS_PROBA, *scoring.RANKING)
+
+
+def _slice_figure(name: str, one: Any, out: OutOfFold, seed: int) -> dict[str, Any]:
+    import numpy as np
+
+    inside = np.isin(out.rows, one.rows)
+    n = int(inside.sum())
+    found = interval(name, out.model.take(inside), seed=seed, n_boot=SLICE_BOOT) if n else None
+    empty = Interval(-math.inf, math.nan, math.inf, n, "no row")
+    return {"column": one.column, "label": one.label, "small": n < SMALL, **figure_json(name, found or empty)}
+
+
+def _folds(out: OutOfFold, names: tuple[str, ...]) -> list[dict[str, Any]]:
+    found = []
+    for number in range(int(out.fold.max()) + 1):
+        rows = out.model.take(out.fold == number)
+        values = {name: json_number(scoring.figure(name, rows)) for name in names}
+        found.append({"fold": number, "n_judged": len(rows), "metrics": values})
+    return found
+
+
+def _worst_rows(out: OutOfFold) -> list[dict[str, Any]]:
+    """The rows with the greatest loss: log loss where there are probabilities, else wrong labels or errors."""
+    import numpy as np
+
+    problem = out.model.problem
+    if problem.task == "regression":
+        name = "neg_mean_absolute_error"
+    else:
+        name = "neg_log_loss" if out.model.has_proba else "accuracy"
+    loss = -scoring.row_scores(name, out.model)
+    worst = np.lexsort((out.rows, -loss))[:WORST_ROWS]
+    frame = out.model.take(worst).to_frame()
+    said = "value" if problem.task == "regression" else "label"
+    return [
+        {"row": int(out.rows[at]), "loss": json_number(float(loss[at])), "y_true": truth, "predicted": answer}
+        for at, truth, answer in zip(worst, frame["y_true"].tolist(), frame[said].tolist(), strict=True)
+    ]
+
+
+def _summary(name: str, figure: dict[str, Any], slices: list[dict[str, Any]]) -> str:
+    lower = " (lower is better)" if scoring.is_error(name) else ""
+    text = f"{scoring.shown_name(name)} {figure_text(figure)}{lower}"
+    text += f" · baseline {scoring.number(figure['baseline_shown'])}"
+    judged = [one for one in slices if not one["small"] and one["low"] is not None]
+    if judged:
+        text += f" · worst slice {judged[0]['label']} {figure_text(judged[0])}"
+    return text
+
+
+def _frame(out: OutOfFold) -> pd.DataFrame:
+    frame: pd.DataFrame = out.model.to_frame()
+    frame.insert(0, "fold", out.fold)
+    frame.insert(0, "row", out.rows)
+    return frame.sort_values(["row", "fold"], kind="stable", ignore_index=True)

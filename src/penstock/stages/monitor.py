@@ -1,0 +1,189 @@
+"""One window of a model's life: have inputs or answers moved, and is it still as good as it was?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from penstock.core.target import Target
+from penstock.errors import DataError
+from penstock.stages.cohort import decay, join_labels
+from penstock.stages.profiles import tested_as, values_of
+from penstock.stats.checks import json_number
+from penstock.stats.drift import against_profile
+from penstock.stats.multiple import holm
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ENOUGH = 30
+"""Rows below which a window gives no verdict."""
+
+
+def window(
+    current: pd.DataFrame | None,
+    *,
+    profile: Mapping[str, Any],
+    prediction_profile: Mapping[str, Any] | None,
+    input: Mapping[str, Any],  # noqa: A002 – the bundle's own word
+    predictions: pd.DataFrame | None,
+    labels: pd.DataFrame | None,
+    label_on: tuple[str, ...],
+    metrics: tuple[str, ...],
+    target: Target,
+    reference_metrics: Mapping[str, Any],
+    alpha: float = 0.01,
+) -> dict[str, Any]:
+    """Compare a window of traffic, or a file, with the model's reference.
+
+    Inputs are held against the training rows, answers against the held-out ones; both count as samples. The chance
+    of any false drift alarm in a window is at most `alpha` over all columns together, answers included (Holm); of
+    any false decay alarm likewise over all metrics.
+
+    Parameters
+    ----------
+    current : DataFrame or None
+        Input rows. Of the columns only those of the profile are tested.
+    profile, prediction_profile : dict
+        As `package` and `compare` give them.
+    input : dict
+        The bundle's input contract.
+    predictions : DataFrame or None
+        Answers as logged: "score" or "scores", "label", or "value"; "id" and key columns.
+    labels : DataFrame or None
+        Outcomes, maybe late and for some rows only: the columns of `label_on` and the target.
+    label_on : tuple of str
+        Columns that name a prediction in both: ("id",), or the key.
+    metrics : tuple of str
+        Scorer names.
+    target : Target
+    reference_metrics : dict
+        Scorer name → {"value", "low", "high"}: the model's figures on the hold-out.
+    alpha : float, default=0.01
+
+    Returns
+    -------
+    dict
+        "alarm", "alarms" (each with "kind", "what", "text"), "drift", "metrics", "n_rows", "n_predictions",
+        "n_labelled", "share_labelled", "notes", "summary". Fewer than `ENOUGH` rows give no verdict, and it is said.
+
+    Raises
+    ------
+    DataError
+        If labels lack a column that they must have.
+    """
+    notes: list[str] = []
+    drift = _drift(current, profile, predictions, prediction_profile, input, alpha, notes)
+    judged: dict[str, Any] = {}
+    n_labelled, share = 0, None
+    if labels is not None and predictions is not None:
+        joined = join_labels(predictions, labels, label_on, target.column)
+        n_labelled = len(joined)
+        share = n_labelled / len(predictions) if len(predictions) else 0.0
+        if n_labelled < ENOUGH:
+            notes.append(f"only {n_labelled} rows have a label; {ENOUGH} are needed to judge the model")
+        else:
+            judged = decay(joined, input, metrics, target.column, reference_metrics, alpha, notes)
+    alarms = _alarms(drift, judged)
+    n_rows = 0 if current is None else len(current)
+    return {
+        "summary": _summary(alarms, drift, judged, notes, n_rows, share),
+        "alarm": bool(alarms),
+        "alarms": alarms,
+        "drift": drift,
+        "metrics": judged,
+        "n_rows": n_rows,
+        "n_predictions": 0 if predictions is None else len(predictions),
+        "n_labelled": n_labelled,
+        "share_labelled": share,
+        "alpha": alpha,
+        "notes": notes,
+    }
+
+
+def _drift(
+    current: pd.DataFrame | None,
+    profile: Mapping[str, Any],
+    predictions: pd.DataFrame | None,
+    prediction_profile: Mapping[str, Any] | None,
+    contract: Mapping[str, Any],
+    alpha: float,
+    notes: list[str],
+) -> list[dict[str, Any]]:
+    """A test of every column and of the answers, corrected together; the most drifted first."""
+    kinds = {column["name"]: column["kind"] for column in contract["columns"]}
+    tests: list[tuple[str, str, Any]] = []
+    if current is not None and _enough(len(current), "rows", notes):
+        tests += _tests("input", current, profile, kinds, notes)
+    if predictions is not None and prediction_profile and _enough(len(predictions), "predictions", notes):
+        answers = {"score": "number", "value": "number", "label": "text"}
+        tests += _tests("prediction", predictions, prediction_profile, answers, notes)
+    reject, adjusted = holm([drift.p_value for _, _, drift in tests], alpha)
+    found = [
+        {"what": what, "column": name, **drift.to_json(), "adjusted": float(p), "drifted": bool(moved)}
+        for (what, name, drift), p, moved in zip(tests, adjusted, reject, strict=True)
+    ]
+    return sorted(found, key=lambda one: (one["adjusted"], -(one["effect"] or math.inf), one["column"]))
+
+
+def _enough(n: int, what: str, notes: list[str]) -> bool:
+    if n < ENOUGH:
+        notes.append(f"only {n} {what}; {ENOUGH} are needed for a verdict on drift")
+    return n >= ENOUGH
+
+
+def _tests(
+    what: str, table: pd.DataFrame, profile: Mapping[str, Any], kinds: Mapping[str, str], notes: list[str]
+) -> list[tuple[str, str, Any]]:
+    found = []
+    for name, reference in profile["columns"].items():
+        if name not in table.columns:
+            notes.append(f"{what} column {name!r} is absent and was not tested")
+            continue
+        kind = kinds.get(name, "number" if reference["kind"] == "numeric" else "text")
+        try:
+            values = values_of(table[name], kind if tested_as(kind) == reference["kind"] else "text")
+            found.append((what, name, against_profile(reference, values)))
+        except (ValueError, TypeError, DataError) as problem:
+            notes.append(f"{what} column {name!r} was not tested: {str(problem)[:150]}")
+    return found
+
+
+def _alarms(drift: list[dict[str, Any]], judged: Mapping[str, Any]) -> list[dict[str, str]]:
+    alarms = []
+    for one in drift:
+        if one["drifted"]:
+            size = json_number(one["effect"] if one["effect"] is not None else math.inf)
+            unit = "total variation" if one["method"] == "chi2" else "standard deviations"
+            moved = f" by {size:.2g} ({unit})" if size is not None else ""
+            if one["method"] == "missing":
+                moved = f": missing {one['missing_reference']:.1%} → {one['missing_current']:.1%}"
+            noun = "answers" if one["what"] == "prediction" else one["column"]
+            text = f"{noun} moved{moved}, p {one['adjusted']:.1g}"
+            alarms.append({"kind": f"{one['what']} drift", "what": one["column"], "text": text})
+    for name, one in judged.items():
+        if one["decayed"]:
+            alarms.append({"kind": "decay", "what": name, "text": one["text"]})
+    return alarms
+
+
+def _summary(
+    alarms: list[dict[str, str]],
+    drift: list[dict[str, Any]],
+    judged: Mapping[str, Any],
+    notes: list[str],
+    n_rows: int,
+    share: float | None,
+) -> str:
+    if alarms:
+        more = f" and {len(alarms) - 1} more" if len(alarms) > 1 else ""
+        text = f"alarm: {alarms[0]['text']}{more}"
+    elif drift or judged:
+        text = f"no alarm: {len(drift)} columns of {n_rows:,} rows tested"
+    else:
+        text = "no verdict: " + (notes[0] if notes else "nothing to compare")
+    for one in judged.values():
+        text += f" · {one['text']}"
+        break
+    return text if share is None else f"{text} · {share:.0%} labelled"

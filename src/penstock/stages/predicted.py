@@ -1,0 +1,216 @@
+"""Stored answers of a model: one matrix per model, which any scorer can judge again without the model."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.core.answer import plain
+from penstock.stages.problem import Problem
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a model answered for some rows, and the truth.
+
+    Attributes
+    ----------
+    problem : Problem
+    y : ndarray of shape (n_rows,)
+        The truth as class codes, or values.
+    answers : ndarray of shape (n_rows, n_columns), float64
+        Regression: the value. Classes: predicted class code, then probabilities of all classes in the problem's
+        order (where the model gives them), then decision values (one column if binary, where the model gives them).
+    proba, decision : slice or None
+        Which columns those are.
+    """
+
+    problem: Problem
+    y: Any
+    answers: Any
+    proba: slice | None = None
+    decision: slice | None = None
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def take(self, rows: Any) -> Predicted:
+        """The same for some rows (positions or a mask)."""
+        return Predicted(self.problem, self.y[rows], self.answers[rows], self.proba, self.decision)
+
+    def column(self, response: str) -> Any:
+        """One kind of answer: "label", "value", "score" (binary) or "proba"; see `response`."""
+        return response_of(self.answers, response, self.proba, self.decision)
+
+    @property
+    def has_proba(self) -> bool:
+        """Whether the model gives probabilities."""
+        return self.proba is not None
+
+    def guise(self) -> Any:
+        """An estimator whose X is `answers`: scikit-learn's own scorers judge stored answers through it."""
+        return _guises()[self.problem.task == "regression"](self.proba, self.decision, len(self.problem.classes))
+
+    def to_frame(self) -> Any:
+        """As a table to store: y_true and label, proba (or proba:CLASS), decision (or decision:CLASS); or value."""
+        import pandas as pd
+
+        if self.problem.task == "regression":
+            return pd.DataFrame({"y_true": self.y, "value": self.answers[:, 0]})
+        classes = self.problem.classes
+        columns = {"y_true": _labels(classes, self.y), "label": _labels(classes, self.answers[:, 0].astype(int))}
+        binary = self.problem.task == "binary"
+        for name, where in (("proba", self.proba), ("decision", self.decision)):
+            if where is None:
+                continue
+            values = self.answers[:, where]
+            if binary:
+                columns[name] = values[:, -1]
+            else:
+                columns |= {f"{name}:{label}": values[:, code] for code, label in enumerate(classes)}
+        return pd.DataFrame(columns)
+
+
+def response_of(answers: Any, response: str, proba: slice | None, decision: slice | None) -> Any:
+    """Columns of a matrix of answers.
+
+    Parameters
+    ----------
+    response : {"label", "value", "proba", "score"}
+        "score" is the ranking of a binary model: its decision values, as scikit-learn prefers them, else the
+        probability of the positive class.
+    """
+    if response in {"label", "value"}:
+        return answers[:, 0]
+    if response == "proba":
+        return answers[:, proba]
+    return answers[:, decision][:, -1] if decision is not None else answers[:, proba][:, -1]
+
+
+def predict(estimator: Any, X: Any, y: Any, problem: Problem) -> Predicted:
+    """Ask a fitted estimator once, and keep all that scorers need.
+
+    Parameters
+    ----------
+    estimator : fitted estimator
+    X : frame of shape (n_rows, n_features)
+    y : array-like of shape (n_rows,)
+        The truth, as labels or values.
+    problem : Problem
+
+    Raises
+    ------
+    DataError
+        If a label of `y` is none of the problem's classes.
+    """
+    import numpy as np
+
+    truth = problem.encode(y)
+    if problem.task == "regression":
+        return Predicted(problem, truth, np.asarray(estimator.predict(X), dtype=np.float64).reshape(len(truth), -1))
+    parts = [problem.encode(estimator.predict(X)).astype(np.float64)[:, None]]
+    width, proba, decision = 1, None, None
+    order = problem.order(estimator.classes_)
+    if hasattr(estimator, "predict_proba"):
+        # A fold may lack a class: the model then gives it no probability.
+        parts.append(_spread(np.asarray(estimator.predict_proba(X), dtype=np.float64), order, problem, 0.0))
+        proba, width = slice(width, width + len(problem.classes)), width + len(problem.classes)
+    if hasattr(estimator, "decision_function"):
+        values = _decision(np.asarray(estimator.decision_function(X), dtype=np.float64), order, problem)
+        if values is not None:
+            parts.append(values)
+            decision = slice(width, width + values.shape[1])
+    return Predicted(problem, truth, np.hstack(parts), proba, decision)
+
+
+def join(parts: list[Predicted]) -> Predicted:
+    """Answers of several fits of one estimator, one below the other.
+
+    Where a fold lacked a class, an estimator may give decision values of another width; they are then left out.
+    """
+    import numpy as np
+
+    first = parts[0]
+    if any((part.proba, part.decision) != (first.proba, first.decision) for part in parts):
+        parts = [_without_decision(part) for part in parts]
+        first = parts[0]
+    y = np.concatenate([part.y for part in parts])
+    return Predicted(first.problem, y, np.vstack([part.answers for part in parts]), first.proba, first.decision)
+
+
+def _without_decision(part: Predicted) -> Predicted:
+    width = part.proba.stop if part.proba is not None else 1
+    return Predicted(part.problem, part.y, part.answers[:, :width], part.proba, None)
+
+
+def _decision(values: Any, order: list[int], problem: Problem) -> Any:
+    """Decision values, one column if binary (greater speaks for the positive class), else one a class."""
+    import numpy as np
+
+    if problem.task == "binary":
+        if values.ndim != 1:
+            return None
+        return (values if order == [0, 1] else -values)[:, None]
+    if values.ndim != 2 or values.shape[1] != len(order):
+        return None
+    return _spread(values, order, problem, -np.inf)
+
+
+def _spread(values: Any, order: list[int], problem: Problem, missing: float) -> Any:
+    import numpy as np
+
+    spread = np.full((len(values), len(problem.classes)), missing)
+    spread[:, order] = values
+    return spread
+
+
+def _labels(classes: tuple[Any, ...], codes: Any) -> list[Any]:
+    return [plain(classes[code]) for code in codes]
+
+
+@functools.cache
+def _guises() -> tuple[type, type]:
+    """The two estimator classes; made on first use, because scikit-learn is imported late."""
+    import numpy as np
+    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+    from sklearn.utils.metaestimators import available_if
+
+    class StoredRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+        def __init__(self, proba: Any = None, decision: Any = None, n_classes: int = 0) -> None:
+            self.proba = proba
+            self.decision = decision
+            self.n_classes = n_classes
+
+        def __sklearn_is_fitted__(self) -> bool:
+            return True
+
+        def predict(self, X: Any) -> Any:
+            return X[:, 0]
+
+    class StoredClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+        def __init__(self, proba: Any = None, decision: Any = None, n_classes: int = 0) -> None:
+            self.proba = proba
+            self.decision = decision
+            self.n_classes = n_classes
+
+        @property
+        def classes_(self) -> Any:
+            return np.arange(self.n_classes)
+
+        def __sklearn_is_fitted__(self) -> bool:
+            return True
+
+        def predict(self, X: Any) -> Any:
+            return X[:, 0].astype(np.int64)
+
+        @available_if(lambda self: self.proba is not None)  # type: ignore[untyped-decorator]
+        def predict_proba(self, X: Any) -> Any:
+            return X[:, self.proba]
+
+        @available_if(lambda self: self.decision is not None)  # type: ignore[untyped-decorator]
+        def decision_function(self, X: Any) -> Any:
+            values = X[:, self.decision]
+            return values[:, 0] if values.shape[1] == 1 else values
+
+    return StoredClassifier, StoredRegressor

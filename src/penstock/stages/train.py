@@ -1,0 +1,237 @@
+"""Fit the declared estimator on the training rows, as `clone(model).fit(X, y)` would, every random part seeded."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from penstock.core.notes import note
+from penstock.core.split import Split
+from penstock.core.target import Roles, Target
+from penstock.errors import DataError, DeclarationError
+from penstock.stages import inner
+from penstock.stages.blame import add_blame
+from penstock.stages.problem import Problem, problem_of
+from penstock.stages.seeding import seeded, seeds
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_LISTED = 200
+"""Names of features listed in a report."""
+
+
+def train(
+    train: pd.DataFrame, *, model: Any, target: Target, roles: Roles, schema: dict[str, Any], split: Split, seed: int
+) -> tuple[Any, dict[str, Any]]:
+    """Fit the estimator on the training rows.
+
+    The result equals `clone(model).fit(X, y)` bit for bit, with each `random_state` that was None derived from
+    the workflow's seed and its path, and with folds by the split's rule where a search, calibrator or threshold
+    estimator was declared with `cv=None` or a number.
+
+    Parameters
+    ----------
+    train : DataFrame of shape (n_rows, n_columns)
+    model : unfitted estimator
+        Not changed.
+    target : Target
+    roles : Roles
+    schema : dict
+        As `validate` gives it: "task", "classes", "positive".
+    split : Split
+    seed : int
+
+    Returns
+    -------
+    fitted : estimator
+    report : dict
+        "summary", "estimator", "n_rows", "n_features", "n_features_out", "features", "left_out", "seed", "seeds",
+        "inner_folds".
+
+    Raises
+    ------
+    DataError
+        If there is no row or no column to learn from.
+    Exception
+        Whatever the estimator raises, with a note that names the column where it can be found.
+    """
+    problem = problem_of(schema, target)
+    X, y = features_and_target(train, target, roles)
+    estimator, places = prepared(model, train, problem, target=target, roles=roles, split=split, seed=seed)
+    fitted, times = fit_timed(estimator, X, y)
+    note(rows=len(X), columns=X.shape[1], **times)
+    n_out = _features_out(fitted)
+    name = _final_name(model)
+    report = {
+        "summary": _summary(name, X.shape[1], n_out, seed, places),
+        "estimator": name,
+        "task": problem.task,
+        "n_rows": len(X),
+        "n_features": int(X.shape[1]),
+        "n_features_out": n_out,
+        "features": [str(column) for column in X.columns[:MAX_LISTED]],
+        "left_out": _left_out(train, target, roles),
+        "seed": seed,
+        "seeds": seeds(model, seed),
+        "inner_folds": [dataclasses.asdict(place) for place in places],
+        "search": _search(fitted),
+    }
+    return fitted, report
+
+
+def features_and_target(table: pd.DataFrame, target: Target, roles: Roles) -> tuple[pd.DataFrame, pd.Series[Any]]:
+    """X, the columns that the model sees in the table's order, and y, the target as it is.
+
+    Raises
+    ------
+    DataError
+        If the target is missing, no column is left, or there is no row.
+    """
+    columns = [str(name) for name in table.columns]
+    if target.column not in columns:
+        raise DataError(f"there is no column {target.column!r}, the target", hint=f"columns: {', '.join(columns[:20])}")
+    visible = roles.visible(columns, target)
+    absent = [name for name in roles.features or () if name not in columns]
+    if absent:
+        raise DataError(f"features= names columns that the table lacks: {', '.join(map(repr, absent[:20]))}")
+    if not visible:
+        hidden = ", ".join(roles.hidden(target))
+        raise DataError("no column is left for the model to learn from", hint=f"left out by their role: {hidden}")
+    if len(table) == 0:
+        raise DataError("there is no training row")
+    return table[visible], table[target.column]
+
+
+def prepared(
+    model: Any, train: pd.DataFrame, problem: Problem, *, target: Target, roles: Roles, split: Split, seed: int
+) -> tuple[Any, list[inner.InnerFolds]]:
+    """A seeded clone with our folds for what cross-validates inside; ready to be fitted on these rows."""
+    estimator = seeded(model, seed)
+
+    def make_folds(folds: int | None) -> inner.Folds:
+        from penstock.stages.split import fold_indices
+
+        rule = split if folds is None else dataclasses.replace(split, folds=folds)
+        return fold_indices(train, target=target, roles=roles, split=rule, seed=seed, task=problem.task)
+
+    return inner.with_folds(estimator, make_folds)
+
+
+def fit(estimator: Any, X: Any, y: Any) -> Any:
+    """Fit in place; an error of the estimator's passes with a note that names the column.
+
+    Raises
+    ------
+    DeclarationError
+        If `fit` is none of a fitted estimator's methods.
+    """
+    if not callable(getattr(estimator, "fit", None)):
+        raise DeclarationError(f"model=: {type(estimator).__name__} has no fit")
+    try:
+        return estimator.fit(X, y)
+    except Exception as error:
+        add_blame(error, X, y)
+        raise
+
+
+def fit_timed(estimator: Any, X: Any, y: Any) -> tuple[Any, dict[str, float]]:
+    """Fit, and how long preprocessing and the whole took, in seconds.
+
+    Of a pipeline, preprocessing is timed through its `memory`, which calls what it is given and keeps nothing:
+    the fit is untouched.
+    """
+    stopwatch = _Stopwatch()
+    timed = type(estimator).__name__ == "Pipeline" and getattr(estimator, "memory", 0) is None
+    if timed:
+        estimator.memory = stopwatch
+    began = time.perf_counter()
+    try:
+        fitted = fit(estimator, X, y)
+    finally:
+        if timed:
+            estimator.memory = None
+    times = {"fit_s": round(time.perf_counter() - began, 4)}
+    if timed:
+        times["preprocess_s"] = round(stopwatch.seconds, 4)
+    return fitted, times
+
+
+class _Stopwatch:
+    """A pipeline's `memory` that keeps nothing but the time."""
+
+    location = None  # what a pipeline asks, to know that nothing is kept and no clone is needed
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def cache(self, function: Callable[..., Any], **_: Any) -> Callable[..., Any]:
+        """The function, timed."""
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.seconds += time.perf_counter() - began
+
+        return timed
+
+
+def _final_name(model: Any) -> str:
+    """The class that learns, through pipelines; a wrapper is named with what it wraps."""
+    steps = getattr(model, "steps", None)
+    if isinstance(steps, list) and steps:
+        return _final_name(steps[-1][1])
+    inner = getattr(model, "estimator", None)
+    name = type(model).__name__
+    if inner is not None and not isinstance(inner, str) and hasattr(inner, "get_params"):
+        return f"{name}({_final_name(inner)})"
+    return name
+
+
+def _left_out(train: pd.DataFrame, target: Target, roles: Roles) -> dict[str, str]:
+    """Column → why the model does not see it, the target aside."""
+    words = [
+        ("key", roles.key),
+        ("groups", roles.groups),
+        ("time", (roles.time, target.time)),
+        ("weight", (roles.weight,)),
+        ("known only after", target.after),
+        ("drop", roles.drop),
+    ]
+    seen = set(roles.visible([str(name) for name in train.columns], target))
+    hidden = [str(name) for name in train.columns if str(name) not in seen and str(name) != target.column]
+    why = {name: next((word for word, names in words if name in names), "not in features") for name in hidden}
+    return dict(list(why.items())[:MAX_LISTED])
+
+
+def _features_out(fitted: Any) -> int | None:
+    """Number of features that reach the final estimator; None where that cannot be told."""
+    fitted = getattr(fitted, "best_estimator_", fitted)
+    last = fitted.steps[-1][1] if isinstance(getattr(fitted, "steps", None), list) else fitted
+    last = getattr(last, "best_estimator_", last)
+    if last is not fitted and hasattr(last, "steps"):
+        return _features_out(last)
+    try:
+        return int(last.n_features_in_)
+    except AttributeError:
+        return None
+
+
+def _search(fitted: Any) -> dict[str, Any] | None:
+    """What a search chose, as text: parameters may be any object."""
+    if not hasattr(fitted, "best_params_"):
+        return None
+    best = {str(name): repr(value)[:200] for name, value in fitted.best_params_.items()}
+    score = getattr(fitted, "best_score_", None)
+    return {"best_params": best, "best_score": None if score is None else float(score)}
+
+
+def _summary(name: str, n_in: int, n_out: int | None, seed: int, places: list[inner.InnerFolds]) -> str:
+    width = f"{n_in} → {n_out} features" if n_out is not None and n_out != n_in else f"{n_in} features"
+    ours = sum(place.ours for place in places)
+    folds = " · inner folds by the split's rule" if ours else ""
+    return f"{name} · {width} · seed {seed}{folds}"
