@@ -151,6 +151,33 @@ def test_interval_covers_the_true_area(n, share):
     assert 0.925 <= held / reps <= 0.975
 
 
+def test_single_row_clusters_are_delong_itself():
+    rng = np.random.default_rng(6)
+    y = rng.random(2_000) < 0.3
+    scores = rng.normal(size=(2, 2_000)) + y
+    aucs, covariance = delong(y, scores)
+    again, clustered = delong(y, scores, clusters=rng.permutation(2_000))
+    np.testing.assert_array_equal(again, aucs)
+    np.testing.assert_allclose(clustered, covariance, rtol=0.01)
+
+
+def test_rows_copied_into_clusters_bring_no_evidence():
+    rng = np.random.default_rng(7)
+    y = rng.random(300) < 0.4
+    score = rng.normal(size=300) + y
+    once = delong_interval(y, score)
+    copied, groups = [np.repeat(part, 5) for part in (y, score)], np.repeat(np.arange(300), 5)
+    clustered, naive = delong_interval(*copied, clusters=groups), delong_interval(*copied)
+    assert clustered.high - clustered.low == pytest.approx(once.high - once.low, rel=0.02)
+    assert naive.high - naive.low < 0.5 * (once.high - once.low)  # the control
+    assert clustered.method == "DeLong over clusters, logit"
+
+
+def test_one_cluster_has_no_variance():
+    interval = delong_interval([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8], clusters=[1, 1, 1, 1])
+    assert (interval.low, interval.high) == (0.0, 1.0)
+
+
 def test_placements_have_the_area_as_their_mean_in_either_class():
     rng = np.random.default_rng(1)
     y, score = rng.random(200) < 0.4, rng.integers(0, 9, 200).astype(float)

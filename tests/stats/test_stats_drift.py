@@ -155,7 +155,7 @@ def false_alarms(law, n, m, reps, p_value):
     return sum(p_value(LAWS[law](rng, n), LAWS[law](rng, m)) <= 0.05 for _ in range(reps)) / reps
 
 
-@pytest.mark.parametrize(("n", "m"), [(1_000, 200), (1_000, 1_000), (5_000, 500)])
+@pytest.mark.parametrize(("n", "m"), [(1_000, 1_000), (5_000, 200)])
 @pytest.mark.parametrize("law", LAWS)
 def test_false_alarms_come_at_the_stated_rate_at_most(law, n, m):
     kind = kind_of(law)

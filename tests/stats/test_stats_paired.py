@@ -189,6 +189,25 @@ def test_clusters_keep_the_rate_where_rows_depend():
     assert naive / reps > 0.20
 
 
+def test_clusters_keep_the_rate_of_a_difference_of_areas():
+    rng = np.random.default_rng(5)
+    clusters = np.repeat(np.arange(60), 8)
+    reps, kept, naive = 200, 0, 0
+    for _ in range(reps):
+        y = rng.random(480) < 0.4
+        a, b = y + 1.5 * rng.normal(size=(2, 60))[:, clusters] + 0.5 * rng.normal(size=(2, 480))
+        a, b = a + y * rng.normal(size=60)[clusters], b + y * rng.normal(size=60)[clusters]
+        kept += paired_auc(y, a, b, clusters=clusters).low > 0
+        naive += paired_auc(y, a, b).low > 0
+    assert kept / reps <= 0.105
+    assert naive / reps > 0.105
+
+
+def test_one_cluster_of_rankings_bounds_nothing():
+    difference = paired_auc([0, 0, 1, 1], [1.0, 2.0, 3.0, 4.0], [1.0, 3.0, 2.0, 4.0], clusters=[1, 1, 1, 1])
+    assert (difference.low, difference.high) == (-math.inf, math.inf)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "sentence"),
     [

@@ -9,8 +9,8 @@ import numpy as np
 from scipy import special
 
 from penstock.errors import DataError, UsageError
-from penstock.stats.checks import Bools, Floats, labels, same_length, vector
-from penstock.stats.intervals import Interval, normal_quantile, wilson_interval
+from penstock.stats.checks import Bools, Floats, codes, labels, same_length, vector
+from penstock.stats.intervals import Interval, normal_quantile, t_quantile, wilson_interval
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -82,7 +82,7 @@ def roc_auc(y: ArrayLike, score: ArrayLike) -> float:
     return float(placements(positive, scores[0])[positive].mean())
 
 
-def delong(y: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
+def delong(y: ArrayLike, scores: ArrayLike, clusters: ArrayLike | None = None) -> tuple[Floats, Floats]:
     """Areas of k scores on the same rows, and the covariance of the areas.
 
     DeLong, DeLong & Clarke-Pearson (1988), Biometrics 44:837.
@@ -92,12 +92,17 @@ def delong(y: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
     y : array of shape (n,)
         0/1 or booleans; 1 is the positive class.
     scores : array of shape (k, n)
+    clusters : array of shape (n,), optional
+        Rows with the same label are dependent (visits of one patient); a cluster may hold both classes. The
+        covariance is then that of the sums of the rows' influences over clusters, after Obuchowski (1997),
+        Biometrics 53:567.
 
     Returns
     -------
     aucs : array of shape (k,)
     covariance : array of shape (k, k)
-        NaN where a class has a single row: there is then nothing to estimate a variance from.
+        NaN where a class has a single row, or all rows are one cluster: there is then nothing to estimate a
+        variance from.
 
     Raises
     ------
@@ -115,7 +120,20 @@ def delong(y: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
     positive, matrix = _checked(y, scores)
     share = np.stack([placements(positive, row) for row in matrix])
     of_positive, of_negative = share[:, positive], share[:, ~positive]
-    return of_positive.mean(axis=1), _mean_covariance(of_positive) + _mean_covariance(of_negative)
+    aucs = of_positive.mean(axis=1)
+    if clusters is None:
+        return aucs, _mean_covariance(of_positive) + _mean_covariance(of_negative)
+    influence = (share - aucs[:, np.newaxis]) / np.where(positive, positive.sum(), (~positive).sum())
+    group, count = codes(clusters, len(positive))
+    return aucs, _cluster_covariance(np.stack([np.bincount(group, row, count) for row in influence]))
+
+
+def _cluster_covariance(sums: Floats) -> Floats:
+    """Covariance (k, k) from the influence of each cluster (k, G); NaN for a single one."""
+    k, count = sums.shape
+    if count < 2:
+        return np.full((k, k), np.nan)
+    return np.asarray(sums @ sums.T * (count / (count - 1)), dtype=np.float64)
 
 
 def _mean_covariance(parts: Floats) -> Floats:
@@ -127,7 +145,9 @@ def _mean_covariance(parts: Floats) -> Floats:
     return np.asarray(centred @ centred.T / ((n - 1) * n), dtype=np.float64)
 
 
-def delong_interval(y: ArrayLike, score: ArrayLike, confidence: float = 0.95) -> Interval:
+def delong_interval(
+    y: ArrayLike, score: ArrayLike, confidence: float = 0.95, clusters: ArrayLike | None = None
+) -> Interval:
     """Two-sided interval of an area: DeLong's error on the logit scale, so that it stays in [0, 1].
 
     Pepe (2003), The Statistical Evaluation of Medical Tests, §5.2. Where the two classes are parted
@@ -138,6 +158,8 @@ def delong_interval(y: ArrayLike, score: ArrayLike, confidence: float = 0.95) ->
     ----------
     y, score : arrays of shape (n,)
     confidence : float, default=0.95
+    clusters : array of shape (n,), optional
+        See `delong`; the quantile is then t's for the number of clusters.
 
     Raises
     ------
@@ -152,17 +174,20 @@ def delong_interval(y: ArrayLike, score: ArrayLike, confidence: float = 0.95) ->
     >>> round(i.low, 3), round(i.value, 3), round(i.high, 3)
     (0.173, 0.778, 0.983)
     """
-    z = normal_quantile(confidence)
+    quantile = normal_quantile(confidence)
+    if clusters is not None:
+        quantile = t_quantile(confidence, codes(clusters, len(np.asarray(y)))[1] - 1)
     positive, _ = _checked(y, np.asarray(score)[np.newaxis])
-    aucs, covariance = delong(y, np.asarray(score)[np.newaxis])
+    aucs, covariance = delong(y, np.asarray(score)[np.newaxis], clusters)
     area, variance, n = float(aucs[0]), float(covariance[0, 0]), len(positive)
     if area in {0.0, 1.0} or variance == 0.0:
         fewer = min(int(positive.sum()), int((~positive).sum()))
         return _perfect(area, fewer, n, confidence)
     if math.isnan(variance):
-        return Interval(0.0, area, 1.0, n, "DeLong (one row in a class)")
-    logit, half = math.log(area / (1 - area)), z * math.sqrt(variance) / (area * (1 - area))
-    return Interval(float(special.expit(logit - half)), area, float(special.expit(logit + half)), n, "DeLong, logit")
+        return Interval(0.0, area, 1.0, n, "DeLong, one row or cluster")
+    method = "DeLong, logit" if clusters is None else "DeLong over clusters, logit"
+    logit, half = math.log(area / (1 - area)), quantile * math.sqrt(variance) / (area * (1 - area))
+    return Interval(float(special.expit(logit - half)), area, float(special.expit(logit + half)), n, method)
 
 
 def _perfect(area: float, fewer: int, n: int, confidence: float) -> Interval:

@@ -163,7 +163,13 @@ def _with_half(
     return Difference(value, value - half, value + half, se, n, informative, method, confidence, df)
 
 
-def paired_auc(y: ArrayLike, score_a: ArrayLike, score_b: ArrayLike, confidence: float = 0.95) -> Difference:
+def paired_auc(
+    y: ArrayLike,
+    score_a: ArrayLike,
+    score_b: ArrayLike,
+    confidence: float = 0.95,
+    clusters: ArrayLike | None = None,
+) -> Difference:
     """Difference of two areas under the ROC curve on the same rows, by DeLong's covariance.
 
     Parameters
@@ -173,6 +179,8 @@ def paired_auc(y: ArrayLike, score_a: ArrayLike, score_b: ArrayLike, confidence:
     score_a, score_b : arrays of shape (n,)
     confidence : float, default=0.95
         Of each one-sided bound.
+    clusters : array of shape (n,), optional
+        Rows with the same label are dependent; see `auc.delong`. The quantile is then t's for their number.
 
     Returns
     -------
@@ -194,18 +202,20 @@ def paired_auc(y: ArrayLike, score_a: ArrayLike, score_b: ArrayLike, confidence:
     >>> round(d.value, 4), round(d.se, 4)
     (0.0, 0.2722)
     """
-    quantile = t_quantile(check_level(confidence), math.inf, sides=1)
+    check_level(confidence)
     first, second = vector(score_a, "score_a"), vector(score_b, "score_b")
     n = same_length(y=vector(y, "y"), score_a=first, score_b=second)
-    aucs, covariance = delong(y, np.stack([first, second]))
+    aucs, covariance = delong(y, np.stack([first, second]), clusters)
     positive = labels(y)
     differs = placements(positive, first) != placements(positive, second)
     value = float(aucs[0] - aucs[1])
     # Rounding can leave a variance of -1e-20 where the two rankings are the same.
     variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
     se = math.sqrt(max(variance, 0.0)) if not math.isnan(variance) else math.inf
-    half = quantile * se
+    df = math.inf if clusters is None else float(codes(clusters, n)[1] - 1)
+    half = t_quantile(confidence, df, sides=1) * se if df > 0 else math.inf
     fewer = min(int(positive.sum()), int((~positive).sum()))
     if se == 0.0 and value != 0.0 and 0.5**fewer > 1 - confidence:
         half = math.inf
-    return _with_half(value, half, se, n, int(np.count_nonzero(differs)), "DeLong", confidence, math.inf)
+    method = "DeLong" if clusters is None else f"DeLong over {int(df) + 1} clusters"
+    return _with_half(value, half, se, n, _informative(differs, clusters), method, confidence, df)
