@@ -314,7 +314,7 @@ def _run(holder: Holder) -> Any:
     predictor.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def kit() -> Any:
     """The helpers of this file, for tests that cannot import it."""
 

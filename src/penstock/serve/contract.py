@@ -160,7 +160,7 @@ class Column:
             dtype = "float64" if gaps and not self.dtype.startswith("float") else self.dtype
             return np.array([math.nan if value is None else value for value in raw], dtype=dtype)
         if self.dtype == "bool":
-            return np.array(raw, dtype=object if None in raw else bool)
+            return _objects(raw, None) if None in raw else np.array(raw, dtype=bool)
         if self.dtype == "object":
             return _objects(raw, None)
         if self.dtype == "str" and int(pd.__version__.split(".")[0]) < 3:  # "str" is pandas 3's; before: objects
@@ -384,7 +384,8 @@ def _overflows(value: int) -> bool:
 
 def _objects(raw: Sequence[Any], gap: Any) -> Any:
     import numpy as np
+    import pandas as pd
 
     array = np.empty(len(raw), dtype=object)
     array[:] = [gap if value is None else value for value in raw]
-    return array
+    return pd.Series(array, dtype=object)  # a bare array of text would become pandas 3's "str" in a frame

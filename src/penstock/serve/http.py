@@ -298,10 +298,12 @@ def _split_host(text: str) -> tuple[str, str]:
     (('[::1]', '8000'), ('localhost', ''))
     """
     if text.startswith("["):
-        name, _, rest = text.partition("]")
-        return name + "]", rest.removeprefix(":") if rest.startswith(":") or not rest else "x"
-    name, colon, port = text.partition(":")
-    return name, port if port or not colon else "x"
+        name, bracket, rest = text.partition("]")
+        name += bracket
+    else:
+        name, colon, rest = text.partition(":")
+        rest = colon + rest
+    return name, rest[1:] if len(rest) > 1 and rest[0] == ":" else rest
 
 
 def _is_type(value: bytes, wanted: str) -> bool:

@@ -92,7 +92,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse(argv: Sequence[str] | None = None) -> Options:
     """Options from a command line; the secret comes from the environment only, never from an argument."""
-    parser = argparse.ArgumentParser(prog="python -m penstock.serve", description="Serve one workflow's model.")
+    parser = argparse.ArgumentParser(
+        prog="python -m penstock.serve", description="Serve one workflow's model.", allow_abbrev=False
+    )
     parser.add_argument("--workflow", required=True, help="name of the workflow")
     parser.add_argument("--project", default=".", help="root of the project")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
@@ -344,11 +346,15 @@ def make_server(app: Router, on_started: Callable[[], None]) -> Any:
     from penstock.serve.protocol import GuardedProtocol
 
     class Server(uvicorn.Server):
+        """uvicorn's server, with our signals."""
+
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            """Listen, then say so."""
             await super().startup(sockets)
             on_started()
 
         def handle_exit(self, sig: int, frame: Any) -> None:  # noqa: ARG002 -- uvicorn's names
+            """Stop; a second signal does not wait for anybody."""
             # Not recorded, so not raised again: a server that stops when asked has done what it should.
             self.force_exit = self.should_exit
             self.should_exit = True
