@@ -245,9 +245,12 @@ class DirectoryObjects:
                 raise
             os.rename(staged, temporary)  # a file system without hard links: the staged name goes
 
+    def _fsync(self, path: str) -> None:
+        fsync_path(path)
+
     def _sync_claimed(self, digest: str, temporary: str) -> None:
         try:
-            fsync_path(temporary)
+            self._fsync(temporary)
         except OSError:
             # The kernel may have dropped the pages. Forget these bytes, so that they are written anew.
             remove(self._staged(digest))
@@ -276,9 +279,9 @@ class DirectoryObjects:
         parents = {os.path.dirname(self._final(digest)) for digest in digests}
         try:
             for parent in parents:
-                fsync_path(parent)
+                self._fsync(parent)
             if not parents <= self._synced:
-                fsync_path(self._objects)
+                self._fsync(self._objects)
                 self._synced |= parents
         except OSError:
             # Their bytes are safe, their new names may not be: the next publish shall write the names again.
