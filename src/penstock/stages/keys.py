@@ -67,6 +67,9 @@ def _column(series: pd.Series[Any], key: bytes) -> Hashes:
     import numpy as np
     import pandas as pd
 
+    if series.dtype == object and pd.api.types.infer_dtype(series, skipna=True) != "string":
+        # Values of mixed types that compare equal (0 and False) would be taken for one: text first.
+        series = pd.Series([None if pd.isna(value) else _one(value) for value in series], dtype=object)
     codes, uniques = pd.factorize(series)
     hashes = siphash([*canonical(pd.Series(uniques)), _MISSING], key)
     out: Hashes = np.asarray(hashes)[codes]  # code -1, a missing cell, takes the last
