@@ -66,11 +66,12 @@ def shown(value: Any) -> str:
     return bounded(repr(value) if isinstance(value, str) else str(value), 60)
 
 
-def check_target(labels: pd.Series[Any], target: Target, failures: Failures) -> None:
+def check_target(table: pd.DataFrame, target: Target, failures: Failures) -> None:
     """At least two rows and two different, finite values."""
     import numpy as np
 
     name = target.column
+    labels = table[name].dropna()
     if len(labels) < 2:
         text = f"{len(labels)} row with a target" if len(labels) else "no row with a target"
         failures.add("rows", name, f"the table has {text}: a model cannot be trained and judged on that")
@@ -83,10 +84,8 @@ def check_target(labels: pd.Series[Any], target: Target, failures: Failures) -> 
             count=len(labels),
         )
     if labels.dtype.kind == "f" and np.isinf(labels.to_numpy()).any():
-        bad = np.isinf(labels.to_numpy())
-        failures.rows(
-            "infinite", name, labels.to_frame(), bad, f"the target {name!r} is infinite in {bad.sum():,} rows"
-        )
+        bad = np.isinf(table[name].to_numpy())
+        failures.rows("infinite", name, table, bad, f"the target {name!r} is infinite in {bad.sum():,} rows")
 
 
 def check_features(table: pd.DataFrame, features: list[str], failures: Failures) -> None:
@@ -203,6 +202,8 @@ def check_schema(
             "target", target.column, f"the schema's target is {schema['target']!r}, declared is {target.column!r}"
         )
     for name, column in expected.items():
+        if name in present and column["role"] == "hidden" and not column.get("feature"):
+            continue
         if name in present:
             check_column(table, name, column, schema, failures)
         elif column["role"] == "hidden":
@@ -241,7 +242,7 @@ def check_column(
     if missing.all() or not _fits(table, name, column["type"], failures):
         return
     if column["role"] == "target" and schema["task"] != "regression":
-        _check_labels(series, schema, name, failures)
+        _check_labels(table, schema, name, failures)
     if "min" in column or "max" in column:
         _check_range(table, name, column, failures)
     if "categories" in column:
@@ -310,7 +311,8 @@ def _check_categories(table: pd.DataFrame, name: str, known: list[str], failures
         )
 
 
-def _check_labels(series: pd.Series[Any], schema: dict[str, Any], name: str, failures: Failures) -> None:
+def _check_labels(table: pd.DataFrame, schema: dict[str, Any], name: str, failures: Failures) -> None:
+    series = table[name]
     now = [plain(label) for label in series.dropna().unique()]
     new = [label for label in now if label not in schema["classes"]]
     if new:
@@ -320,7 +322,7 @@ def _check_labels(series: pd.Series[Any], schema: dict[str, Any], name: str, fai
         failures.rows(
             "labels",
             name,
-            series.to_frame(),
+            table,
             bad,
             f"the labels of {name!r} are {found}; the schema has {was}",
             hint="make the labels alike in a step, or accept a new schema: penstock schema accept",

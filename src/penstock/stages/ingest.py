@@ -52,10 +52,10 @@ def read(
 
     Examples
     --------
-    >>> import tempfile, os
-    >>> path = os.path.join(tempfile.mkdtemp(), "t.csv")
-    >>> _ = open(path, "w").write("a;b\n1;?\n2;x\n")
-    >>> table, sniffed = read(Source(path, ".csv"))
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "t.csv"
+    >>> _ = path.write_text("a;b\n1;?\n2;x\n")
+    >>> table, sniffed = read(Source(str(path), ".csv"))
     >>> sniffed["summary"]
     '";" utf-8 · missing: "?" (1 cell in 1 column) · 2 × 2'
     """

@@ -69,7 +69,7 @@ def validate(
         raise failed(failures, len(table))
     table, dropped = _without_missing_targets(table, target, failures)
     labels = table[target.column].dropna()
-    conform.check_target(labels, target, failures)
+    conform.check_target(table, target, failures)
     known = schema["task"] if schema else (task_of(labels, task) if len(labels) else "regression")
     _check_cells(table, target, roles, failures)
     if schema is not None:
