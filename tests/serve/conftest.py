@@ -238,7 +238,7 @@ class Wire:
         return socket.create_connection(("127.0.0.1", self.port), timeout=timeout_s)
 
     def send(self, data: bytes, timeout_s: float = 5.0) -> bytes:
-        """Send, then read until the server closes or falls silent for 0.5 s after its first bytes."""
+        """Send, then read until the server closes or falls silent for 0.2 s after its first bytes."""
         with self.connect(timeout_s) as sock:
             with contextlib.suppress(ConnectionError):
                 sock.sendall(data)
@@ -253,7 +253,7 @@ def read_all(sock: socket.socket) -> bytes:
     try:
         while chunk := sock.recv(65536):
             data += chunk
-            sock.settimeout(0.5)
+            sock.settimeout(0.2)
     except (TimeoutError, ConnectionError):
         return data
     return data

@@ -212,7 +212,7 @@ def resident() -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-@pytest.mark.parametrize(("rounds", "growth"), [(60, 0.10), pytest.param(500, 0.10, marks=pytest.mark.campaign)])
+@pytest.mark.parametrize(("rounds", "growth"), [(30, 0.10), pytest.param(500, 0.10, marks=pytest.mark.campaign)])
 def test_swaps_leave_no_threads_files_or_memory_behind(house, holder, rounds, growth):
     house.register(house.customers())
     house.register(house.customers(note="another manifest"))

@@ -137,17 +137,6 @@ def test_an_unknown_kind_of_column_is_refused(house, kit):
         Model.load("churn", 1, bundle, house.objects, house.formats)
 
 
-def test_types_of_the_project_are_refused_in_a_sentence(house):
-    bundle = house.customers()
-
-    class Strict:
-        def load(self, artifact, objects, want=""):
-            raise UntrustedTypeError("holds a type that the configuration does not trust: churn.Clip")
-
-    with pytest.raises(UntrustedTypeError, match=r"churn@1 cannot be served: .*churn\.Clip"):
-        Model.load("churn", 1, bundle, house.objects, Strict())
-
-
 def test_an_unknown_version_is_refused(house):
     for version in (0, 1, -3):
         with pytest.raises(UnknownNameError, match="no churn@"):
@@ -256,6 +245,67 @@ def test_an_empty_file_and_a_column_that_is_there_twice_are_refused(customers_mo
         customers_model.score_frame(frame.head(0))
     with pytest.raises(DataError, match='"age" is there 2 times'):
         customers_model.score_frame(pd.concat([frame, frame[["age"]]], axis=1))
+
+
+def test_a_file_with_objects_is_cast_to_the_levels_of_training(kit):
+    import pandas as pd
+
+    from penstock.serve.contract import Contract
+    from penstock.serve.table import as_trained
+
+    columns = [
+        kit.column("b", "object", "text", categories=[False, True], missing="allow"),
+        kit.column("c", "category", "text", categories=[1, 2], missing="allow"),
+        kit.column("t", "str", "text"),
+        kit.column("d", "datetime64[us]", "datetime", missing="allow"),
+    ]
+    contract = Contract.from_json({"task": "regression", "columns": columns})
+    table = pd.DataFrame({"b": ["True", None], "c": [2.0, None], "t": [1234.0, "x"], "d": ["2026-01-31", None]})
+    frame = as_trained(table, contract).frame
+    assert frame["b"].tolist() == [True, None]
+    assert frame["c"].tolist()[0] == 2
+    assert frame["t"].tolist() == ["1234", "x"]
+    assert [str(dtype) for dtype in frame.dtypes] == ["object", "category", "str", "datetime64[us]"]
+    with pytest.raises(DataError, match="must be a date"):
+        as_trained(table.assign(d=["soon", None]), contract)
+
+
+def test_columns_whose_names_look_like_tags_are_read(house, kit):
+    """Canonical JSON marks what JSON has no word for with `$`; a column may be called so all the same."""
+    import pandas as pd
+    from sklearn.dummy import DummyRegressor
+
+    frame = pd.DataFrame({"$tuple": [1.0, 2.0]})
+    contract = {"task": "regression", "classes": None, "positive": None}
+    columns = {"columns": [kit.column("$tuple", "float64", "number")]}
+    house.register(house.bundle(DummyRegressor().fit(frame, [1.0, 2.0]), contract | columns, frame))
+    assert house.load(1).answer([{"$tuple": 5.0}]) == [{"value": 1.5}]
+
+
+def test_a_class_of_the_project_is_refused_by_the_real_formats(house, tmp_path, monkeypatch):
+    """The file names `ownclip.Clip`; the server neither trusts nor imports it, and says what to do."""
+    import sys
+
+    (tmp_path / "ownclip.py").write_text(
+        "from sklearn.base import BaseEstimator\n"
+        "class Clip(BaseEstimator):\n"
+        "    def fit(self, X, y=None):\n"
+        "        return self\n"
+        "    def predict(self, X):\n"
+        "        return [0.0] * len(X)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import ownclip
+    import pandas as pd
+
+    columns = [{"name": "age", "dtype": "float64", "kind": "number"}]
+    contract = {"task": "regression", "classes": None, "positive": None, "columns": columns}
+    house.register(house.bundle(ownclip.Clip(), contract, pd.DataFrame({"age": [1.0]})))
+    sys.modules.pop("ownclip")
+    with pytest.raises(UntrustedTypeError, match=r"churn@1 cannot be served.*ownclip\.Clip") as caught:
+        house.load(1)
+    assert "project's own" in caught.value.hint
+    assert "ownclip" not in sys.modules
 
 
 def test_multiclass_scores_get_a_column_each(house, kit):

@@ -265,7 +265,7 @@ def swap_under_load(kit, house, seconds, clients, every_s):
     return results, errors, mixed, swaps
 
 
-@pytest.mark.parametrize("seconds", [4, pytest.param(60, marks=pytest.mark.campaign)])
+@pytest.mark.parametrize("seconds", [3, pytest.param(60, marks=pytest.mark.campaign)])
 def test_swaps_under_load_fail_nothing_and_mix_nothing(kit, house, seconds):
     results, errors, mixed, swaps = swap_under_load(kit, house, seconds, clients=8, every_s=0.3)
     assert errors == []
@@ -368,6 +368,11 @@ def test_the_secret_comes_from_the_environment_only(monkeypatch):
     assert parse(["--workflow", "churn"]).token is None
     with pytest.raises(SystemExit):
         parse(["--workflow", "churn", "--token", "x"])
+    monkeypatch.setenv("PENSTOCK_TOKEN", "t" * 20)
+    assert parse(["--workflow", "churn"]).token == "t" * 20
+    assert parse(["--workflow", "churn", "--version", "1", "--lifeline", "5"]).token is None, "a scratch server"
+    reachable = parse(["--workflow", "churn", "--version", "1", "--lifeline", "5", "--host", "0.0.0.0"])
+    assert reachable.token == "t" * 20
 
 
 def test_a_port_that_is_taken_is_said():
@@ -479,7 +484,7 @@ def test_a_scratch_server_serves_its_version_and_ends_with_its_starter(project):
 def test_a_version_that_is_not_there_is_exit_2_in_a_sentence(project):
     _, folder = project
     server = Process(folder, "--version", "9")
-    assert server.ready is None
+    assert server.ready["error"] == "the ledger has no churn@9"
     assert server.end() == 2
     text = server.process.stderr.read()
     assert "the ledger has no churn@9" in text

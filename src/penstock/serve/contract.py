@@ -78,6 +78,13 @@ class Column:
     bounds: tuple[float, float] | None = None
     levels: frozenset[Any] = frozenset()
 
+    @property
+    def kinds(self) -> frozenset[type]:
+        """Types of the levels; of a column of objects without known levels, every type of a JSON scalar."""
+        if self.categories is None:
+            return frozenset((str, bool, int, float)) if self.dtype == "object" else frozenset((str,))
+        return frozenset(type(level) for level in self.categories)
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Column:
         """Read one column of a bundle's "input".
@@ -160,7 +167,9 @@ class Column:
             dtype = "float64" if gaps and not self.dtype.startswith("float") else self.dtype
             return np.array([math.nan if value is None else value for value in raw], dtype=dtype)
         if self.dtype == "bool":
-            return _objects(raw, None) if None in raw else np.array(raw, dtype=bool)
+            # With a gap the frame has what a reader makes of such a column: 0.0, 1.0 and NaN.
+            gaps = any(value is None for value in raw)
+            return np.array([math.nan if v is None else v for v in raw], dtype="float64" if gaps else bool)
         if self.dtype == "object":
             return _objects(raw, None)
         if self.dtype == "str" and int(pd.__version__.split(".")[0]) < 3:  # "str" is pandas 3's; before: objects
@@ -335,8 +344,13 @@ def _check_boolean(_column: Column, value: Any) -> str | None:
     return None if isinstance(value, bool) else f"must be true or false, got {kind_of(value)}"
 
 
-def _check_text(_column: Column, value: Any) -> str | None:
-    return text_fault(value) if isinstance(value, str) else f"must be text, got {kind_of(value)}"
+def _check_text(column: Column, value: Any) -> str | None:
+    """Text, or what else such a column held in training: a column of objects may hold booleans and gaps."""
+    if isinstance(value, str):
+        return text_fault(value)
+    if isinstance(value, (list, dict)) or type(value) not in column.kinds:
+        return f"must be text, got {kind_of(value)}"
+    return _check_number(column, value) if isinstance(value, float) else None
 
 
 def _check_datetime(column: Column, value: Any) -> str | None:

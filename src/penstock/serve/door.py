@@ -202,6 +202,8 @@ def _kind_type(column: Column) -> Any:
         low, high = column.bounds or (-(2**63), 2**63 - 1)
         # msgspec compares with 64-bit bounds; the slow pass looks at what lies above them.
         return Annotated[int, msgspec.Meta(ge=int(low), le=min(int(high), 2**63 - 1))]
+    if column.kind == "text" and not column.kinds <= {str}:
+        return str | bool | int | float
     if column.kind == "text":
         return Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
     return {"number": float, "boolean": bool, "datetime": str}[column.kind]
@@ -218,6 +220,8 @@ def _is_closed(column: Column) -> bool:
 def _needs_late_check(column: Column) -> bool:
     """Whether msgspec's type leaves something open that `Column.fault` decides."""
     if column.kind == "datetime" or (column.kind == "number" and column.bounds is not None):
+        return True
+    if column.kind == "text" and not column.kinds <= {str}:
         return True
     return column.unseen == "refuse" and column.categories is not None and not _is_closed(column)
 

@@ -59,7 +59,8 @@ class Options:
     log : bool
         Keep the prediction log.
     ready_fd, lifeline_fd : int or None
-        A pipe for one JSON line once the server answers; a pipe whose end of file stops the server.
+        A pipe for one JSON line once the server answers (or "error": why it does not start); a pipe whose
+        end of file stops the server.
     token : str or None
         The secret.
     hosts : tuple of str
@@ -83,10 +84,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Stopping it as asked (SIGTERM, Ctrl-C, the lifeline) is 0.
     """
+    options = parse(argv)
     try:
-        return serve(parse(argv))
+        return serve(options)
     except PenstockError as error:
         print(f"penstock serve: {error}", file=sys.stderr)
+        if options.ready_fd is not None:
+            _write_line(options.ready_fd, error.to_json() | {"error": error.what})
         return error.exit_code
 
 
@@ -106,6 +110,8 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     parser.add_argument("--ready-fd", type=int, help="pipe for one JSON line once the server answers")
     parser.add_argument("--lifeline", type=int, help="pipe whose end of file stops the server")
     given = parser.parse_args(argv)
+    # A scratch server belongs to the process that started it and to nobody else: it needs no secret.
+    scratch = given.version is not None and given.lifeline is not None and is_loopback(given.host)
     return Options(
         workflow=given.workflow,
         project=os.path.abspath(given.project),
@@ -115,7 +121,7 @@ def parse(argv: Sequence[str] | None = None) -> Options:
         log=given.log,
         ready_fd=given.ready_fd,
         lifeline_fd=given.lifeline,
-        token=os.environ.get(given.token_env) or None,
+        token=None if scratch else os.environ.get(given.token_env) or None,
         hosts=tuple(given.allow_host),
     )
 
@@ -274,8 +280,13 @@ class _Process:
         if self.options.ready_fd is None:
             print(f"serving {line['model'] or self.options.workflow} on {line['url']} (Ctrl-C stops it)", flush=True)
             return
-        with os.fdopen(self.options.ready_fd, "w") as pipe:
-            pipe.write(json.dumps(line) + "\n")
+        _write_line(self.options.ready_fd, line)
+
+
+def _write_line(pipe: int, line: dict[str, Any]) -> None:
+    """One JSON line; nobody reading it any more is no reason to end."""
+    with contextlib.suppress(OSError), os.fdopen(pipe, "w") as file:
+        file.write(json.dumps(line) + "\n")
 
 
 def library_types(trust: Iterable[str], root: str) -> list[str]:

@@ -90,9 +90,10 @@ class Model:
         """
         name = f"{workflow}@{version}"
         files = _manifest(name, bundle, objects)
-        texts = {part: _verified(name, part, artifact, objects) for part, artifact in files.items()}
-        contract = Contract.from_json(_json(name, "input", texts))
-        golden = _json(name, "golden", texts)
+        for part, artifact in files.items():
+            _verified(name, part, artifact, objects)
+        contract = Contract.from_json(formats.load(files["input"], objects))
+        golden = formats.load(files["golden"], objects)
         try:
             estimator = formats.load(files["estimator"], objects)
         except UntrustedTypeError as error:
@@ -249,7 +250,7 @@ def _finite(answer: Mapping[str, Any]) -> bool:
 
 def _manifest(name: str, bundle: Artifact, objects: Objects) -> dict[str, Artifact]:
     """The bundle's files by name."""
-    data = _parse(name, "the manifest", _verified(name, "the manifest", bundle, objects))
+    data = _parse(name, _verified(name, "the manifest", bundle, objects))
     scheme = data.get("penstock")
     if scheme != _SCHEME:
         newer = isinstance(scheme, str) and scheme.startswith("bundle/")
@@ -270,7 +271,7 @@ def _manifest(name: str, bundle: Artifact, objects: Objects) -> dict[str, Artifa
 
 def _verified(name: str, part: str, artifact: Artifact, objects: Objects) -> bytes:
     """The bytes, held against their digest here, whatever the store promised."""
-    data = objects.read(artifact.digest) if artifact.text is None else artifact.text.encode()
+    data = objects.read(artifact.digest) if artifact.text is None else artifact.text.encode("utf-8", "surrogatepass")
     if digest_bytes(data) != artifact.digest:
         raise CorruptObjectError(
             f"{part} of {name} does not have the bytes that its digest {artifact.digest[:12]} names",
@@ -280,17 +281,13 @@ def _verified(name: str, part: str, artifact: Artifact, objects: Objects) -> byt
     return data
 
 
-def _json(name: str, part: str, texts: Mapping[str, bytes]) -> dict[str, Any]:
-    return _parse(name, part, texts[part])
-
-
-def _parse(name: str, part: str, data: bytes) -> dict[str, Any]:
+def _parse(name: str, data: bytes) -> dict[str, Any]:
     try:
         value = json.loads(data)
     except ValueError as error:
-        raise FormatError(f"{part} of {name} is not JSON: {error}") from error
+        raise FormatError(f"the manifest of {name} is not JSON: {error}") from error
     if not isinstance(value, dict):
-        raise FormatError(f"{part} of {name} is not a JSON object")
+        raise FormatError(f"the manifest of {name} is not a JSON object")
     return value
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from penstock.core.answer import plain
 from penstock.core.names import did_you_mean
 from penstock.errors import DataError, bounded
 from penstock.serve.contract import Column, Contract, show
@@ -140,14 +141,19 @@ def _booleans(values: Any, _column: Column) -> tuple[Any, Any, str]:
     return cast.where(is_bool, None), ~is_bool, "true or false"
 
 
-def _texts(values: Any, _column: Column) -> tuple[Any, Any, str]:
+def _texts(values: Any, column: Column) -> tuple[Any, Any, str]:
     import pandas as pd
 
-    def read(value: Any) -> str:
+    def read(value: Any) -> Any:
+        value = plain(value)
+        if type(value) in column.kinds and value in column.levels:
+            return value  # a column of objects may hold booleans or numbers
         # A code such as 02134 with a gap beside it arrives as 2134.0; training saw text without the ".0".
         whole = isinstance(value, float) and value.is_integer()
-        return str(int(value)) if whole else str(value)
+        text = str(int(value)) if whole else str(value)
+        return next((level for level in column.levels if str(level) == text), text) if mixed else text
 
+    mixed = not column.kinds <= {str}
     cast = values.astype(object).map(read, na_action="ignore")
     return cast, pd.Series(data=False, index=values.index), "text"
 
