@@ -111,7 +111,7 @@ def loads(source: bytes | str, want: str = "") -> Any:
         from penstock.formats.parquet_pandas import to_pandas
 
         return to_pandas(table, mark if mark.get("made") == "pandas" else {})
-    except (pa.ArrowException, ValueError, TypeError, KeyError) as error:
+    except (pa.ArrowException, ValueError, TypeError, LookupError, AttributeError) as error:
         if isinstance(error, FormatError):
             raise
         raise FormatError(f"This table cannot be read as {want}: {bounded(str(error), 500)}.") from error
@@ -166,6 +166,7 @@ def _write(table: pa.Table) -> bytes:
         compression="lz4",
         use_dictionary=[field.name for field in table.schema if pa.types.is_dictionary(field.type)],
         write_statistics=False,
+        use_compliant_nested_type=False,  # the items of a list keep the name that Arrow gave them
     )
     return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
 

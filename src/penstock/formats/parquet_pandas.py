@@ -131,7 +131,10 @@ def _column_names(frame: Any) -> list[str]:
 def _label(name: Any, what: str) -> str | None:
     if name is None or type(name) is str:
         return name
-    raise FormatError(f"The name of {what} must be text or None, not {bounded(repr(name), 100)}.")
+    raise FormatError(
+        f"The name of {what} must be text or None, not {bounded(repr(name), 100)}.",
+        hint="Give it another: frame.index.name = None, frame.columns.name = None.",
+    )
 
 
 def _encode_level(index: Any, level: int, taken: set[str]) -> tuple[dict[str, Any], pa.Array]:
@@ -211,7 +214,8 @@ def _describe(series: Any, array: pa.Array, where: str) -> Any:
         raise _lost(dtype, where, "Convert it: .dt.tz_convert('UTC').")
     if isinstance(dtype, pd.CategoricalDtype):
         categories, kind = _encode(pd.Series(dtype.categories), f"categories of {where}")
-        return {"categories": _pack(categories), "dtype": kind, "ordered": dtype.ordered}
+        frequency = getattr(dtype.categories, "freqstr", None)
+        return {"categories": _pack(categories), "dtype": kind, "ordered": dtype.ordered, "freq": frequency}
     if isinstance(dtype, pd.StringDtype):
         return {"string": dtype.storage, "nan": dtype.na_value is not pd.NA}
     if isinstance(dtype, pd.ArrowDtype):
@@ -306,6 +310,8 @@ def _decode_categories(column: pa.ChunkedArray, dtype: dict[str, Any]) -> Any:
     packed, kind = _unpack(dtype["categories"]), dtype["dtype"]
     categories = packed.to_pandas().astype(kind) if isinstance(kind, str) else _decode(packed, kind)
     labels = pd.Index(categories, dtype=categories.dtype).rename(None)
+    if dtype["freq"] is not None:
+        labels.freq = dtype["freq"]
     wanted = pd.CategoricalDtype(labels, ordered=dtype["ordered"])
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
