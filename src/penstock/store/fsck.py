@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -86,7 +85,11 @@ def fsck(
     damage = list(_ledger_file(ledger))
     if damage:
         return damage  # what a damaged file says about the rest is worth nothing
-    found = [*_objects(objects, repair=repair), *_results(ledger), *_decisions(ledger), *_reachable(objects, ledger)]
+    found = [*_objects(objects, repair=repair), *_results(ledger)]
+    decisions = list(_decisions(ledger))
+    found += decisions
+    if not any(finding.kind == "stream" for finding in decisions):
+        found += _reachable(objects, ledger)  # what a changed entry names is worth nothing
     return found + list(_leftovers(objects, clock() - grace_s, grace_s, repair=repair))
 
 
@@ -130,9 +133,12 @@ def _results(ledger: KeptLedger) -> Iterator[Finding]:
 
 
 def _decisions(ledger: KeptLedger) -> Iterator[Finding]:
-    streams: dict[str, list[Entry]] = defaultdict(list)
-    for entry in entries(ledger):
-        streams[entry.stream].append(entry)
+    streams: dict[str, list[Entry]] = {}
+    for stream in ledger.streams():
+        try:
+            streams[stream] = ledger.stream(stream)
+        except StoreError as error:
+            yield Finding("stream", stream, error.what)
     for stream, recorded in streams.items():
         for expected, entry in enumerate(recorded, 1):
             if entry.number != expected:

@@ -25,7 +25,7 @@ _TOLD = (
     "FROM decided d JOIN result r ON r.id = d.result"
 )
 _ARTIFACT = "SELECT digest, format, size, text, refs FROM artifact"
-_ENTRY = "SELECT stream, number, body, at, who, why FROM entry"
+_ENTRY = "SELECT stream, number, body, at, who, why, seal FROM entry"
 _STEP_RUN = (
     "run, step, attempt, recipe, action, state, reason, outputs, error, notes, started, wall_s, cpu_s, peak_bytes"
 )
@@ -165,7 +165,7 @@ class SqliteLedger:
         head = _head(db, entry.stream)
         if entry.number != head + 1:
             raise _conflict(db, entry, f"entry {entry.number} was asked for, the next one is {head + 1}")
-        db.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?)", rows.entry_row(entry, body, at))
+        db.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?)", rows.entry_row(entry, body, at))
 
     def stream(self, name: str, *, after: int = 0) -> list[Entry]:
         """Entries of one stream with a number above `after`, in order."""

@@ -28,6 +28,9 @@ from penstock.store.mark import initialise, unique_name
 _CHUNK = 1 << 18
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 
+_TRIES = 100
+"""Between two tries another process must have replaced the staged file: a hundred in a row do not happen."""
+
 is_digest = re.compile(r"[0-9a-f]{64}").fullmatch
 """Whether a text can name an object; nothing else ever becomes a path."""
 
@@ -226,16 +229,18 @@ class DirectoryObjects:
         The file that will be synced is then the file that will be renamed, whoever stages the same bytes meanwhile.
         """
         final, staged, _ = self._paths(digest)
-        if _touch(final) is not None:  # `gc` must not sweep what a decision is about to name
-            return None
         temporary = os.path.join(self._tmp, unique_name())
-        try:
-            self._link(staged, temporary)
-        except FileNotFoundError:
-            if os.path.exists(final):
+        for _ in range(_TRIES):
+            if _touch(final) is not None:  # `gc` must not sweep what a decision is about to name
                 return None
-            raise self._missing(digest) from None
-        return temporary
+            try:
+                self._link(staged, temporary)
+                return temporary
+            except FileNotFoundError:
+                # Also told when another process has just staged the same bytes over these: look again.
+                if not os.path.exists(staged) and not os.path.exists(final):
+                    break
+        raise self._missing(digest)
 
     def _link(self, staged: str, temporary: str) -> None:
         try:

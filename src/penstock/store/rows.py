@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from penstock.core.artifact import Artifact
 from penstock.core.run import Decided, Entry, Result, Run, StepRun
-from penstock.errors import UsageError
+from penstock.errors import StoreError, UsageError
 
 Row = tuple[Any, ...]
 
@@ -225,10 +226,28 @@ def body_text(body: Mapping[str, Any], stream: str) -> str:
 
 def entry_row(entry: Entry, body: str, at: float) -> Row:
     """Row of table `entry`, given the text of its body."""
-    return to_text(entry.stream), entry.number, body, at, to_text(entry.who), to_text(entry.why)
+    columns = (to_text(entry.stream), entry.number, body, at, to_text(entry.who), to_text(entry.why))
+    return *columns, _seal(columns)
 
 
 def entry_of(row: Row) -> Entry:
-    """The inverse of `entry_row`."""
-    stream, number, body, at, who, why = row
+    """The inverse of `entry_row`.
+
+    Raises
+    ------
+    StoreError
+        The row is not what was written.
+    """
+    columns, seal = row[:-1], row[-1]
+    stream, number, body, at, who, why = columns
+    if _seal(columns) != seal:
+        raise StoreError(
+            f"entry {number} was changed after it was written",
+            where=from_text(stream),
+            hint="Put back a copy of the ledger. Is the disk failing (`dmesg`)?",
+        )
     return Entry(from_text(stream), number, decode(body), at, from_text(who), from_text(why))
+
+
+def _seal(columns: Row) -> bytes:
+    return hashlib.sha256(repr(columns).encode()).digest()

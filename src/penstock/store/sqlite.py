@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from penstock.errors import StoreError
+from penstock.errors import PenstockError, StoreError
 from penstock.store.files import explain, make_directories
 
 T = TypeVar("T")
@@ -55,6 +55,13 @@ def journal_mode(version: tuple[int, int, int]) -> str:
     return "wal" if version >= (3, 51, 3) and version != (3, 52, 0) else "truncate"
 
 
+_PUT_BACK = "Put back a copy (`…backup-N`), or move it away: `penstock fsck --rebuild` makes the versions anew."
+
+
+def _damaged(error: Exception, path: str) -> StoreError:
+    return StoreError(f"the ledger is damaged ({type(error).__name__}: {error})", where=path, hint=_PUT_BACK)
+
+
 def explain_sqlite(error: sqlite3.Error, path: str) -> StoreError:
     """Turn SQLite's error into a sentence with what to do next."""
     name = str(getattr(error, "sqlite_errorname", ""))
@@ -69,10 +76,7 @@ def explain_sqlite(error: sqlite3.Error, path: str) -> StoreError:
             "Look for a hanging `penstock` process; run again when it has ended.",
         ),
         "SQLITE_LOCKED": ("the ledger is locked", "Run again when the other process has ended."),
-        "SQLITE_CORRUPT": (
-            "the ledger is damaged",
-            "Put back a copy (`…backup-N`), or move it away: `penstock fsck --rebuild` makes the versions anew.",
-        ),
+        "SQLITE_CORRUPT": ("the ledger is damaged", _PUT_BACK),
         "SQLITE_NOTADB": (
             "this file is not a ledger",
             "Point `ledger` at another file, or put back a copy of the right one.",
@@ -181,6 +185,8 @@ class Database:
             yield
         except sqlite3.Error as error:
             raise explain_sqlite(error, self.path) from error
+        except UnicodeDecodeError as error:  # SQLite's own message quotes damaged bytes
+            raise _damaged(error, self.path) from error
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -190,6 +196,10 @@ class Database:
             retried(lambda: connection.execute("BEGIN"))
             try:
                 yield connection
+            except PenstockError:
+                raise
+            except (ValueError, TypeError, LookupError) as error:  # rows that do not decode
+                raise _damaged(error, self.path) from error
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")

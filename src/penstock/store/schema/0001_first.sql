@@ -100,7 +100,8 @@ CREATE TABLE source (
     digest BLOB NOT NULL
 ) WITHOUT ROWID;
 
--- Decisions, only ever appended. The primary key is the compare-and-swap.
+-- Decisions, only ever appended. The primary key is the compare-and-swap. `seal`: digest of the other columns,
+-- verified on every read: SQLite itself has no checksums.
 CREATE TABLE entry (
     stream TEXT NOT NULL,
     number INTEGER NOT NULL CHECK (number > 0),
@@ -108,6 +109,7 @@ CREATE TABLE entry (
     at REAL NOT NULL,
     who TEXT NOT NULL,
     why TEXT NOT NULL,
+    seal BLOB NOT NULL,
     PRIMARY KEY (stream, number)
 ) WITHOUT ROWID;
 
