@@ -18,8 +18,9 @@ EXACT_ROWS = 1_000
 """The exact law of the Kolmogorov–Smirnov statistic is used up to this size of the smaller sample …"""
 EXACT_LARGER = 10_000
 """… and this size of the larger one (scipy's own limit); the asymptotic law beyond."""
-MIN_EXPECTED = 5.0
-"""Cells of a chi-square with a smaller expected count are pooled (Cochran 1954, Biometrics 10:417)."""
+MIN_EXPECTED = 10.0
+"""Cells of a chi-square with a smaller expected count are pooled. Cochran (1954), Biometrics 10:417, asks for 5; with
+that, rows of 200 against 1,000 alarmed at 0.58 % where Holm over twelve columns asks for 0.42 %; with 10, at 0.46 %."""
 
 
 class Outcome(NamedTuple):
