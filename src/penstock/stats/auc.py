@@ -118,7 +118,11 @@ def delong(y: ArrayLike, scores: ArrayLike, clusters: ArrayLike | None = None) -
     ([0.75, 1.0], [[0.125, 0.0], [0.0, 0.0]])
     """
     positive, matrix = _checked(y, scores)
-    share = np.stack([placements(positive, row) for row in matrix])
+    return areas(positive, np.stack([placements(positive, row) for row in matrix]), clusters)
+
+
+def areas(positive: Bools, share: Floats, clusters: ArrayLike | None = None) -> tuple[Floats, Floats]:
+    """`delong` from the placements (k, n) of k scores."""
     of_positive, of_negative = share[:, positive], share[:, ~positive]
     aucs = of_positive.mean(axis=1)
     if clusters is None:

@@ -25,7 +25,7 @@ _BITS = 16
 
 
 def _poisson_table() -> NDArray[np.uint8]:
-    """Poisson(1) inverted at 65,536 equal steps, so that a draw is one look-up; no probability off by more than 2⁻¹⁶."""
+    """Poisson(1) inverted at 65,536 equal steps, a draw being one look-up; no probability off by more than 2⁻¹⁶."""
     probability = np.exp(-1.0) / np.array([math.factorial(k) for k in range(10)], dtype=np.float64)
     steps = (np.arange(1 << _BITS) + 0.5) / (1 << _BITS)
     return np.searchsorted(np.cumsum(probability), steps).astype(np.uint8)

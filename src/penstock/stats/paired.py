@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import special
 
-from penstock.stats.auc import delong, placements
+from penstock.errors import DataError
+from penstock.stats.auc import areas, placements
 from penstock.stats.checks import check_level, codes, json_number, labels, same_length, vector
 from penstock.stats.intervals import mean_and_se, t_quantile
 
@@ -205,9 +206,12 @@ def paired_auc(
     check_level(confidence)
     first, second = vector(score_a, "score_a"), vector(score_b, "score_b")
     n = same_length(y=vector(y, "y"), score_a=first, score_b=second)
-    aucs, covariance = delong(y, np.stack([first, second]), clusters)
+    if np.isnan(first).any() or np.isnan(second).any():
+        raise DataError("a score is NaN", hint="a model that answers NaN cannot be ranked")
     positive = labels(y)
-    differs = placements(positive, first) != placements(positive, second)
+    share = np.stack([placements(positive, first), placements(positive, second)])
+    aucs, covariance = areas(positive, share, clusters)
+    differs = share[0] != share[1]
     value = float(aucs[0] - aucs[1])
     # Rounding can leave a variance of -1e-20 where the two rankings are the same.
     variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
