@@ -11,7 +11,7 @@ import numpy as np
 from penstock.errors import UsageError
 from penstock.stats.checks import Floats, check_level, codes, same_length
 from penstock.stats.intervals import Interval
-from penstock.stats.paired import Difference
+from penstock.stats.paired import Difference, count_informative
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -245,11 +245,7 @@ def paired_bootstrap(
     value = difference(y, pred_a, pred_b)
     draws = poisson_bootstrap(difference, (y, pred_a, pred_b), n_boot, seed, clusters)
     differs = (np.asarray(pred_a) != np.asarray(pred_b)).reshape(n, -1).any(axis=1)
-    if clusters is None:
-        informative = int(np.count_nonzero(differs))
-    else:
-        group, count = codes(clusters, n)
-        informative = int(np.count_nonzero(np.bincount(group, weights=differs, minlength=count)))
+    informative = count_informative(differs, clusters)
     method = f"paired bootstrap, {len(draws)} replicates"
     if not math.isfinite(value):
         return Difference(value, -math.inf, math.inf, math.inf, n, informative, method, confidence)

@@ -140,7 +140,7 @@ def paired_t(
     with np.errstate(invalid="ignore"):
         difference = first - second
     mean = mean_and_se(difference, weights, clusters)
-    informative = _informative(difference != 0, clusters)
+    informative = count_informative(difference != 0, clusters)
     method = "paired t" if clusters is None else f"paired t over {int(mean.df) + 1} clusters"
     half = t_quantile(quantile_level, mean.df, sides=1) * mean.se if mean.df > 0 else math.inf
     if mean.se == 0.0 and mean.value != 0.0 and 0.5 ** (mean.df + 1) > 1 - confidence:
@@ -148,11 +148,13 @@ def paired_t(
     return _with_half(mean.value, half, mean.se, n, informative, method, confidence, mean.df)
 
 
-def _informative(differs: Any, clusters: ArrayLike | None) -> int:
+def count_informative(differs: ArrayLike, clusters: ArrayLike | None = None) -> int:
+    """Rows that differ; with clusters, how many of those hold such a row."""
+    rows = np.asarray(differs, dtype=np.bool_)
     if clusters is None:
-        return int(np.count_nonzero(differs))
-    group, count = codes(clusters, len(differs))
-    return int(np.count_nonzero(np.bincount(group, weights=differs, minlength=count)))
+        return int(np.count_nonzero(rows))
+    group, count = codes(clusters, len(rows))
+    return int(np.count_nonzero(np.bincount(group, weights=rows, minlength=count)))
 
 
 def _with_half(
@@ -222,4 +224,4 @@ def paired_auc(
     if se == 0.0 and value != 0.0 and 0.5**fewer > 1 - confidence:
         half = math.inf
     method = "DeLong" if clusters is None else f"DeLong over {int(df) + 1} clusters"
-    return _with_half(value, half, se, n, _informative(differs, clusters), method, confidence, df)
+    return _with_half(value, half, se, n, count_informative(differs, clusters), method, confidence, df)
