@@ -61,7 +61,30 @@ def read_npz(data: bytes) -> dict[str, bytes]:
     members = _read_zip(data, _NPZ_MEMBER, 16)
     for content in members.values():
         npy.check(content)
+    if "indptr.npy" in members:
+        _check_compressed(members)
     return members
+
+
+def _check_compressed(members: dict[str, bytes]) -> None:
+    """Hold the indices of a CSR or CSC matrix within its shape: compiled code follows them without looking."""
+    try:
+        kind, shape, start, index, values = (
+            npy.loads(members[f"{name}.npy"]) for name in ("format", "shape", "indptr", "indices", "data")
+        )
+        across = int(shape[1 if kind.item() == b"csr" else 0])
+        sound = (
+            kind.item() in (b"csr", b"csc")
+            and len(shape) == 2
+            and start[0] == 0
+            and start[-1] == len(index) == len(values)
+            and bool((start[1:] >= start[:-1]).all())
+            and (len(index) == 0 or (index.min() >= 0 and index.max() < across))
+        )
+    except (KeyError, IndexError, TypeError, ValueError):
+        sound = False
+    if not sound:
+        raise FormatError("A sparse matrix in this archive has indices that do not fit its shape.")
 
 
 def write_zip(members: list[tuple[str, bytes]]) -> bytes:

@@ -127,7 +127,7 @@ def _to_arrow(value: Any, made: str) -> tuple[pa.Table, dict[str, Any]]:
         return _from_polars(value)
     table = value.combine_chunks()
     mark: dict[str, Any] = {"made": "arrow"}
-    lost = _lost_types(table.schema)
+    lost = _lost_types(table)
     if lost:
         mark["types"] = lost
     return table, mark
@@ -211,22 +211,22 @@ def _check_types(schema: pa.Schema) -> None:
             )
 
 
-def _lost_types(schema: pa.Schema) -> dict[str, str]:
-    """Types that read back as another one, by column: "seconds", or the value and index types of a dictionary.
+def _lost_types(table: pa.Table) -> dict[str, str]:
+    """Units of the timestamps that Parquet keeps in a finer one, by column.
 
     Raises
     ------
     FormatError
-        For such a type inside a list or struct, where it is not put back.
+        Another type that would read back as a different one (a dictionary of numbers, for instance).
     """
     import pyarrow as pa
 
     lost: dict[str, str] = {}
     try:
-        back = _read(_write(schema.empty_table()))[0].schema
+        back = _read(_write(table.slice(0, 0)))[0].schema
     except (pa.ArrowException, FormatError) as error:
         raise FormatError(f"This table cannot be written as Parquet: {bounded(str(error), 500)}.") from error
-    for field in schema:
+    for field in table.schema:
         found = back.field(field.name).type
         if found.equals(field.type):
             continue

@@ -21,6 +21,10 @@ TRUSTED: dict[str, frozenset[str]] = {
         {
             "scipy._lib.array_api_compat.numpy._aliases.asarray",  # SplineTransformer
             "scipy.interpolate._bsplines.BSpline",
+            "scipy.sparse._csc.csc_array",
+            "scipy.sparse._csc.csc_matrix",
+            "scipy.sparse._csr.csr_array",
+            "scipy.sparse._csr.csr_matrix",
             "scipy.stats._continuous_distns.expon_gen",  # this and the next six: what a search draws from
             "scipy.stats._continuous_distns.norm_gen",
             "scipy.stats._continuous_distns.reciprocal_gen",
