@@ -163,7 +163,7 @@ def _findable(thing: Any, path: str) -> str:
 
 def is_estimator(value: Any) -> bool:
     """Whether a value looks like a scikit-learn object: an instance with `get_params`."""
-    return not isinstance(value, type) and callable(getattr(value, "get_params", None))
+    return not isinstance(value, type) and callable(getattr(type(value), "get_params", None))
 
 
 def copy_value(value: Any) -> Any:

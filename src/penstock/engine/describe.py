@@ -1,0 +1,169 @@
+"""From live calls to pure data: in the process that has imported the user's file, and only there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.core.flow import Graph, Node, calls_of, needs_of, params_of, set_params, step_ids
+from penstock.core.step import Call, Param, Ref, Source, call_of, output_of
+from penstock.core.tree import NotCanonical, encode, parts_of, refs_in
+from penstock.engine.closure import Closure
+from penstock.errors import DeclarationError
+
+
+@dataclass(frozen=True)
+class Live:
+    """A flow in the process that can run it.
+
+    Attributes
+    ----------
+    graph : Graph
+        What everybody else sees.
+    calls : dict
+        Step id → the call with its live arguments.
+    ids : dict
+        `id(call)` → step id.
+    params : dict
+        Parameter → value of this run.
+    """
+
+    graph: Graph
+    calls: Mapping[str, Call]
+    ids: Mapping[int, str]
+    params: Mapping[str, Any]
+
+
+def describe(
+    name: str,
+    outputs: tuple[Ref, ...],
+    closure: Closure,
+    *,
+    given: Mapping[str, str] | None = None,
+    about: Mapping[str, Any] | None = None,
+    until: str | None = None,
+) -> Live:
+    """Describe the steps that the outputs need.
+
+    Parameters
+    ----------
+    name : str
+        The flow's.
+    outputs : tuple of Ref
+    closure : Closure
+        Digests code.
+    given : dict
+        Parameters that this run sets, as text.
+    about : dict
+        Carried in the graph as it is.
+    until : str, optional
+        Leave out every step that this one does not need.
+
+    Raises
+    ------
+    DeclarationError
+    """
+    calls = calls_of(outputs)
+    ids, notes = step_ids(calls)
+    if until is not None:
+        calls = _only_until(calls, ids, until)
+    params = set_params(params_of(calls), given or {})
+    codes: dict[str, dict[str, str]] = {}
+    nodes = [_node(call, ids, params, closure, codes) for call in calls]
+    uncached = tuple(f"{node.id} is not cacheable: {node.uncacheable}" for node in nodes if node.uncacheable)
+    graph = Graph(name, tuple(nodes), codes, params, (*notes, *uncached), dict(about or {}))
+    return Live(graph, {ids[id(call)]: call for call in calls}, ids, params)
+
+
+def _only_until(calls: list[Call], ids: Mapping[int, str], until: str) -> list[Call]:
+    """The call with a step id, and what it needs."""
+    found = [call for call in calls if ids[id(call)] == until]
+    if not found:
+        known = ", ".join(ids[id(call)] for call in calls)
+        raise DeclarationError(f"--until {until}: no such step; there are {known}")
+    return calls_of((Ref(found[0]),))
+
+
+def _node(
+    call: Call,
+    ids: Mapping[int, str],
+    params: Mapping[str, Any],
+    closure: Closure,
+    codes: dict[str, dict[str, str]],
+) -> Node:
+    step = ids[id(call)]
+    uncacheable = ""
+    special = _references(ids, params)
+    try:
+        tree = encode([list(call.args), call.kwargs], "", special)
+    except NotCanonical as problem:
+        uncacheable = str(problem).replace("parameter [0]", "argument ").replace("parameter [1].", "parameter ")
+        needs = [(ids[id(need)], "") for need in needs_of(call)]
+        tree = ["list", [["ref", *need] for need in _outputs_needed(call, ids) or needs]]
+    code = ""
+    if call.kind != "effect":
+        part = closure.of(call.entry, _also(call, params))
+        code = part.digest
+        codes[code] = dict(part.parts)
+        uncacheable = uncacheable or part.uncacheable
+    options = call.options
+    source = call.args[0] if call.kind == "source" else None
+    return Node(
+        id=step,
+        entry=call.entry,
+        tree=tree,
+        code=code,
+        kind=call.kind,
+        outputs=options.outputs,
+        needs=tuple(refs_in(tree)),
+        retries=options.retries,
+        backoff_s=options.backoff_s,
+        timeout_s=options.timeout_s,
+        memory=options.memory,
+        path=source.path if isinstance(source, Source) else None,
+        uncacheable=uncacheable,
+        part=call.part or step,
+    )
+
+
+def _references(ids: Mapping[int, str], params: Mapping[str, Any]) -> Callable[[Any], Any]:
+    """Tells `encode` how references, parameters and sources are written."""
+
+    def special(value: Any) -> Any:
+        if isinstance(value, Ref):
+            return ["ref", ids[id(call_of(value))], output_of(value)]
+        if isinstance(value, Param):
+            return encode(params[value.name], value.name)
+        if isinstance(value, Source):
+            return ["source", encode(value.options(), "read")]
+        return None
+
+    return special
+
+
+def _outputs_needed(call: Call, ids: Mapping[int, str]) -> list[tuple[str, str]]:
+    """(step id, output) of every reference among the arguments, when these have no canonical form."""
+    found: dict[tuple[str, str], None] = {}
+    stack: list[Any] = [call.kwargs, call.args]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, Ref):
+            found[ids[id(call_of(value))], output_of(value)] = None
+        elif type(value) in (list, tuple):
+            stack.extend(reversed(value))
+        elif type(value) is dict:
+            stack.extend(reversed(list(value.values())))
+    return list(found)
+
+
+def _also(call: Call, params: Mapping[str, Any]) -> Iterable[object]:
+    """Live objects among the arguments whose code counts: estimators, functions, classes."""
+    values = [*call.args, *call.kwargs.values(), *params.values()]
+    return [
+        part
+        for value in values
+        if not isinstance(value, Ref | Param | str | int | float | None)
+        for _, part in parts_of(value)
+        if callable(part) or hasattr(part, "get_params") or type(part).__module__ not in ("builtins", "datetime")
+    ]

@@ -1,0 +1,144 @@
+"""Finding the facts: all the I/O that deciding needs, level by level, before anything is decided."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterable
+
+from penstock.core.artifact import Artifact
+from penstock.core.facts import Facts
+from penstock.core.flow import Graph, Node
+from penstock.core.ports import Ledger, Objects
+from penstock.core.run import SourceStat
+from penstock.engine.planner import decide, recipe_of
+from penstock.errors import SourceNotFoundError
+
+RACY_S = 2.0
+"""A file younger than this when hashed is not remembered: it could change again within the clock's grain."""
+
+
+def gather(
+    graph: Graph, ledger: Ledger, objects: Objects, forced: Iterable[str] = ()
+) -> tuple[Facts, list[SourceStat]]:
+    """What must be known to plan a flow.
+
+    A recipe needs its inputs' digests, so the ledger is asked once a level; a branch ends at its first miss.
+
+    Parameters
+    ----------
+    graph : Graph
+    ledger, objects
+    forced : iterable of str
+        Step ids to run whatever is known.
+
+    Returns
+    -------
+    facts : Facts
+    seen : list of SourceStat
+        Files that were hashed now and may be remembered.
+
+    Raises
+    ------
+    SourceNotFoundError
+    """
+    facts = Facts(forced=frozenset(forced), previous=ledger.decided(graph.name), codes=dict(graph.codes))
+    facts.sources, seen = probe([n for n in graph.nodes if n.kind == "source"], ledger)
+    old = {d.code for d in facts.previous.values()} - set(facts.codes)
+    if old:
+        facts.codes.update(ledger.codes(old))
+    known: dict[tuple[str, str], Artifact] = {}
+    waiting = {node.id: len({step for step, _ in node.needs}) for node in graph.nodes}
+    users: dict[str, list[Node]] = {}
+    for node in graph.nodes:
+        for step in dict.fromkeys(step for step, _ in node.needs):
+            users.setdefault(step, []).append(node)
+    level = [node for node in graph.nodes if not waiting[node.id]]
+    while level:
+        ask(level, known, facts, ledger, objects)
+        following: list[Node] = []
+        for node in level:
+            decision = decide(node, known, facts)
+            if decision.action != "reuse":
+                continue
+            known.update(zip(((node.id, name) for name in node.names), decision.outputs, strict=True))
+            for user in users.get(node.id, ()):
+                waiting[user.id] -= 1
+                if not waiting[user.id]:
+                    following.append(user)
+        level = following
+    return facts, seen
+
+
+def ask(
+    nodes: Iterable[Node],
+    known: dict[tuple[str, str], Artifact],
+    facts: Facts,
+    ledger: Ledger,
+    objects: Objects,
+) -> None:
+    """Ask ledger and store about steps whose inputs are known; the answers go into `facts`."""
+    wanted = [found[0] for node in nodes if (found := recipe_of(node, known, facts)) is not None]
+    wanted = [recipe for recipe in wanted if recipe not in facts.results]
+    if not wanted:
+        return
+    results = ledger.results(wanted)
+    facts.results.update(results)
+    stored = {a.digest for result in results.values() for a in result.outputs if a.text is None}
+    facts.missing |= objects.missing(stored) if stored else set()
+
+
+def probe(nodes: Iterable[Node], ledger: Ledger) -> tuple[dict[str, str], list[SourceStat]]:
+    """Digest of each source's bytes; a file that has not been touched since is not read again.
+
+    Returns
+    -------
+    digests : dict
+        Step id → digest.
+    seen : list of SourceStat
+        What was hashed now and may be remembered.
+
+    Raises
+    ------
+    SourceNotFoundError
+    """
+    nodes = list(nodes)
+    if not nodes:
+        return {}, []
+    remembered = ledger.sources([node.path for node in nodes if node.path])
+    digests: dict[str, str] = {}
+    seen: list[SourceStat] = []
+    for node in nodes:
+        path = node.path or ""
+        old = remembered.get(path)
+        try:
+            stat = stat_of(path)
+            if old is not None and tuple(old.stat) == stat:
+                digests[node.id] = old.digest
+                continue
+            digests[node.id] = hash_file(path)
+        except OSError as error:
+            raise SourceNotFoundError(
+                f"{error.strerror or error}: {path}",
+                where=f"source {node.id}",
+                hint="relative paths are relative to the file that declares them",
+            ) from error
+        if stat == stat_of(path) and time.time() - stat[1] / 1e9 > RACY_S:
+            seen.append(SourceStat(path, stat, digests[node.id]))
+    return digests, seen
+
+
+def stat_of(path: str) -> tuple[int, int, int]:
+    """(size in bytes, mtime in ns, inode) of a file."""
+    stat = os.stat(path)
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino
+
+
+def hash_file(path: str) -> str:
+    """SHA-256 of a file's bytes, read in blocks of 1 MiB."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

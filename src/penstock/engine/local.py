@@ -1,0 +1,519 @@
+"""Running a flow on this machine: decides each step as soon as its inputs are known, and feeds the workers."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from penstock.core.artifact import Artifact
+from penstock.core.facts import Facts
+from penstock.core.flow import Graph, Node
+from penstock.core.plan import Decision, Reason
+from penstock.core.ports import Home
+from penstock.core.run import Decided, Result, Run, SourceStat, StepRun
+from penstock.engine.commit import Committer
+from penstock.engine.events import Event, EventKind, Listener, silent
+from penstock.engine.gather import ask, probe
+from penstock.engine.planner import decide
+from penstock.engine.pool import Answer, Pool, rebuilt
+from penstock.errors import CancelledError, InternalError, PenstockError, StepError, StoreError
+
+Key = tuple[str, str]
+MOST_HEALS = 3
+"""How often one step's corrupt input is made again before the run gives up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What an effect step did.
+
+    Attributes
+    ----------
+    outputs : tuple of Artifact
+    skip : str
+        Why everything after it is skipped, or "".
+    changed : bool
+        False when the world was already as it should be.
+    """
+
+    outputs: tuple[Artifact, ...] = ()
+    skip: str = ""
+    changed: bool = True
+
+
+Effects = Mapping[str, Callable[[Node, Mapping[Key, Artifact], "Execution"], Effect]]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes
+    ----------
+    run : Run
+    artifacts : dict
+        (step id, output) → artifact, of every step that is done.
+    decisions : dict
+        Step id → the last decision on it.
+    states : dict
+        Step id → "done", "reused", "skipped" or "failed".
+    error : PenstockError or None
+        The first failure.
+    notes : dict
+        Step id → what it noted.
+    """
+
+    run: Run
+    artifacts: dict[Key, Artifact] = field(default_factory=dict)
+    decisions: dict[str, Decision] = field(default_factory=dict)
+    states: dict[str, str] = field(default_factory=dict)
+    error: PenstockError | None = None
+    notes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+class Execution:
+    """One run of a flow.
+
+    Parameters
+    ----------
+    graph : Graph
+    facts : Facts
+        From `gather`; extended while the run goes on.
+    home : Home
+    run : Run
+    pool : callable
+        Gives the pool of workers, started when the first step has to run.
+    effects : mapping
+        Entry → function, for the steps that act on the ledger.
+    seen : list of SourceStat
+        Files hashed while gathering.
+    listen : callable
+    made : dict
+        Recorded with each result: CPU level, threads, …
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        facts: Facts,
+        home: Home,
+        run: Run,
+        pool: Callable[[], Pool],
+        *,
+        effects: Effects | None = None,
+        seen: list[SourceStat] | None = None,
+        listen: Listener = silent,
+        made: Mapping[str, Any] | None = None,
+        record: bool = True,
+    ) -> None:
+        self.graph, self.facts, self.home, self.run = graph, facts, home, run
+        self.outcome = Outcome(run)
+        self.known = self.outcome.artifacts
+        self._start_pool = pool
+        self._pool: Pool | None = None
+        self._effects, self._listen, self._made = dict(effects or {}), listen, dict(made or {})
+        self._commit = Committer(home.objects, home.ledger)
+        self._codes = {digest: dict(parts) for digest, parts in graph.codes.items()}
+        self._seen, self._record = list(seen or []), record
+        self._nodes = {node.id: node for node in graph.nodes}
+        self._lacks: dict[str, int] = {}
+        self._users: dict[str, list[Node]] = {}
+        self._ready: deque[Node] = deque()
+        self._queue: deque[Node] = deque()
+        self._later: list[tuple[float, int, Node]] = []
+        self._flying: dict[str, list[Node]] = {}
+        self._attempts: dict[str, int] = {}
+        self._tries: dict[str, int] = {}
+        self._heals: dict[str, int] = {}
+        self._reused: list[StepRun] = []
+        self._ran = 0
+
+    # ── the loop ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def execute(self) -> Outcome:
+        """Run to the end.
+
+        Returns
+        -------
+        Outcome
+            A failed step does not raise: `outcome.error` has it, and everything that finished is on record.
+
+        Raises
+        ------
+        CancelledError
+            Ctrl-C or SIGTERM; workers are ended and the run is on record as cancelled.
+        """
+        self._wire()
+        with _terminable():
+            try:
+                self._loop()
+            except (KeyboardInterrupt, _Terminated) as stop:
+                self._end("cancelled")
+                code = 143 if isinstance(stop, _Terminated) else 130
+                error = CancelledError("the run was cancelled; what had finished is kept")
+                error.exit_code = code  # type: ignore[misc]  # this one error has two codes
+                raise error from None
+            except BaseException:
+                with contextlib.suppress(PenstockError):
+                    self._end("failed")
+                raise
+        self._end("failed" if self.outcome.error else "done")
+        return self.outcome
+
+    def _wire(self) -> None:
+        for node in self.graph.nodes:
+            needs = dict.fromkeys(step for step, _ in node.needs)
+            self._lacks[node.id] = len(needs)
+            for step in needs:
+                self._users.setdefault(step, []).append(node)
+            if not needs:
+                self._ready.append(node)
+
+    def _loop(self) -> None:
+        while True:
+            self._settle()
+            self._feed()
+            if not self._busy():
+                if not self._later:
+                    return
+                if self.outcome.error is not None:
+                    return
+            self._wait()
+
+    def _busy(self) -> bool:
+        return bool(self._queue and self.outcome.error is None) or (self._pool is not None and self._pool.running > 0)
+
+    def _wait(self) -> None:
+        waits = [wait for wait in (self._commit.due(),) if wait is not None]
+        if self._later:
+            waits.append(max(0.0, self._later[0][0] - time.monotonic()))
+        if self._pool is not None and (self._pool.running or not waits):
+            for answer in self._pool.poll(min(waits) if waits else None):
+                self._take(answer)
+        elif waits:
+            time.sleep(min(waits))
+        while self._later and self._later[0][0] <= time.monotonic():
+            self._queue.append(heapq.heappop(self._later)[2])
+        if self._commit.due() == 0.0:
+            self._commit.flush()
+
+    # ── deciding ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _settle(self) -> None:
+        """Decide every step whose inputs are known, level by level."""
+        while self._ready and self.outcome.error is None:
+            level = list(self._ready)
+            self._ready.clear()
+            ask([n for n in level if n.kind != "effect"], self.known, self.facts, self.home.ledger, self.home.objects)
+            for node in level:
+                if node.kind == "effect":
+                    self._act(node)
+                    continue
+                decision = decide(node, self.known, self.facts)
+                if decision.action == "reuse":
+                    self._reuse(node, decision)
+                else:
+                    self._enqueue(node, decision)
+
+    def _enqueue(self, node: Node, decision: Decision) -> None:
+        """A step that must run; an equal recipe in flight is waited for, not run twice."""
+        self.outcome.decisions[node.id] = decision
+        if decision.recipe is not None and decision.recipe in self._flying:
+            self._flying[decision.recipe].append(node)
+            return
+        if decision.recipe is not None:
+            self._flying[decision.recipe] = []
+        self._queue.append(node)
+
+    def _reuse(self, node: Node, decision: Decision) -> None:
+        self.outcome.decisions[node.id] = decision
+        row = self._row(node, decision, "reuse", "done", decision.outputs)
+        if self._ran:
+            self._commit.add(step_run=row)
+        else:
+            self._reused.append(row)
+        self._remember(node, decision)
+        self._finish(node, decision.outputs, "reused")
+        self._listen(Event("reused", node.id, decision, decision.outputs))
+
+    def _remember(self, node: Node, decision: Decision) -> None:
+        """Keep the decision for the reasons of the next run, when it is another than the last."""
+        before = self.facts.previous.get(node.id)
+        if decision.recipe is None or (before is not None and before.recipe == decision.recipe):
+            return
+        decided = Decided(node.id, decision.recipe, node.code, decision.tree, self.facts.sources.get(node.id))
+        self._commit.add(decided=(self.graph.name, decided), codes={node.code: self._codes.get(node.code, {})})
+
+    def _finish(self, node: Node, outputs: tuple[Artifact, ...], state: str) -> None:
+        self.outcome.states[node.id] = state
+        self.known.update(zip(((node.id, name) for name in node.names), outputs, strict=True))
+        for user in self._users.get(node.id, ()):
+            self._lacks[user.id] -= 1
+            if self._lacks[user.id] == 0:
+                self._ready.append(user)
+
+    def _act(self, node: Node) -> None:
+        """Run an effect here, after everything before it is durable."""
+        self._commit_run()
+        self._commit.flush()
+        inputs = {need: self.known[need] for need in node.needs}
+        began = time.perf_counter()
+        effect = self._effects[node.entry](node, inputs, self)
+        decision = Decision(node.id, "run" if effect.changed else "reuse", Reason("effect"))
+        self.outcome.decisions[node.id] = decision
+        if effect.changed:
+            self._run_began()
+            self._commit.add(step_run=self._row(node, decision, "run", "done", effect.outputs))
+        state = "done" if effect.changed else "reused"
+        if effect.skip:
+            self.outcome.states[node.id] = state
+            self.known.update(zip(((node.id, name) for name in node.names), effect.outputs, strict=False))
+            self._skip_after(node, effect.skip)
+        else:
+            self._finish(node, effect.outputs, state)
+        kind: EventKind = "done" if effect.changed else "reused"
+        self._listen(Event(kind, node.id, decision, effect.outputs, time.perf_counter() - began, {"skip": effect.skip}))
+
+    def _skip_after(self, node: Node, why: str) -> None:
+        stack = list(self._users.get(node.id, ()))
+        while stack:
+            user = stack.pop()
+            if user.id in self.outcome.states:
+                continue
+            self.outcome.states[user.id] = "skipped"
+            decision = Decision(user.id, "skip", Reason("refused", why))
+            self.outcome.decisions[user.id] = decision
+            if self._ran:
+                self._commit.add(step_run=self._row(user, decision, "skip", "skipped", ()))
+            self._listen(Event("skipped", user.id, decision))
+            stack += self._users.get(user.id, ())
+
+    # ── running ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _feed(self) -> None:
+        if not self._queue or self.outcome.error is not None:
+            return
+        if self._pool is None:
+            self._pool = self._start_pool()
+        tasks = []
+        for _ in range(min(self._pool.room(), len(self._queue))):
+            node = self._queue.popleft()
+            self._listen(Event("started", node.id, self.outcome.decisions[node.id]))
+            tasks.append((node, self._task(node)))
+        if tasks:
+            self._run_began()
+            self._pool.give(tasks)
+
+    def _task(self, node: Node) -> dict[str, Any]:
+        inputs = [[step, output, self.known[step, output].to_json()] for step, output in node.needs]
+        task: dict[str, Any] = {"step": node.id, "inputs": inputs}
+        if node.kind == "source":
+            task["source"] = self.facts.sources.get(node.id)
+        return task
+
+    def _take(self, answer: Answer) -> None:
+        """What a worker answered: done, failed, or to be given out again."""
+        node, data = answer.node, answer.data
+        if data.get("again"):
+            self._queue.appendleft(node)
+            return
+        self._keep_log(answer)
+        self.outcome.notes[node.id] = data.get("notes", {})
+        if "outputs" in data:
+            self._done(node, tuple(map(Artifact.from_json, data["outputs"])), data)
+        else:
+            self._failed(node, data)
+
+    def _done(self, node: Node, outputs: tuple[Artifact, ...], data: Mapping[str, Any]) -> None:
+        decision = self.outcome.decisions[node.id]
+        row = self._row(node, decision, "run", "done", outputs, data)
+        if decision.recipe is not None:
+            made = self._made | {"run": self.run.id, "step": node.id, "wall_s": round(data["wall_s"], 6)}
+            source = self.facts.sources.get(node.id)
+            result = Result(decision.recipe, node.code, decision.tree, source, outputs, made)
+            self.facts.results[decision.recipe] = result
+            self._commit.add(result=result, step_run=row, codes={node.code: self._codes.get(node.code, {})})
+            self._remember(node, decision)
+        else:
+            self._commit.add(step_run=row)
+        self._finish(node, outputs, "done")
+        self._listen(Event("done", node.id, decision, outputs, data["wall_s"], data.get("notes", {})))
+        for twin in self._flying.pop(decision.recipe or "", ()):
+            self._reuse(twin, replace(self.outcome.decisions[twin.id], action="reuse", outputs=outputs))
+
+    def _failed(self, node: Node, data: Mapping[str, Any]) -> None:
+        if data.get("corrupt") and self._heal(node, data["corrupt"]):
+            return
+        if data["error"]["error"] == "SourceChangedError" and self._again_from_source(node):
+            return
+        error = rebuilt(data["error"])
+        tries = self._tries[node.id] = self._tries.get(node.id, 0) + 1
+        retriable = isinstance(error, StepError) and error.retriable
+        decision = self.outcome.decisions[node.id]
+        self._commit.add(step_run=self._row(node, decision, "run", "failed", (), data))
+        if retriable and tries <= node.retries and self.outcome.error is None:
+            wait = node.backoff_s * 2 ** (tries - 1)
+            self._listen(Event("retry", node.id, decision, facts=data["error"] | {"wait_s": wait, "try": tries + 1}))
+            heapq.heappush(self._later, (time.monotonic() + wait, len(self._later), node))
+            return
+        if isinstance(error, StepError):
+            error.step = node.id
+        self.outcome.states[node.id] = "failed"
+        self.outcome.error = self.outcome.error or error
+        self._flying.pop(decision.recipe or "", None)
+        self._listen(Event("failed", node.id, decision, (), data.get("wall_s", 0.0), data["error"]))
+
+    def _again_from_source(self, node: Node) -> bool:
+        """The file is another than when it was hashed: hash it again and decide anew, a few times."""
+        tries = self._heals[node.id] = self._heals.get(node.id, 0) + 1
+        if tries > MOST_HEALS:
+            return False
+        self._flying.pop(self.outcome.decisions[node.id].recipe or "", None)
+        digests, _ = probe([node], self.home.ledger)
+        self.facts.sources.update(digests)
+        self._ready.append(node)
+        return True
+
+    def _heal(self, reader: Node, digest: str) -> bool:
+        """Move a corrupt object aside and run its maker again, then the reader."""
+        makers = [n for n in self.graph.nodes if any(self._has(n, name, digest) for name in n.names)]
+        tries = self._heals[reader.id] = self._heals.get(reader.id, 0) + 1
+        if not makers or tries > MOST_HEALS:
+            return False
+        self.home.objects.quarantine(digest)
+        self._flying.pop(self.outcome.decisions[reader.id].recipe or "", None)
+        for maker in makers:
+            if not any(self._has(maker, name, digest) for name in maker.names):
+                continue
+            for name in maker.names:
+                self.known.pop((maker.id, name), None)
+            self.outcome.states.pop(maker.id, None)
+            old = self.outcome.decisions[maker.id]
+            decision = replace(old, action="run", reason=Reason("corrupt", digest[:12]), outputs=())
+            for user in self._users.get(maker.id, ()):
+                if user.id == reader.id or self.outcome.states.get(user.id) is None:
+                    self._lacks[user.id] += 1
+            self._enqueue(maker, decision)
+        self._queue = deque(n for n in self._queue if not any(need not in self.known for need in n.needs))
+        return True
+
+    def _has(self, node: Node, name: str, digest: str) -> bool:
+        artifact = self.known.get((node.id, name))
+        return artifact is not None and (artifact.digest == digest or digest in artifact.refs)
+
+    # ── recording ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _row(
+        self,
+        node: Node,
+        decision: Decision,
+        action: str,
+        state: str,
+        outputs: tuple[Artifact, ...],
+        data: Mapping[str, Any] | None = None,
+    ) -> StepRun:
+        data = data or {}
+        attempt = self._attempts[node.id] = self._attempts.get(node.id, 0) + 1
+        return StepRun(
+            run=self.run.id,
+            step=node.id,
+            attempt=attempt,
+            recipe=decision.recipe,
+            action=action,
+            state=state,
+            reason=decision.reason.to_json(),
+            outputs=outputs,
+            error=data.get("error"),
+            notes=data.get("notes", {}),
+            started=data.get("began", time.time()),
+            wall_s=data.get("wall_s", 0.0),
+            cpu_s=data.get("cpu_s", 0.0),
+            peak_bytes=data.get("peak_bytes", 0),
+        )
+
+    def _run_began(self) -> None:
+        """The first step that does something: from here on each decision is a row."""
+        if self._ran:
+            return
+        self._ran = 1
+        self._commit_run()
+        for row in self._reused:
+            self._commit.add(step_run=row)
+
+    def _commit_run(self) -> None:
+        if self._record:
+            self._record = False
+            self._commit.add(run=self.run, sources=self._seen)
+
+    def _keep_log(self, answer: Answer) -> None:
+        """Copy what a step printed from its worker's log into a file of its own."""
+        worker = answer.worker
+        span = answer.data.get("log")
+        if span is None and "error" not in answer.data:
+            return
+        with contextlib.suppress(OSError):
+            begin, end = span or (worker.log_seen, os.path.getsize(worker.log_path))
+            worker.log_seen = end
+            if end <= begin:
+                return
+            with open(worker.log_path, "rb") as log:
+                log.seek(begin)
+                text = log.read(min(end - begin, 16 << 20))
+            name = "".join(c if c.isalnum() or c in "-_." else "_" for c in answer.node.id)
+            with open(os.path.join(os.path.dirname(worker.log_path), f"{name}.log"), "ab") as file:
+                file.write(text)
+
+    def _end(self, state: str) -> None:
+        """End the workers, write what is left, and put the run's end on record."""
+        if self._pool is not None:
+            self._pool.close()
+        states = list(self.outcome.states.values())
+        counts = {
+            "run": states.count("done"),
+            "reuse": states.count("reused"),
+            "skip": states.count("skipped"),
+            "failed": states.count("failed"),
+        }
+        self.run = self.outcome.run = replace(self.run, state=state, ended=time.time(), counts=counts)
+        if not self._ran:
+            self._commit.add(sources=self._seen)
+        self._commit.add(run=self.run)
+        try:
+            self._commit.flush()
+        except StoreError:
+            if self.outcome.error is None:
+                raise
+
+
+class _Terminated(Exception):  # noqa: N818  a signal inside this module
+    pass
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end a run as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def impossible(node: Node, *_: object) -> Effect:
+    """Stands where a flow has an effect that its runner does not know."""
+    raise InternalError(f"step {node.id} is an effect that this run does not know")

@@ -1,0 +1,95 @@
+"""Deciding: a pure, total fold of `decide` over a flow. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from penstock.core.artifact import Artifact
+from penstock.core.digest import digest_recipe
+from penstock.core.facts import Facts
+from penstock.core.flow import Graph, Node
+from penstock.core.plan import Decision, Plan, Reason
+from penstock.core.run import Decided
+from penstock.core.tree import resolve
+from penstock.engine.reasons import why_changed
+
+Known = Mapping[tuple[str, str], Artifact]
+"""(step id, output) → artifact, of the steps that are known so far."""
+
+
+def recipe_of(node: Node, known: Known, facts: Facts) -> tuple[str, Any] | None:
+    """Digest of all that decides a step's result, and the resolved tree that went into it.
+
+    Returns
+    -------
+    (recipe, tree), or None for an effect, for what cannot be cached, and for a source that could not be read.
+    """
+    if node.kind == "effect" or node.uncacheable:
+        return None
+    source = facts.sources.get(node.id)
+    if node.kind == "source" and source is None:
+        return None
+    inputs = {need: [known[need].format, known[need].digest] for need in node.needs}
+    tree = resolve(node.tree, inputs)
+    return digest_recipe(node.code, tree, source), tree
+
+
+def decide(node: Node, known: Known, facts: Facts) -> Decision:
+    """What happens to one step whose inputs are all known.
+
+    Called by `plan` over what is known beforehand, and at run time by whoever holds the facts.
+
+    Parameters
+    ----------
+    node : Node
+    known : mapping
+        Artifacts of all steps that the node needs.
+    facts : Facts
+        `facts.results` must have been asked for this recipe.
+
+    Returns
+    -------
+    Decision
+        "run" or "reuse".
+    """
+    if node.kind == "effect":
+        return Decision(node.id, "run", Reason("effect"))
+    found = recipe_of(node, known, facts)
+    if found is None:
+        return Decision(node.id, "run", Reason("uncacheable", node.uncacheable or "its source is unknown"))
+    recipe, tree = found
+    result = facts.results.get(recipe)
+    if node.id in facts.forced:
+        return Decision(node.id, "run", Reason("forced"), recipe, tree=tree)
+    if result is not None:
+        gone = [a.digest for a in result.outputs if a.digest in facts.missing]
+        if not gone:
+            return Decision(node.id, "reuse", Reason("unchanged"), recipe, result.outputs, tree)
+        return Decision(node.id, "run", Reason("missing", gone[0][:12]), recipe, tree=tree)
+    now = Decided(node.id, recipe, node.code, tree, facts.sources.get(node.id))
+    reason = why_changed(node, now, facts.previous.get(node.id), facts.codes)
+    return Decision(node.id, "run", reason, recipe, tree=tree)
+
+
+def plan(graph: Graph, facts: Facts) -> Plan:
+    """Decisions on a whole flow, with what is known before it runs.
+
+    A step behind one that will run is "wait": whether it runs depends on what that one gives (early cut-off).
+    """
+    known: dict[tuple[str, str], Artifact] = {}
+    decisions: list[Decision] = []
+    running: dict[str, str] = {}
+    for node in graph.nodes:
+        behind = next((step for step, _ in node.needs if step in running), None)
+        if behind is not None:
+            decision = Decision(node.id, "wait", Reason("waits", running[behind]))
+            running[node.id] = running[behind]
+        else:
+            decision = decide(node, known, facts)
+            if decision.action == "reuse":
+                known.update(zip(((node.id, name) for name in node.names), decision.outputs, strict=True))
+            else:
+                running[node.id] = node.id
+        decisions.append(decision)
+    return Plan(graph.name, tuple(decisions))

@@ -1,0 +1,379 @@
+"""The fork server's handle and the pool of workers: starting, feeding, limiting and ending processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from penstock.core.flow import Graph, Node
+from penstock.engine import processes
+from penstock.engine.wire import Lines
+from penstock.errors import DeclarationError, InternalError, PenstockError
+
+QUICK_S = 0.005
+"""Steps that take less than this are queued at a worker several at a time, which saves a wake-up a step."""
+DEPTH = 8
+"""At most this many of them."""
+WATCH_S = 0.2
+"""How often the memory of a running step is looked at."""
+
+
+@dataclass
+class Server:
+    """A process that has imported the user's file.
+
+    Parameters
+    ----------
+    command : sequence of str
+        The worker's entry, to which the number of a socket's file descriptor is appended.
+    environment : dict
+    """
+
+    command: Sequence[str]
+    environment: dict[str, str]
+    request: dict[str, Any] = field(default_factory=dict)
+    pid: int = 0
+    threads: list[str] = field(default_factory=list)
+    _lines: Lines | None = None
+
+    def start(self) -> None:
+        """Start the process; it begins to import at once, and `open` waits for its answer."""
+        ours, theirs = socket.socketpair()
+        os.set_inheritable(theirs.fileno(), True)
+        self.pid = processes.spawn([*self.command, str(theirs.fileno())], environment=self.environment)
+        theirs.close()
+        self._lines = Lines(ours)
+
+    def send_open(self, request: Mapping[str, Any]) -> None:
+        """Tell it which file to import."""
+        self.request = dict(request)
+        self.lines.send({"open": self.request})
+
+    def opened(self) -> Graph:
+        """The flow that the file declares.
+
+        Raises
+        ------
+        PenstockError
+            What the file's import or its declaration raised.
+        """
+        answer = self.lines.next()
+        if answer is None:
+            status = self._wait()
+            raise InternalError(
+                f"the process that imports the file ended with {describe_exit(status)}",
+                hint="does the file itself end the process (sys.exit, os._exit) when it is imported?",
+            )
+        if "error" in answer:
+            raise rebuilt(answer["error"])
+        self.threads = answer["threads"]
+        return Graph.from_json(answer["flow"])
+
+    @property
+    def lines(self) -> Lines:
+        """The conversation with it."""
+        if self._lines is None:
+            raise InternalError("the server was not started")
+        return self._lines
+
+    def worker(self, log: int) -> Lines:
+        """A new worker, forked where that is safe, else spawned."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            if not self.threads:
+                socket.send_fds(self.lines.sock, [b"fork\n"], [theirs.fileno(), log])
+            else:
+                twin = Server(self.command, self.environment)
+                twin.start()
+                twin.send_open(self.request)
+                twin.opened()
+                socket.send_fds(twin.lines.sock, [b"become\n"], [theirs.fileno(), log])
+        return Lines(ours)
+
+    def close(self) -> None:
+        """Hang up; the server kills its workers and ends."""
+        if self._lines is not None and not self._lines.closed:
+            self._lines.close()
+            self._wait()
+
+    def _wait(self, seconds: float = 5.0) -> int:
+        """Exit code of the process; it is killed when it does not end by itself in time."""
+        end = time.monotonic() + seconds
+        pause = 0.001
+        while time.monotonic() < end:
+            with contextlib.suppress(ChildProcessError):
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                if pid:
+                    return os.waitstatus_to_exitcode(status)
+                time.sleep(pause)
+                pause = min(pause * 2, 0.05)
+                continue
+            return 0
+        processes.kill_tree(self.pid)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+        return -signal.SIGKILL
+
+
+@dataclass(eq=False)
+class Worker:
+    """One worker process and what it has been given."""
+
+    lines: Lines
+    log: int
+    log_path: str
+    pid: int = 0
+    tasks: deque[Node] = field(default_factory=deque)
+    since: float | None = None
+    status: int | None = None
+    killed: str = ""
+    log_seen: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a task.
+
+    Attributes
+    ----------
+    node : Node
+    data : dict
+        The worker's answer, or {"error": …} when it could give none.
+    worker : Worker
+    """
+
+    node: Node
+    data: Mapping[str, Any]
+    worker: Worker
+
+
+class Pool:
+    """Workers of one run.
+
+    Parameters
+    ----------
+    server : Server
+    jobs : int
+        Most workers at once.
+    logs : str
+        Folder for their logs.
+    """
+
+    def __init__(self, server: Server, jobs: int, logs: str) -> None:
+        self._server = server
+        self._jobs = jobs
+        self._logs = logs
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(server.lines.sock, selectors.EVENT_READ, None)
+        self.workers: list[Worker] = []
+        self._exits: dict[int, int] = {}
+        self._mean_s = 1.0
+        self._watched = time.monotonic()
+        self._memory = int(processes.machine_memory() * 0.9)
+
+    @property
+    def running(self) -> int:
+        """Tasks given and not yet answered."""
+        return sum(len(worker.tasks) for worker in self.workers)
+
+    def room(self) -> int:
+        """How many more tasks can be given now."""
+        depth = DEPTH if self._mean_s < QUICK_S else 1
+        have = sum(max(0, depth - len(worker.tasks)) for worker in self.workers)
+        return have + (self._jobs - len(self.workers)) * depth
+
+    def give(self, tasks: Sequence[tuple[Node, Mapping[str, Any]]]) -> None:
+        """Hand tasks out: to idle workers first, then to new ones, then behind others."""
+        batches: dict[int, list[Mapping[str, Any]]] = {}
+        by_id = {}
+        for node, message in tasks:
+            worker = self._least()
+            worker.tasks.append(node)
+            batches.setdefault(id(worker), []).append(message)
+            by_id[id(worker)] = worker
+        for key, messages in batches.items():
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                by_id[key].lines.send(*messages)
+
+    def _least(self) -> Worker:
+        """The worker with the least to do; a new one while there may be more and none is idle."""
+        best = min(self.workers, key=lambda worker: len(worker.tasks), default=None)
+        if best is not None and (not best.tasks or len(self.workers) >= self._jobs):
+            return best
+        os.makedirs(self._logs, exist_ok=True)
+        path = os.path.join(self._logs, f"worker-{len(self.workers) + 1}-{os.getpid()}.log")
+        log = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        worker = Worker(self._server.worker(log), log, path)
+        self.workers.append(worker)
+        self._selector.register(worker.lines.sock, selectors.EVENT_READ, worker)
+        return worker
+
+    def poll(self, timeout: float | None) -> list[Answer]:
+        """Wait for answers, deaths and limits; at most `timeout` seconds."""
+        answers: list[Answer] = []
+        for key, _ in self._selector.select(self._patience(timeout)):
+            if key.data is None:
+                self._server_says()
+            else:
+                answers += self._worker_says(key.data)
+        self._limit()
+        return answers
+
+    def _patience(self, timeout: float | None) -> float | None:
+        """Wait no longer than until the next limit has to be looked at."""
+        waits = [] if timeout is None else [timeout]
+        now = time.monotonic()
+        for worker in self.workers:
+            if worker.tasks and worker.since is not None:
+                limit = worker.tasks[0].timeout_s
+                waits.append(WATCH_S)
+                if limit is not None:
+                    waits.append(max(0.0, worker.since + limit - now))
+        return min(waits) if waits else None
+
+    def _server_says(self) -> None:
+        for message in self._server.lines.receive():
+            if "exit" in message:
+                self._exits[message["exit"]] = message["status"]
+        if self._server.lines.closed:
+            self._selector.unregister(self._server.lines.sock)
+            for worker in self.workers:
+                worker.killed = worker.killed or "its server ended"
+
+    def _worker_says(self, worker: Worker) -> list[Answer]:
+        answers: list[Answer] = []
+        for message in worker.lines.receive():
+            if "started" in message:
+                worker.since = time.monotonic()
+            elif "hello" in message:
+                worker.pid = message["hello"]
+            else:
+                node = worker.tasks.popleft()
+                worker.since = None
+                self._mean_s = 0.7 * self._mean_s + 0.3 * message["wall_s"]
+                answers.append(Answer(node, message, worker))
+        if worker.lines.closed:
+            answers += self._died(worker)
+        return answers
+
+    def _died(self, worker: Worker) -> Iterator[Answer]:
+        """A worker's end is the answer to what it was doing; what was queued behind is given out again."""
+        self._selector.unregister(worker.lines.sock)
+        self.workers.remove(worker)
+        if worker.pid:
+            processes.kill_tree(worker.pid)
+        status = self._exit_of(worker.pid)
+        for place, node in enumerate(worker.tasks):
+            if place == 0 and (worker.since is not None or worker.killed):
+                yield Answer(node, {"error": death(worker, node, status), "wall_s": 0.0}, worker)
+            else:
+                yield Answer(node, {"again": True}, worker)
+        os.close(worker.log)
+
+    def _exit_of(self, pid: int) -> int | None:
+        """How a worker ended, as its server tells; waits a moment for the message."""
+        end = time.monotonic() + 1.0
+        while pid not in self._exits and time.monotonic() < end and not self._server.lines.closed:
+            if self._server.threads:
+                return None
+            ready = selectors.DefaultSelector()
+            ready.register(self._server.lines.sock, selectors.EVENT_READ)
+            if ready.select(0.1):
+                self._server_says()
+            ready.close()
+        return self._exits.get(pid)
+
+    def _limit(self) -> None:
+        """End workers whose step is over its time or memory."""
+        now = time.monotonic()
+        look = now - self._watched >= WATCH_S
+        if look:
+            self._watched = now
+        for worker in self.workers:
+            if worker.since is None or not worker.tasks or worker.killed:
+                continue
+            node = worker.tasks[0]
+            if node.timeout_s is not None and now - worker.since >= node.timeout_s:
+                worker.killed = "time"
+            elif look and processes.resident_bytes(worker.pid) > (node.memory or self._memory):
+                worker.killed = "memory"
+            if worker.killed:
+                processes.kill_tree(worker.pid)
+
+    def close(self) -> None:
+        """End every worker with its children."""
+        for worker in self.workers:
+            if worker.tasks and worker.pid:
+                processes.kill_tree(worker.pid)
+            worker.lines.close()
+            os.close(worker.log)
+        self.workers.clear()
+        self._selector.close()
+
+
+def death(worker: Worker, node: Node, status: int | None) -> dict[str, Any]:
+    """The error of a step whose process ended."""
+    where = f"step {node.id}"
+    if worker.killed == "time":
+        what = f"ran longer than its limit of {node.timeout_s:g} s and was ended, with its children"
+        return {"error": "StepTimeoutError", "what": what, "where": where, "hint": "raise timeout_s, or make it faster"}
+    if worker.killed == "memory":
+        limit = f"its limit of {node.memory / 2**20:,.0f} MiB" if node.memory else "90 % of the machine's memory"
+        what = f"used more than {limit} and was ended, with its children"
+        return {"error": "StepMemoryError", "what": what, "where": where, "hint": "raise memory=, or use less of it"}
+    hint = "the log has what it printed"
+    if status == -signal.SIGKILL:
+        hint = "SIGKILL mostly means that the machine ran out of memory"
+    what = f"its process ended with {describe_exit(status)}"
+    return {"error": "StepKilledError", "what": what, "where": where, "hint": hint}
+
+
+def describe_exit(status: int | None) -> str:
+    """An exit code in words.
+
+    Examples
+    --------
+    >>> describe_exit(-9)
+    'signal SIGKILL'
+    >>> describe_exit(3)
+    'exit code 3'
+    """
+    if status is None:
+        return "no exit code that could be learnt"
+    if status < 0:
+        with contextlib.suppress(ValueError):
+            return f"signal {signal.Signals(-status).name}"
+    return f"exit code {status}"
+
+
+def rebuilt(data: Mapping[str, Any]) -> PenstockError:
+    """An error that came over the wire, as the exception that it was."""
+    from penstock import errors
+
+    kind = getattr(errors, data.get("error", ""), InternalError)
+    if not (isinstance(kind, type) and issubclass(kind, PenstockError)):
+        kind = InternalError
+    facts = dict(data.get("facts", {}))
+    if data.get("traceback"):
+        facts["traceback"] = data["traceback"]
+    if issubclass(kind, DeclarationError):
+        error: PenstockError = kind(data["what"], where=data.get("where", ""), hint=data.get("hint", ""))
+        error.facts.update(facts)
+        for name, value in facts.items():
+            setattr(error, name, value)
+        return error
+    return kind(data["what"], where=data.get("where", ""), hint=data.get("hint", ""), **facts)
+
+
+def worker_command(entry: str) -> list[str]:
+    """Command line of a process entry such as "penstock.worker"."""
+    return [sys.executable, "-P", "-m", entry, "serve"]

@@ -1,0 +1,109 @@
+"""Why a step's recipe is another than last time, by comparing the parts of the two."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from penstock.core.digest import canonical
+from penstock.core.flow import Node
+from penstock.core.plan import Reason
+from penstock.core.run import Decided
+
+LIBRARY = "library:"
+
+
+def why_changed(node: Node, now: Decided, before: Decided | None, codes: Mapping[str, Mapping[str, str]]) -> Reason:
+    """The first of code, library, input, parameter that differs from the last decision on this step id.
+
+    Parameters
+    ----------
+    node : Node
+    now, before : Decided
+    codes : dict
+        Code digest → parts, for both.
+    """
+    if before is None:
+        return Reason("new")
+    if before.code != now.code:
+        return _code_change(codes.get(before.code), codes.get(now.code))
+    if before.source != now.source:
+        return Reason("input", _base_name(node.path) if node.path else node.id)
+    inputs: list[tuple[str, Any, Any]] = []
+    parameters: list[tuple[str, Any, Any]] = []
+    for path, old, new in differences(before.tree, now.tree):
+        (inputs if _is_artifact(new) or _is_artifact(old) else parameters).append((path, old, new))
+    if parameters:
+        path, old, new = parameters[0]
+        return Reason("parameter", f"{path} {_short(old)} → {_short(new)}")
+    if inputs:
+        return Reason("input", ", ".join(dict.fromkeys(step for step, _ in node.needs)) or node.id)
+    return Reason("new")
+
+
+def _code_change(before: Mapping[str, str] | None, now: Mapping[str, str] | None) -> Reason:
+    """Definitions before libraries: a user looks for an edit first."""
+    if before is None or now is None:
+        return Reason("code", "the earlier code is not on record")
+    names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    code = [name for name in names if not name.startswith(LIBRARY) and name != "python"]
+    if code:
+        more = f" and {len(code) - 1} more" if len(code) > 1 else ""
+        if code[0].startswith("penstock"):
+            stage = code[0].replace(":", ".").split(".")
+            return Reason("library", f"penstock ({'.'.join(stage[1:3])}){more}")
+        return Reason("code", _definition(code[0]) + more)
+    if names:
+        name = names[0].removeprefix(LIBRARY)
+        return Reason("library", f"{name} {before.get(names[0], '–')} → {now.get(names[0], '–')}")
+    return Reason("code")
+
+
+def _definition(part: str) -> str:
+    """A part's name as people say it: "prep:clean" is "clean in prep.py"."""
+    module, separator, name = part.partition(":")
+    if not separator:
+        return part
+    return f"{name} in {module.replace('.', '/')}.py"
+
+
+def differences(before: Any, now: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Places at which two argument trees differ, as (path, old, new)."""
+    if before == now:
+        return
+    if type(before) is type(now) is dict and before.keys() == now.keys():
+        for key in now:
+            yield from differences(before[key], now[key], f"{path}.{key}" if path else str(key))
+    elif type(before) is type(now) is list and len(before) == len(now) and not _is_leaf(now):
+        if now and now[0] == "dict" and type(now[1]) is list:
+            yield from differences(dict_of(before), dict_of(now), path)
+            return
+        for index, (old, new) in enumerate(zip(before, now, strict=True)):
+            inner = path if type(new) in (list, dict) else f"{path}[{index}]"
+            yield from differences(old, new, inner)
+    else:
+        yield path or "arguments", before, now
+
+
+def dict_of(tree: Any) -> dict[str, Any]:
+    """A ["dict", pairs] tree as a dict from key text to value tree."""
+    return {key if isinstance(key, str) else canonical(key): value for key, value in tree[1]}
+
+
+def _is_leaf(tree: list[Any]) -> bool:
+    return bool(tree) and tree[0] in ("float", "artifact", "date", "datetime", "bytes", "class", "function", "path")
+
+
+def _is_artifact(tree: Any) -> bool:
+    return type(tree) is list and bool(tree) and tree[0] == "artifact"
+
+
+def _short(tree: Any) -> str:
+    if type(tree) is list and len(tree) == 2 and isinstance(tree[1], str):
+        return tree[1]
+    text = canonical(tree)
+    return text if len(text) <= 40 else text[:37] + "…"
+
+
+def _base_name(path: str) -> str:
+    return path.replace("\\", "/").rpartition("/")[2]

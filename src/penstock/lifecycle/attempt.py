@@ -1,0 +1,217 @@
+"""One attempt at a champion: the steps of a run that act on the ledger, in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from penstock.core.artifact import Artifact
+from penstock.core.digest import digest_bytes
+from penstock.core.flow import Graph, Node
+from penstock.core.ports import Home
+from penstock.core.run import Entry
+from penstock.engine.local import Effect, Execution
+from penstock.errors import ConflictError, MissingExtraError
+from penstock.lifecycle import promote
+from penstock.lifecycle.register import bundle, declaration_of, git_state, json_artifact, register
+from penstock.lifecycle.versions import CHAMPION, Version, alias, file_of, head, manifest, stream
+
+Key = tuple[str, str]
+Rehearse = Callable[[Home, Version], int]
+"""Answers a version's golden rows over real HTTP and gives their number; raises when an answer differs."""
+
+
+@dataclass
+class Attempt:
+    """What a run of a workflow does to the ledger, and what came of it.
+
+    Parameters
+    ----------
+    home : Home
+    graph : Graph
+    run : str
+        Id of the run.
+    who : str
+    file : str
+        The declaring file, for its Git commit.
+    rehearse : callable
+    """
+
+    home: Home
+    graph: Graph
+    run: str
+    who: str
+    file: str
+    rehearse: Rehearse
+    release: str = "auto"
+    version: Version | None = None
+    new: bool = False
+    verdict: Mapping[str, Any] | None = None
+    proof: Mapping[str, Any] | None = None
+    looked: bool = False
+    passed: bool | None = None
+    promoted: bool = False
+    reason: str = ""
+    golden: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def effects(self) -> dict[str, Callable[[Node, Mapping[Key, Artifact], Execution], Effect]]:
+        """Entry → method, for the engine."""
+        names = ("register", "champion", "gate", "deploy")
+        return {f"penstock.lifecycle:{name}": getattr(self, name) for name in names}
+
+    def load(self, artifact: Artifact) -> Any:
+        """A JSON artifact's value."""
+        return self.home.formats.load(artifact, self.home.objects)
+
+    def register(self, node: Node, inputs: Mapping[Key, Artifact], execution: Execution) -> Effect:
+        """Bundle and number what was trained."""
+        arguments = {name: inputs[tree[1], tree[2]] for name, tree in _keywords(node)}
+        recipes = {step: d.recipe for step, d in execution.outcome.decisions.items() if d.recipe is not None}
+        sources = dict(execution.facts.sources)
+        facts = {"recipes": recipes, "sources": sources}
+        made = bundle(self.home, self.graph, arguments, facts)
+        body: dict[str, Any] = {
+            **facts,
+            "run": self.run,
+            "declaration": declaration_of(self.graph),
+            "git": git_state(_folder(self.file)),
+            "rows": _rows(execution, self.load),
+        }
+        self.version, self.new = register(self.home, self.graph.name, made, body, self.who)
+        about = json_artifact(self.home.objects, {"version": self.version.number, "bundle": made.digest})
+        return Effect((about,), changed=self.new)
+
+    def champion(self, _node: Node, _inputs: Mapping[Key, Artifact], execution: Execution) -> Effect:
+        """Who reigns, and how it is to be fought."""
+        assert self.version is not None
+        present, number = alias(self.home.ledger, self.graph.name, CHAMPION)
+        if present is not None and present.number == self.version.number:
+            self.passed = True
+            self.reason = f"{self.version.name} is the champion"
+            return Effect(skip=self.reason, changed=False)
+        about: dict[str, Any] = {"champion": None, "same_declaration": False, "newer_data": False, "moves": number}
+        about |= {"champion_input": None, "unseen_from": None}
+        fitted = Artifact(digest_bytes(b"null"), "json", 4, "null")
+        if present is not None:
+            files = manifest(self.home, present.bundle)["files"]
+            fitted = Artifact.from_json(files["estimator"])
+            reads = [column["name"] for column in file_of(self.home, present.bundle, "input")["columns"]]
+            about |= {
+                "champion": present.name,
+                "champion_input": reads,
+                "same_declaration": present.body["declaration"] == self.version.body["declaration"],
+                "newer_data": present.body["sources"] != dict(execution.facts.sources),
+            }
+        return Effect((fitted, json_artifact(self.home.objects, about)), changed=False)
+
+    def gate(self, _node: Node, inputs: Mapping[Key, Artifact], _execution: Execution) -> Effect:
+        """Put the verdict and the look at the hold-out on record, once for equal artifacts."""
+        assert self.version is not None
+        comparison, about = inputs["compare", ""], self.load(inputs["champion", "about"])
+        self.verdict, self.proof = self.load(comparison), self.load(inputs["audit", ""])
+        errors = [f for f in self.proof.get("findings", ()) if f["grade"] == "error"]
+        self.passed = self.verdict["outcome"] == "better" and not errors
+        sentence = f"the audit refused it: {errors[0]['what']}" if errors else self.verdict["sentence"]
+        number = self._record(comparison, about, sentence, errors)
+        answer = json_artifact(self.home.objects, {"passed": self.passed, "verdict": number, "moves": about["moves"]})
+        if not self.passed:
+            self.reason = sentence
+            return Effect((answer,), skip=f"the gate: {sentence}", changed=self.looked)
+        promote.challenger(self.home, self.version, number, self.who)
+        if (held := self._held_back()) is not None:
+            self.reason = held
+            return Effect((answer,), skip=held, changed=self.looked)
+        return Effect((answer,), changed=self.looked)
+
+    def _record(self, comparison: Artifact, about: Mapping[str, Any], sentence: str, errors: list[Any]) -> int:
+        """Append verdict and look in one transaction; equal artifacts spend no second look."""
+        assert self.version is not None
+        assert self.verdict is not None
+        ledger, name = self.home.ledger, self.graph.name
+        for old in ledger.stream(stream(name, "verdict")):
+            if old.body["comparison"]["digest"] == comparison.digest and old.body["version"] == self.version.number:
+                return old.number
+        verdict, look = stream(name, "verdict"), stream(name, "look")
+        body = {
+            "version": self.version.number,
+            "against": about["champion"],
+            "outcome": self.verdict["outcome"],
+            "passed": self.passed,
+            "sentence": sentence,
+            "rules": self.verdict["rules"],
+            "audit_errors": len(errors),
+            "artifacts": {"comparison": comparison.digest} if comparison.text is None else {},
+            "comparison": comparison.to_json(),
+            "run": self.run,
+        }
+        if comparison.text is None:
+            self.home.objects.publish([comparison.digest])
+        for _ in range(20):
+            last, seen = head(ledger, verdict), head(ledger, look)
+            number = last.number + 1 if last else 1
+            looked = {"version": self.version.number, "against": about["champion"], "verdict": number, "run": self.run}
+            entries = [
+                Entry(verdict, number, body, who=self.who, why=f"run:{self.run}"),
+                Entry(look, seen.number + 1 if seen else 1, looked, who=self.who, why="gate"),
+            ]
+            try:
+                ledger.append(entries)
+            except ConflictError:
+                continue
+            self.looked = True
+            return number
+        raise ConflictError(f"{name}: verdicts were recorded by others all the time", hint="run again")
+
+    def _held_back(self) -> str | None:
+        """Why a version that passed is not promoted by this run, or None."""
+        assert self.version is not None
+        by_hand = f"penstock promote {self.version.name} --because …"
+        if self.release == "never":
+            return f"release is 'never': `{by_hand}` promotes it"
+        if self.release == "ci" and self.home.config.environment != "ci":
+            return f"release is 'ci', and this is {self.home.config.environment!r}: `{by_hand}` promotes it"
+        return None
+
+    def deploy(self, _node: Node, inputs: Mapping[Key, Artifact], _execution: Execution) -> Effect:
+        """Golden rows over real HTTP on a scratch server; then alias and deployment move in one transaction."""
+        assert self.version is not None
+        ruling = self.load(inputs["gate", ""])
+        try:
+            self.golden = self.rehearse(self.home, self.version)
+        except MissingExtraError as error:
+            self.reason = f"{self.version.name} stays challenger: {error.what} ({error.hint})"
+            return Effect(skip=self.reason)
+        try:
+            promote.move(
+                self.home,
+                self.version,
+                why=self.verdict["sentence"] if self.verdict else "passed its gate",
+                who=self.who,
+                after=ruling["moves"],
+                verdict=ruling["verdict"],
+            )
+        except ConflictError as error:
+            self.passed, self.reason = None, f"{error.what}; run again to compare with it"
+            return Effect(skip=self.reason)
+        self.promoted = True
+        about = {"version": self.version.number, "golden": self.golden}
+        return Effect((json_artifact(self.home.objects, about),))
+
+
+def _keywords(node: Node) -> list[tuple[str, Any]]:
+    """Keyword arguments of a node that are references, as (name, ["ref", step, output])."""
+    _, (_, keywords) = node.tree
+    return [(key, value) for key, value in keywords[1]]
+
+
+def _rows(execution: Execution, load: Callable[[Artifact], Any]) -> dict[str, int]:
+    """Rows on each side of the split."""
+    artifact = execution.known.get(("split", "report"))
+    report = load(artifact) if artifact is not None else {}
+    return {side: report[side] for side in ("n_train", "n_test") if side in report}
+
+
+def _folder(file: str) -> str:
+    return file.rpartition("/")[0] or "."

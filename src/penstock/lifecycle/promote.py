@@ -1,0 +1,158 @@
+"""Moving an alias: forwards, backwards, by compare-and-swap, with who, when and why on record."""
+
+from __future__ import annotations
+
+from penstock.core.ports import Home
+from penstock.core.run import Entry
+from penstock.errors import ConflictError, RefusedError, UsageError
+from penstock.lifecycle.versions import (
+    CHALLENGER,
+    CHAMPION,
+    Version,
+    alias,
+    file_of,
+    head,
+    manifest,
+    stream,
+    version,
+)
+
+
+def move(
+    home: Home,
+    to: Version,
+    name: str = CHAMPION,
+    *,
+    why: str,
+    who: str,
+    after: int | None = None,
+    verdict: int | None = None,
+) -> Entry:
+    """Point an alias at a version; a move of the champion is a deployment too, in the same transaction.
+
+    Parameters
+    ----------
+    after : int, optional
+        Number of the alias's last move that the decision was based on; the present one by default.
+    verdict : int, optional
+        Number of the verdict that allows it.
+
+    Raises
+    ------
+    ConflictError
+        Somebody moved it first.
+    """
+    ledger = home.ledger
+    present, number = alias(ledger, to.workflow, name)
+    if after is not None and number != after:
+        now = present.name if present else "nobody"
+        raise ConflictError(f"{name} moved to {now} meanwhile", where=to.workflow, hint="run again to compare with it")
+    previous = present.number if present else None
+    body = {"version": to.number, "previous": previous, "verdict": verdict}
+    entries = [Entry(stream(to.workflow, "alias", name), number + 1, body, who=who, why=why)]
+    if name == CHAMPION:
+        last = head(ledger, stream(to.workflow, "deployment"))
+        deployed = {
+            "version": to.number,
+            "bundle": to.bundle.to_json(),
+            "previous": last.body["version"] if last else None,
+            "artifacts": {"bundle": to.bundle.digest},
+        }
+        count = (last.number if last else 0) + 1
+        entries.append(Entry(stream(to.workflow, "deployment"), count, deployed, who=who, why=why))
+    return ledger.append(entries)[0]
+
+
+def check_whole(home: Home, found: Version) -> None:
+    """Refuse a version whose bytes are missing or damaged, before anything is switched.
+
+    Raises
+    ------
+    MissingObjectError, CorruptObjectError
+        Naming the digest.
+    """
+    for file in manifest(home, found.bundle)["files"].values():
+        if "text" not in file:
+            home.objects.read(file["digest"])
+
+
+def promote(home: Home, found: Version, *, why: str, who: str, force: bool = False) -> Entry | None:
+    """Make a version the champion by hand.
+
+    Only a version that passed its gate is promoted, unless `force` is given with a reason.
+
+    Returns
+    -------
+    Entry or None
+        None when it is the champion already.
+
+    Raises
+    ------
+    UsageError
+        No reason was given.
+    RefusedError
+        Its gate did not pass it.
+    ConflictError
+        Somebody moved the champion first.
+    """
+    if not why.strip():
+        raise UsageError("a promotion by hand needs a reason", hint='add --because "why"')
+    present, number = alias(home.ledger, found.workflow, CHAMPION)
+    if present is not None and present.number == found.number:
+        return None
+    verdicts = [e for e in home.ledger.stream(stream(found.workflow, "verdict")) if e.body["version"] == found.number]
+    last = verdicts[-1] if verdicts else None
+    if (last is None or not last.body["passed"]) and not force:
+        outcome = last.body["sentence"] if last else "it was never judged"
+        raise RefusedError(
+            f"{found.name} did not pass its gate: {outcome}", hint="--force promotes it all the same, on record"
+        )
+    check_whole(home, found)
+    reason = f"{why} (forced past the gate)" if force and (last is None or not last.body["passed"]) else why
+    return move(home, found, why=reason, who=who, after=number, verdict=last.number if last else None)
+
+
+def rollback(home: Home, workflow: str, *, why: str, who: str, to: int | None = None) -> Entry:
+    """Move the champion back to the version before it, or to an earlier one.
+
+    Raises
+    ------
+    UsageError
+        There is nothing before it.
+    MissingObjectError, CorruptObjectError
+        The earlier version is not whole; the champion is untouched.
+    """
+    present, number = alias(home.ledger, workflow, CHAMPION)
+    if present is None:
+        raise UsageError(f"{workflow} has no champion", hint=f"`penstock models {workflow}` lists what there is")
+    target = previous_champion(home, workflow) if to is None else to
+    if target is None:
+        raise UsageError(f"there was no champion before {present.name}", hint="`penstock log` shows every move")
+    found = version(home.ledger, workflow, target)
+    check_whole(home, found)
+    return move(home, found, why=why or f"roll-back from {present.name}", who=who, after=number)
+
+
+def previous_champion(home: Home, workflow: str) -> int | None:
+    """The version to which a roll-back goes: walking the moves back past earlier roll-backs.
+
+    A, B, C, then two roll-backs, gives B and then A, not C again.
+    """
+    history: list[int] = []
+    for entry in home.ledger.stream(stream(workflow, "alias", CHAMPION)):
+        number = entry.body["version"]
+        if len(history) >= 2 and history[-2] == number:
+            history.pop()
+        else:
+            history.append(number)
+    return history[-2] if len(history) >= 2 else None
+
+
+def challenger(home: Home, found: Version, verdict: int, who: str) -> None:
+    """Point `challenger` at a version that passed its gate, unless it is there already."""
+    present, _ = alias(home.ledger, found.workflow, CHALLENGER)
+    if present is None or present.number != found.number:
+        move(home, found, CHALLENGER, why="passed its gate", who=who, verdict=verdict)
+
+
+__all__ = ["challenger", "check_whole", "file_of", "move", "previous_champion", "promote", "rollback"]

@@ -1,0 +1,285 @@
+"""Running a declaration: plan it, run what must run, and say how it ended."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from penstock.core.artifact import Artifact
+from penstock.core.facts import Facts
+from penstock.core.flow import Graph
+from penstock.core.plan import Plan
+from penstock.core.ports import Home
+from penstock.core.run import Group, Run, SourceStat
+from penstock.engine import processes
+from penstock.engine.events import Listener, silent
+from penstock.engine.gather import gather
+from penstock.engine.local import Execution, Outcome
+from penstock.engine.planner import plan
+from penstock.engine.pool import Pool, Server
+from penstock.errors import PenstockError, UsageError
+from penstock.lifecycle.attempt import Attempt, Rehearse
+from penstock.lifecycle.machine import machine
+from penstock.lifecycle.versions import who_am_i
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a person asked for.
+
+    Attributes
+    ----------
+    file : str
+        The file that declares it, absolute.
+    variable : str or None
+        Which declaration of the file.
+    what : str
+        "run", "try" or "monitor".
+    params : dict
+        Parameters given as text.
+    force : tuple of str
+        Step ids to run whatever is known.
+    until : str or None
+        Last step to run.
+    flags : dict
+        Settings given on the command line.
+    extra : dict
+        Passed on to the process that imports the file.
+    note : str
+        Kept with the run.
+    """
+
+    file: str
+    variable: str | None = None
+    what: str = "run"
+    params: Mapping[str, str] = field(default_factory=dict)
+    force: tuple[str, ...] = ()
+    until: str | None = None
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(slots=True)
+class Report:
+    """How a run ended.
+
+    Attributes
+    ----------
+    graph : Graph
+    outcome : Outcome
+    attempt : Attempt or None
+        For a workflow that was run to its end.
+    wall_s : float
+        Seconds, the import of the file included.
+    """
+
+    graph: Graph
+    outcome: Outcome
+    attempt: Attempt | None = None
+    wall_s: float = 0.0
+
+    @property
+    def error(self) -> PenstockError | None:
+        """The first failure."""
+        return self.outcome.error
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 4 refused, 7 undecided, or the failure's own."""
+        if self.outcome.error is not None:
+            return self.outcome.error.exit_code
+        a = self.attempt
+        if a is None or a.passed:
+            return 0
+        if a.passed is None or (a.verdict is not None and a.verdict["outcome"] == "not enough evidence"):
+            audited = a.proof is not None and any(f["grade"] == "error" for f in a.proof.get("findings", ()))
+            return 4 if audited else 7
+        return 4
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything was reused and nothing was decided anew."""
+        states = self.outcome.states.values()
+        return bool(states) and not any(state in ("done", "failed") for state in states)
+
+    def value(self, home: Home, step: str, output: str = "") -> Any:
+        """The value of a step that is done, read from the store."""
+        return home.formats.load(self.outcome.artifacts[step, output], home.objects)
+
+
+def open_server(home: Home, request: Request, entry: str) -> Server:
+    """Start the process that imports the file; it works while the ledger is being opened.
+
+    Parameters
+    ----------
+    entry : str
+        Module of the worker's process entry, "penstock.worker"; told by the caller, which may know it.
+    """
+    server = Server(worker_command(entry), processes.environment(jobs_of(home)))
+    server.start()
+    server.send_open(
+        {
+            "file": request.file,
+            "variable": request.variable,
+            "root": home.config.root,
+            "what": request.what,
+            "params": dict(request.params),
+            "until": request.until,
+            "flags": {k: v for k, v in request.flags.items() if v is not None},
+            "extra": dict(request.extra),
+        }
+    )
+    return server
+
+
+def worker_command(entry: str) -> list[str]:
+    """Command line of a process entry; `-P` keeps the working directory off the import path."""
+    import sys
+
+    return [sys.executable, "-P", "-m", entry, "serve"]
+
+
+def jobs_of(home: Home) -> int:
+    """Steps that run at once: as configured, else one a core."""
+    return home.config.jobs or processes.cores()
+
+
+def make_plan(home: Home, request: Request, entry: str) -> tuple[Graph, Plan, Facts]:
+    """What a run would do and why; nothing runs but the import of the file.
+
+    Raises
+    ------
+    PenstockError
+    """
+    server = open_server(home, request, entry)
+    try:
+        graph = server.opened()
+    finally:
+        server.close()
+    _check_forced(graph, request.force)
+    facts, seen = gather(graph, home.ledger, home.objects, request.force)
+    if seen:
+        home.ledger.commit(Group(sources=seen))
+    return graph, plan(graph, facts), facts
+
+
+def run(
+    home: Home,
+    request: Request,
+    entry: str,
+    *,
+    rehearse: Rehearse,
+    listen: Listener = silent,
+    began: Callable[[Graph, Run], None] = lambda *_: None,
+) -> Report:
+    """Run a declaration.
+
+    Parameters
+    ----------
+    rehearse : callable
+        Replays a version's golden rows over HTTP.
+    listen : callable
+        Told of each step.
+    began : callable
+        Told of the flow and the run before its first step.
+
+    Returns
+    -------
+    Report
+        A failed step does not raise; the report has it.
+
+    Raises
+    ------
+    PenstockError
+        The file or its declaration has a fault, or a source is not there.
+    CancelledError
+    """
+    start = time.perf_counter()
+    server = open_server(home, request, entry)
+    try:
+        graph = server.opened()
+        _check_forced(graph, request.force)
+        facts, seen = gather(graph, home.ledger, home.objects, request.force)
+        record = _new_run(graph, request)
+        attempt = _attempt(home, graph, record, request, rehearse)
+        began(graph, record)
+        execution = _execution(home, graph, facts, seen, record, server, attempt, listen)
+        outcome = execution.execute()
+    finally:
+        server.close()
+    report = Report(graph, outcome, attempt, time.perf_counter() - start)
+    _put_end_on_record(home, report)
+    return report
+
+
+def _check_forced(graph: Graph, forced: tuple[str, ...]) -> None:
+    known = {node.id for node in graph.nodes}
+    for step in forced:
+        if step not in known:
+            raise UsageError(f"--force {step}: no such step", hint=f"there are {', '.join(sorted(known))}")
+
+
+def _new_run(graph: Graph, request: Request) -> Run:
+    info: dict[str, Any] = {"file": os.path.basename(request.file), "who": who_am_i(), "params": dict(graph.params)}
+    if request.note:
+        info["note"] = request.note
+    return Run(os.urandom(8).hex(), graph.name, request.what, "running", time.time(), info=info)
+
+
+def _attempt(home: Home, graph: Graph, record: Run, request: Request, rehearse: Rehearse) -> Attempt | None:
+    if not any(node.kind == "effect" for node in graph.nodes):
+        return None
+    release = home.config.release or graph.about.get("release", "auto")
+    return Attempt(home, graph, record.id, who_am_i(), request.file, rehearse, release)
+
+
+def _execution(
+    home: Home,
+    graph: Graph,
+    facts: Facts,
+    seen: list[SourceStat],
+    record: Run,
+    server: Server,
+    attempt: Attempt | None,
+    listen: Listener,
+) -> Execution:
+    logs = os.path.join(home.config.root, ".penstock", "logs", record.id)
+    return Execution(
+        graph,
+        facts,
+        home,
+        record,
+        lambda: Pool(server, jobs_of(home), logs),
+        effects=attempt.effects() if attempt else {},
+        seen=seen,
+        listen=listen,
+        made=machine(),
+    )
+
+
+def _put_end_on_record(home: Home, report: Report) -> None:
+    """A refusal is not a failure: the run's row says which it was."""
+    from dataclasses import replace
+
+    code = report.exit_code
+    state = {4: "refused", 7: "undecided"}.get(code)
+    attempt = report.attempt
+    if state is None and (attempt is None or attempt.version is None):
+        return
+    if report.idle and state is None:
+        return
+    row = report.outcome.run
+    info = dict(row.info) | {"exit": code}
+    if attempt is not None and attempt.version is not None:
+        info |= {"version": attempt.version.number, "champion": bool(attempt.promoted)}
+    report.outcome.run = replace(row, state=state or row.state, info=info)
+    home.ledger.commit(Group(runs=[report.outcome.run]))
+
+
+def artifact_of(report: Report, step: str, output: str = "") -> Artifact | None:
+    """Artifact of a step that is done, or None."""
+    return report.outcome.artifacts.get((step, output))

@@ -1,0 +1,53 @@
+"""The split as a step of a workflow: the task comes from the schema that validation gave."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from penstock.core.split import Split
+from penstock.core.target import Roles, Target
+from penstock.stages.split import split as divide
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def partition(
+    table: pd.DataFrame,
+    *,
+    schema: dict[str, Any],
+    target: Target,
+    roles: Roles,
+    split: Split,
+    seed: int,
+    frozen_columns: tuple[str, ...] = (),
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """Divide a validated table into rows to learn from and rows to judge by.
+
+    Parameters
+    ----------
+    table : DataFrame of shape (n_rows, n_columns)
+    schema : dict
+        From `validate`; its "task" decides.
+    target, roles, split, seed, frozen_columns
+        As for `stages.split.split`.
+
+    Returns
+    -------
+    train, test : DataFrame
+    report : dict
+
+    Raises
+    ------
+    DeclarationError, DataError
+        As `stages.split.split`.
+    """
+    return divide(
+        table,
+        target=target,
+        roles=roles,
+        split=split,
+        seed=seed,
+        task=schema["task"],
+        frozen_columns=frozen_columns,
+    )

@@ -1,0 +1,100 @@
+"""The process entry: imports the user's file, then runs its steps for one coordinator.
+
+Not for people: `penstock` starts it. ``python -P -m penstock.worker serve FD``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from penstock.core.flow import Flow
+from penstock.core.ports import Config
+from penstock.core.step import Ref
+from penstock.core.tree import is_estimator, parts_of
+from penstock.core.workflow import Workflow
+from penstock.engine.child import Runtime
+from penstock.engine.closure import Closure
+from penstock.engine.describe import Live, describe
+from penstock.engine.importing import import_file, pick
+from penstock.engine.server import serve
+from penstock.project import configure, open_store
+
+
+def load(request: Mapping[str, Any]) -> tuple[Live, Runtime]:
+    """Import the file that a request names; give its flow and what workers need.
+
+    Parameters
+    ----------
+    request : dict
+        "file", "variable", "root", "what" ("run" or "monitor"), "params", "until", "flags", "extra".
+
+    Raises
+    ------
+    PenstockError
+    """
+    config = configure(request["root"], request.get("flags"))
+    folder = os.path.join(request["root"], ".penstock")
+    module = import_file(request["file"], request["root"], os.path.join(folder, "pycache"))
+    declared = pick(module, (Workflow, Flow, Ref), request.get("variable"))
+    closure = Closure(request["root"], cache=os.path.join(folder, "closure.json"))
+    name, outputs, about = _outputs(declared, request, config)
+    live = describe(name, outputs, closure, given=request.get("params"), about=about, until=request.get("until"))
+    closure.save()
+    objects, formats = open_store(config, _project_types(live, request["root"]))
+    return live, Runtime(objects, formats, about.get("seed") or config.seed or 0)
+
+
+def _outputs(declared: Any, request: Mapping[str, Any], config: Config) -> tuple[str, tuple[Ref, ...], dict[str, Any]]:
+    """Name, wanted outputs and facts of whatever the file declares."""
+    if isinstance(declared, Workflow):
+        from penstock.lifecycle.lower import lower
+        from penstock.lifecycle.monitor import lower_window
+
+        if request.get("what") == "monitor":
+            outputs, about = lower_window(declared, request["file"], request["extra"])
+            return f"{declared.name}.monitor", outputs, about
+        outputs, about = lower(declared, request["file"], seed=config.seed)
+        return declared.name, outputs, about
+    if isinstance(declared, Flow):
+        return declared.name, declared.outputs, {}
+    name = os.path.splitext(os.path.basename(request["file"]))[0]
+    return name, declared if isinstance(declared, tuple) else (declared,), {}
+
+
+def _project_types(live: Live, root: str) -> tuple[str, ...]:
+    """Exact names of classes and functions of the project's own inside the flow's estimators."""
+    inside = os.path.join(os.path.realpath(root), "")
+    names: dict[str, None] = {}
+    for call in live.calls.values():
+        for value in [*call.args, *call.kwargs.values()]:
+            if not is_estimator(value):
+                continue
+            for _, part in parts_of(value):
+                thing = part if hasattr(part, "__qualname__") else type(part)
+                file = getattr(sys.modules.get(thing.__module__ or ""), "__file__", None) or ""
+                if os.path.realpath(file).startswith(inside) and not os.path.realpath(file).startswith(sys.prefix):
+                    names[f"{thing.__module__}.{thing.__qualname__}"] = None
+    return tuple(names)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry of the process.
+
+    Parameters
+    ----------
+    arguments : list of str, optional
+        ``serve FD``; those of the process by default.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    if len(given) != 2 or given[0] != "serve" or not given[1].isdigit():
+        print("penstock.worker is started by penstock itself", file=sys.stderr)
+        return 2
+    serve(int(given[1]), load)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
