@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -63,6 +65,34 @@ def test_rows_reach_the_file_within_the_flush_time_without_closing(log, kit):
     assert [line["id"] for line in lines(log.folder)] == ["a", "b"]
     (name,) = os.listdir(log.folder)
     assert name.endswith(f"-{os.getpid()}.jsonl")
+
+
+def test_a_kill_loses_at_most_the_last_second(tmp_path):
+    script = (
+        "import sys, time\n"
+        "from penstock.serve.log import PredictionLog\n"
+        "from penstock.serve.predict import Row\n"
+        "log = PredictionLog(sys.argv[1])\n"
+        "for number in range(10_000):\n"
+        "    log.offer([Row(str(number), time.time(), 'm@1', {}, {}, {}, [])])\n"
+        "    print(number, time.time(), flush=True)\n"
+        "    time.sleep(0.02)\n"
+    )
+    source = os.path.join(os.path.dirname(__file__), "..", "..", "src")
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": source},
+    )
+    process.stdout.readline()
+    time.sleep(1.6)
+    killed = time.time()
+    process.kill()
+    offered = [line.split() for line in process.communicate()[0].splitlines() if line.count(" ") == 1]
+    kept = {line["id"] for line in lines(tmp_path)}
+    assert kept
+    assert {number for number, at in offered if float(at) < killed - 1.0} <= kept
 
 
 def test_what_does_not_fit_is_dropped_and_counted_and_nobody_waits(tmp_path):

@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from penstock.core.artifact import Artifact
 from penstock.core.digest import digest_bytes
@@ -15,6 +17,7 @@ from penstock.errors import (
     FormatError,
     MissingObjectError,
     NotReproducibleError,
+    PenstockError,
     StoreTooNewError,
     UnknownNameError,
     UntrustedTypeError,
@@ -141,6 +144,64 @@ def test_an_unknown_version_is_refused(house):
     for version in (0, 1, -3):
         with pytest.raises(UnknownNameError, match="no churn@"):
             house.load(version)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=150)
+@given(
+    part=st.sampled_from(["manifest", "files", "estimator", "input", "columns", "column", "golden"]), value=json_values
+)
+def test_law_whatever_a_manifest_holds_only_our_errors_come_out(lasting, part, value):
+    house, good = lasting
+    manifest = json.loads(house.objects.read(good.digest))
+    texts = {name: json.loads(manifest["files"][name]["text"]) for name in ("input", "golden")}
+    if part in ("files", "estimator"):
+        (manifest if part == "files" else manifest["files"])[part] = value
+    elif part in ("column", "columns", "input"):
+        columns = {"columns": value} if part == "columns" else {"columns": [value]}
+        wrong = value if part == "input" else texts["input"] | columns
+        manifest["files"]["input"] = house.formats.dump(wrong, house.objects.stage).to_json()
+    elif part == "golden":
+        rows = {"rows": value, "expected": value}
+        manifest["files"]["golden"] = house.formats.dump(rows, house.objects.stage).to_json()
+    else:
+        manifest = value
+    digest, size = house.objects.stage(json.dumps(manifest).encode())
+    with pytest.raises(PenstockError):
+        Model.load("churn", 1, Artifact(digest, "bundle", size), house.objects, house.formats)
+
+
+@pytest.fixture(scope="module")
+def lasting(kit):
+    house = kit.House()
+    return house, house.customers()
+
+
+customers = st.fixed_dictionaries(
+    {
+        "age": st.none() | st.floats(-100, 200),
+        "visits": st.integers(-5, 100),
+        "member": st.booleans(),
+        "city": st.sampled_from(["Bern", "Genf", "Zürich", "Paris"]),
+        "gender": st.sampled_from(["f", "m"]),
+    }
+)
+
+
+@settings(max_examples=25)
+@given(records=st.lists(customers, min_size=1, max_size=5))
+def test_law_an_answer_depends_on_its_record_alone(customers_model, records):
+    """Neither its neighbours in the request nor the order of fields or records move it."""
+    together = customers_model.answer(records)
+    alone = [customers_model.answer([dict(reversed(list(record.items())))])[0] for record in records]
+    for one, other in zip(together, alone, strict=True):
+        assert same_answer(one, other, 1e-12)
 
 
 def test_pickle_offered_as_estimator_is_never_run(house, tmp_path):

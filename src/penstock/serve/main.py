@@ -16,6 +16,7 @@ import re
 import socket
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,12 @@ TOKEN_ENV = "PENSTOCK_TOKEN"  # noqa: S105 -- the name of a variable, not a secr
 
 MIN_TOKEN = 16
 """Characters of a secret, at least."""
+
+KEEP_ALIVE_S = 20
+"""Seconds after which a connection on which nothing comes is closed."""
+
+SPARE_FILES = 64
+"""Open files that are kept for libraries, the store, the ledger and the log."""
 
 STOP_S = 3
 """Seconds in which open requests may end after SIGTERM."""
@@ -196,6 +203,7 @@ def serve(options: Options, open_home: Callable[[str], Home] | None = None) -> i
     check(options)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")  # before numpy is imported: one thread an answer, as in training
+    warnings.simplefilter("default")  # a warning of the model's is shown once and never becomes an error
     if open_home is None:
         from penstock import project
 
@@ -370,10 +378,15 @@ def make_server(app: Router, on_started: Callable[[], None]) -> Any:
             self.force_exit = self.should_exit
             self.should_exit = True
 
+    class Protocol(GuardedProtocol):
+        """With as many connections as this process may hold."""
+
+        max_connections = min(GuardedProtocol.max_connections, open_files() - SPARE_FILES)
+
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     config = uvicorn.Config(
         app,
-        http=GuardedProtocol,
+        http=Protocol,
         loop="auto" if sys.platform == "win32" else "uvloop",
         ws="none",
         lifespan="off",
@@ -383,11 +396,26 @@ def make_server(app: Router, on_started: Callable[[], None]) -> Any:
         proxy_headers=False,
         server_header=False,
         headers=[("x-content-type-options", "nosniff")],
-        timeout_keep_alive=20,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=STOP_S,
         backlog=1_024,
     )
     return Server(config)
+
+
+def open_files(wanted: int = 4_096) -> int:
+    """How many files this process may have open, after asking for more where the system allows it."""
+    if sys.platform == "win32":
+        return wanted
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted
+    more = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
+    return int(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
 def _own_name(host: str) -> list[str]:

@@ -6,9 +6,10 @@ No web library is needed here: `penstock predict` scores files with the same obj
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,11 +90,13 @@ class Model:
             A golden row gets another answer here.
         """
         name = f"{workflow}@{version}"
-        files = _manifest(name, bundle, objects)
-        for part, artifact in files.items():
-            _verified(name, part, artifact, objects)
-        contract = Contract.from_json(formats.load(files["input"], objects))
-        golden = formats.load(files["golden"], objects)
+        with _whole(name):
+            files = _manifest(name, bundle, objects)
+            for part, artifact in files.items():
+                _verified(name, part, artifact, objects)
+            contract = Contract.from_json(formats.load(files["input"], objects))
+            golden = formats.load(files["golden"], objects)
+            rows, expected = tuple(golden["rows"]), tuple(golden["expected"])
         try:
             estimator = formats.load(files["estimator"], objects)
         except UntrustedTypeError as error:
@@ -109,8 +112,8 @@ class Model:
             bundle.digest,
             estimator,
             contract,
-            tuple(golden["rows"]),
-            tuple(golden["expected"]),
+            rows,
+            expected,
         )
         model.replay()
         return model
@@ -162,8 +165,9 @@ class Model:
             )
         try:
             given = self.answer(self.golden_rows)
-        except PenstockError as error:
-            raise NotReproducibleError(error.what, where=where, hint="register the version again") from error
+        except (PenstockError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+            what = error.what if isinstance(error, PenstockError) else f"{type(error).__name__}: {error}"
+            raise NotReproducibleError(what, where=where, hint="register the version again") from error
         for row, (expected, got) in enumerate(zip(self.golden_answers, given, strict=True)):
             if not same_answer(expected, got):
                 raise NotReproducibleError(
@@ -246,6 +250,20 @@ def _finite(answer: Mapping[str, Any]) -> bool:
         _finite(value) if isinstance(value, dict) else not isinstance(value, float) or math.isfinite(value)
         for value in answer.values()
     )
+
+
+@contextlib.contextmanager
+def _whole(name: str) -> Iterator[None]:
+    """What a bundle lacks, or holds of another type, said as an error of ours."""
+    try:
+        yield
+    except PenstockError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise FormatError(
+            f"the bundle of {name} is not whole: {type(error).__name__}: {bounded(str(error), 200)}",
+            hint="register the version again",
+        ) from error
 
 
 def _manifest(name: str, bundle: Artifact, objects: Objects) -> dict[str, Artifact]:

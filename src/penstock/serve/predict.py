@@ -58,12 +58,20 @@ class Live:
 
     @classmethod
     def of(cls, model: Model) -> Live:
-        """Build door and description of a model that has been loaded and replayed."""
+        """Build door and description of a model that has been replayed, and warm them with its golden rows.
+
+        Raises
+        ------
+        DataError
+            The door does not let the golden rows through: the contract contradicts the data it was made from.
+        """
         import msgspec
 
         from penstock.serve.openapi import describe
 
-        return cls(model, Door(model.contract), msgspec.json.encode(describe(model)), time.time())
+        door = Door(model.contract)
+        door.records(msgspec.json.encode({"records": model.golden_rows}))
+        return cls(model, door, msgspec.json.encode(describe(model)), time.time())
 
 
 class Answered(NamedTuple):

@@ -99,7 +99,18 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _head_late(self) -> None:
         self._head_timer = None
-        if self._in_head and not self.transport.is_closing():
+        if self._in_head:
+            self._drop()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Nothing came for a while."""
+        self._drop()
+
+    def _drop(self) -> None:
+        """Close; who does not even read the last answer is not waited for."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        elif not self.transport.is_closing():
             self.transport.close()
 
     def _count(self, size: int) -> None:
