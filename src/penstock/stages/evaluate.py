@@ -17,7 +17,7 @@ from penstock.stages.predicted import Predicted, join, predict
 from penstock.stages.problem import Problem, problem_of
 from penstock.stages.slicing import SMALL, slices_of
 from penstock.stages.train import features_and_target, fit, prepared
-from penstock.stages.uncertainty import interval
+from penstock.stages.uncertainty import interval_over_folds
 from penstock.stats.checks import json_number
 from penstock.stats.intervals import Interval
 
@@ -82,7 +82,7 @@ def evaluate(
     Returns
     -------
     report : dict
-        Plain JSON of bounded size. Figures are of all out-of-fold answers together, in scikit-learn's sign.
+        Plain JSON of bounded size. Figures are of all out-of-fold answers, in scikit-learn's sign.
     predictions : DataFrame
         "row" (position in `train`), "fold", then the columns of `Predicted.to_frame`; in the table's order.
 
@@ -141,7 +141,7 @@ def out_of_fold(
         began = time.perf_counter()
         rows = train.iloc[learn]
         estimator, _ = prepared(model, rows, problem, target=target, roles=roles, split=split, seed=seed)
-        fitted = fit(estimator, X.iloc[learn], y.iloc[learn])
+        fitted = fit(estimator, X.iloc[learn], y.iloc[learn], seed)
         answers.append(predict(fitted, X.iloc[judge], y.iloc[judge], problem))
         dummy = fit_baseline(X.iloc[learn], y.iloc[learn], problem)
         dummies.append(predict(dummy, X.iloc[judge], y.iloc[judge], problem))
@@ -184,13 +184,19 @@ def figure_text(figure: dict[str, Any]) -> str:
 
 
 def _figure(name: str, out: OutOfFold, seed: int) -> dict[str, Any]:
-    figure = figure_json(name, interval(name, out.model, seed=seed))
-    dummy = scoring.figure(name, out.baseline) if _can(name, out.baseline) else math.nan
+    figure = figure_json(name, interval_over_folds(name, out.model, out.fold, seed=seed))
+    dummy = _mean_over_folds(name, out)
     return {**figure, "baseline": json_number(dummy), "baseline_shown": scoring.shown(name, json_number(dummy))}
 
 
-def _can(name: str, predicted: Predicted) -> bool:
-    return predicted.has_proba or name not in (*scoring.NEEDS_PROBA, *scoring.RANKING)
+def _mean_over_folds(name: str, out: OutOfFold) -> float:
+    """The baseline's figure: each fold's dummy has a level of its own, which would count as ranking if pooled."""
+    import numpy as np
+
+    parts = [out.baseline.take(out.fold == number) for number in np.unique(out.fold)]
+    figures = [(len(part), scoring.figure(name, part)) for part in parts]
+    known = [(n, value) for n, value in figures if math.isfinite(value)]
+    return sum(n * value for n, value in known) / sum(n for n, _ in known) if known else math.nan
 
 
 def _slice_figure(name: str, one: Any, out: OutOfFold, seed: int) -> dict[str, Any]:
@@ -198,9 +204,11 @@ def _slice_figure(name: str, one: Any, out: OutOfFold, seed: int) -> dict[str, A
 
     inside = np.isin(out.rows, one.rows)
     n = int(inside.sum())
-    found = interval(name, out.model.take(inside), seed=seed, n_boot=SLICE_BOOT) if n else None
-    empty = Interval(-math.inf, math.nan, math.inf, n, "no row")
-    return {"column": one.column, "label": one.label, "small": n < SMALL, **figure_json(name, found or empty)}
+    found = Interval(-math.inf, math.nan, math.inf, n, "no row")
+    if n:
+        rows = out.model.take(inside)
+        found = interval_over_folds(name, rows, out.fold[inside], seed=seed, n_boot=SLICE_BOOT)
+    return {"column": one.column, "label": one.label, "small": n < SMALL, **figure_json(name, found)}
 
 
 def _folds(out: OutOfFold, names: tuple[str, ...]) -> list[dict[str, Any]]:

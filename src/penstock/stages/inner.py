@@ -17,8 +17,8 @@ KEEPS_ROWS = (
     "VotingRegressor",
 )
 """Estimators that fit every part on all the rows that they were given, so that row numbers stay true inside."""
-EFFICIENT_LEAVE_ONE_OUT = ("RidgeCV", "RidgeClassifierCV")
-"""Here `cv=None` is no cross-validation by folds but an exact formula; it stays."""
+NONE_IS_A_CHOICE = ("RidgeCV", "RidgeClassifierCV", "ClassifierChain", "RegressorChain")
+"""Here `cv=None` asks for no folds at all (an exact formula; the true labels); it stays."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def _places(value: Any, path: tuple[str, ...], *, rows_known: bool) -> Any:
     kind, params = type(value).__name__, value.get_params(deep=False)
     cv = params.get("cv", "")
     wants_folds = "cv" in params and (cv is None or (isinstance(cv, int) and not isinstance(cv, bool)))
-    if wants_folds and _cross_validates(kind, params) and not (cv is None and kind in EFFICIENT_LEAVE_ONE_OUT):
+    if wants_folds and _cross_validates(kind, params) and not (cv is None and kind in NONE_IS_A_CHOICE):
         why = "" if rows_known else "its rows are chosen by the estimator around it, which knows no keys or times"
         yield value, InnerFolds("__".join((*path, "cv")), kind, cv, rows_known, why)
     inside = rows_known and kind in KEEPS_ROWS
@@ -116,19 +116,26 @@ def _places(value: Any, path: tuple[str, ...], *, rows_known: bool) -> Any:
 
 
 def _cross_validates(kind: str, params: dict[str, Any]) -> bool:
-    """Searches, calibrators, threshold tuners, selectors and stacks; and linear models named …CV."""
+    """Searches, calibrators, threshold tuners, selectors and stacks; linear models named …CV; target encoding.
+
+    A target encoder that takes a splitter (scikit-learn 1.9) has no seed of its own left: its folds are ours too.
+    """
+    if kind == "TargetEncoder":
+        return params.get("random_state") == "deprecated"
     return "estimator" in params or "estimators" in params or kind.endswith("CV")
 
 
 def _needs_partition(estimator: Any) -> bool:
     """Whether it predicts each row once (`cross_val_predict`), rather than scoring fold by fold."""
     kind, params = type(estimator).__name__, estimator.get_params(deep=False)
-    return kind.startswith("Stacking") or (kind == "CalibratedClassifierCV" and params.get("ensemble") is False)
+    return kind.startswith(("Stacking", "TargetEncoder")) or (
+        kind == "CalibratedClassifierCV" and params.get("ensemble") is False
+    )
 
 
 def _is_partition(folds: Folds) -> bool:
     import numpy as np
 
-    held = np.concatenate([np.asarray(valid) for _, valid in folds])
-    seen = np.concatenate([np.asarray(part) for part in folds[0]])
-    return len(held) == len(np.unique(held)) and len(held) == len(np.unique(seen))
+    held = np.concatenate([np.asarray(judge) for _, judge in folds])
+    seen = np.unique(np.concatenate([np.asarray(rows) for pair in folds for rows in pair]))
+    return len(held) == len(np.unique(held)) == len(seen)

@@ -44,7 +44,8 @@ def window(
     Parameters
     ----------
     current : DataFrame or None
-        Input rows. Of the columns only those of the profile are tested.
+        Input rows, those of `predictions` in the same order where both are given. Of the columns only those of
+        the profile are tested.
     profile, prediction_profile : dict
         As `package` and `compare` give them.
     input : dict
@@ -78,7 +79,7 @@ def window(
     judged: dict[str, Any] = {}
     n_labelled, share = 0, None
     if labels is not None and predictions is not None:
-        joined = join_labels(predictions, labels, label_on, target.column)
+        joined = join_labels(_named(predictions, current, label_on), labels, label_on, target.column)
         n_labelled = len(joined)
         share = n_labelled / len(predictions) if len(predictions) else 0.0
         if n_labelled < ENOUGH:
@@ -100,6 +101,14 @@ def window(
         "alpha": alpha,
         "notes": notes,
     }
+
+
+def _named(predictions: pd.DataFrame, current: pd.DataFrame | None, on: tuple[str, ...]) -> pd.DataFrame:
+    """Predictions with the columns that name them, taken from the input rows where the answers lack them."""
+    absent = [name for name in on if name not in predictions.columns]
+    if current is None or len(current) != len(predictions) or any(name not in current.columns for name in absent):
+        return predictions
+    return predictions.assign(**{name: current[name].to_numpy() for name in absent})
 
 
 def _drift(

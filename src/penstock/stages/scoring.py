@@ -73,7 +73,7 @@ def chosen(metrics: tuple[str, ...], problem: Problem, *, has_proba: bool) -> tu
         return _defaults(problem.task, has_proba=has_proba)
     fit = allowed(problem)
     faults = [
-        f"metrics=: {name!r} does not fit a {problem.task} target{did_you_mean(name, fit)}"
+        f"metrics=: {name!r} does not fit a {problem.task} target{_instead(name, fit)}"
         for name in metrics
         if name not in fit
     ]
@@ -85,6 +85,12 @@ def chosen(metrics: tuple[str, ...], problem: Problem, *, has_proba: bool) -> tu
     if faults:
         raise DeclarationError(faults, where=f"column {problem.column}", hint=f"allowed: {', '.join(fit)}")
     return tuple(dict.fromkeys(metrics))
+
+
+def _instead(name: str, fit: tuple[str, ...]) -> str:
+    """Names of its kin that fit: for several classes f1 has f1_macro and others."""
+    kin = [one for one in fit if one.startswith((f"{name}_", f"{name.partition('_')[0]}_"))]
+    return f"; {', '.join(kin)} would" if kin else did_you_mean(name, fit)
 
 
 def _defaults(task: str, *, has_proba: bool) -> tuple[str, ...]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.notes import note
@@ -14,7 +15,7 @@ from penstock.errors import DataError, DeclarationError
 from penstock.stages import inner
 from penstock.stages.blame import add_blame
 from penstock.stages.problem import Problem, problem_of
-from penstock.stages.seeding import seeded, seeds
+from penstock.stages.seeding import derive, seeded, seeds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +62,7 @@ def train(
     problem = problem_of(schema, target)
     X, y = features_and_target(train, target, roles)
     estimator, places = prepared(model, train, problem, target=target, roles=roles, split=split, seed=seed)
-    fitted, times = fit_timed(estimator, X, y)
+    fitted, times = fit_timed(estimator, X, y, seed)
     note(rows=len(X), columns=X.shape[1], **times)
     n_out = _features_out(fitted)
     name = _final_name(model)
@@ -120,8 +121,10 @@ def prepared(
     return inner.with_folds(estimator, make_folds)
 
 
-def fit(estimator: Any, X: Any, y: Any) -> Any:
+def fit(estimator: Any, X: Any, y: Any, seed: int) -> Any:
     """Fit in place; an error of the estimator's passes with a note that names the column.
+
+    What draws from the global generators, having no seed to set, draws the same each time; their state is restored.
 
     Raises
     ------
@@ -130,14 +133,31 @@ def fit(estimator: Any, X: Any, y: Any) -> Any:
     """
     if not callable(getattr(estimator, "fit", None)):
         raise DeclarationError(f"model=: {type(estimator).__name__} has no fit")
+    with _global_seeds(seed):
+        try:
+            return estimator.fit(X, y)
+        except Exception as error:
+            add_blame(error, X, y)
+            raise
+
+
+@contextlib.contextmanager
+def _global_seeds(seed: int) -> Iterator[None]:
+    import random
+
+    import numpy as np
+
+    before, numpy_before = random.getstate(), np.random.get_state()  # noqa: NPY002 – the legacy one is what is used
+    random.seed(derive(seed, "random"))
+    np.random.seed(derive(seed, "numpy.random"))  # noqa: NPY002
     try:
-        return estimator.fit(X, y)
-    except Exception as error:
-        add_blame(error, X, y)
-        raise
+        yield
+    finally:
+        random.setstate(before)
+        np.random.set_state(numpy_before)  # noqa: NPY002
 
 
-def fit_timed(estimator: Any, X: Any, y: Any) -> tuple[Any, dict[str, float]]:
+def fit_timed(estimator: Any, X: Any, y: Any, seed: int) -> tuple[Any, dict[str, float]]:
     """Fit, and how long preprocessing and the whole took, in seconds.
 
     Of a pipeline, preprocessing is timed through its `memory`, which calls what it is given and keeps nothing:
@@ -149,7 +169,7 @@ def fit_timed(estimator: Any, X: Any, y: Any) -> tuple[Any, dict[str, float]]:
         estimator.memory = stopwatch
     began = time.perf_counter()
     try:
-        fitted = fit(estimator, X, y)
+        fitted = fit(estimator, X, y, seed)
     finally:
         if timed:
             estimator.memory = None
@@ -185,9 +205,9 @@ def _final_name(model: Any) -> str:
     steps = getattr(model, "steps", None)
     if isinstance(steps, list) and steps:
         return _final_name(steps[-1][1])
-    inner = getattr(model, "estimator", None)
     name = type(model).__name__
-    if inner is not None and not isinstance(inner, str) and hasattr(inner, "get_params"):
+    inner = model.get_params(deep=False).get("estimator") if hasattr(model, "get_params") else None
+    if hasattr(inner, "get_params"):
         return f"{name}({_final_name(inner)})"
     return name
 

@@ -8,9 +8,9 @@ from typing import Any
 from penstock.errors import DataError
 from penstock.stages import scoring
 from penstock.stages.predicted import Predicted
-from penstock.stats.auc import delong_interval
+from penstock.stats.auc import delong, delong_interval
 from penstock.stats.bootstrap import bootstrap_interval, paired_bootstrap
-from penstock.stats.intervals import Interval, mean_interval, wilson_interval
+from penstock.stats.intervals import Interval, mean_interval, normal_quantile, wilson_interval
 from penstock.stats.paired import Difference, paired_auc, paired_t
 
 N_BOOT = 400
@@ -58,6 +58,53 @@ def interval(
     predicted = scoring.narrow(name, predicted)
     function = scoring.metric(name, predicted)
     return bootstrap_interval(function, (predicted.y, predicted.answers), confidence, n_boot, seed)
+
+
+def interval_over_folds(
+    name: str, predicted: Predicted, fold: Any, *, confidence: float = 0.95, seed: int = 0, n_boot: int = N_BOOT
+) -> Interval:
+    """The same for answers of several fits, one a fold.
+
+    The area under the ROC curve is averaged over the folds, weighted by rows, because scores of different fits are
+    not on one scale; its variance is the sum of DeLong's, on the logit scale. Everything else is taken over all
+    rows together.
+
+    Parameters
+    ----------
+    name : str
+    predicted : Predicted
+    fold : ndarray of int, shape (n_rows,)
+        Which fit answered.
+    confidence, seed, n_boot
+        See `interval`.
+    """
+    pooled = interval(name, predicted, confidence=confidence, seed=seed, n_boot=n_boot)
+    if name != "roc_auc" or not math.isfinite(pooled.value):
+        return pooled
+    parts = _fold_areas(predicted, fold)
+    n = sum(rows for rows, _, _ in parts)
+    area = sum(rows * value for rows, value, _ in parts) / n if n else math.nan
+    variance = sum((rows / n) ** 2 * part for rows, _, part in parts) if n else math.nan
+    if not (0 < area < 1 and 0 < variance < math.inf):
+        return pooled
+    logit = math.log(area / (1 - area))
+    half = normal_quantile(confidence) * math.sqrt(variance) / (area * (1 - area))
+    low, high = (1 / (1 + math.exp(-(logit + side))) for side in (-half, half))
+    return Interval(low, area, high, len(predicted), f"DeLong over {len(parts)} folds, logit")
+
+
+def _fold_areas(predicted: Predicted, fold: Any) -> list[tuple[int, float, float]]:
+    """Rows, area and its variance of each fold that has both classes."""
+    import numpy as np
+
+    found = []
+    for number in np.unique(fold):
+        inside = fold == number
+        y = predicted.y[inside]
+        if 0 < y.sum() < len(y):
+            areas, covariance = delong(y, predicted.column("score")[inside][None])
+            found.append((len(y), float(areas[0]), float(covariance[0, 0])))
+    return found
 
 
 def _proportion(name: str, predicted: Predicted) -> tuple[int, int] | None:
