@@ -10,8 +10,8 @@ from penstock.errors import DataError, bounded
 from penstock.stages.sniff import Dialect, Lines
 from penstock.stages.spool import Spool
 
-BLOCK = 16 << 20
-"""Bytes of text in one block; also the longest row."""
+BLOCK = 4 << 20
+"""Bytes of text in one block; also the longest row. pyarrow reads up to 32 blocks ahead, so this bounds memory."""
 BLOCK_CELLS = 1 << 20
 FAULTS_SHOWN = 5
 

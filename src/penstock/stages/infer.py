@@ -85,7 +85,7 @@ def cells(column: Any, *, strip: bool) -> Any:
     return pc.utf8_trim_whitespace(column) if strip else column
 
 
-def guess(column: Any, declared: tuple[str, ...]) -> Guess:
+def guess(column: Any, declared: tuple[str, ...], known: str = "") -> Guess:
     """Look at one block of a column.
 
     Parameters
@@ -94,6 +94,8 @@ def guess(column: Any, declared: tuple[str, ...]) -> Guess:
         Cells, already stripped.
     declared : tuple of str
         `na=`.
+    known : str
+        Kind that earlier blocks gave: once text, a column stays text.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -101,11 +103,14 @@ def guess(column: Any, declared: tuple[str, ...]) -> Guess:
     found = Guess(cells=len(column))
     blank = pc.equal(column, "")
     found.blank = pc.sum(blank).as_py() or 0
-    known = pc.is_in(column, pa.array(dict.fromkeys((*MARKERS, *declared)), pa.string()))
-    if pc.any(known).as_py():
-        counted = pc.value_counts(column.filter(known)).to_pylist()
+    marked = pc.is_in(column, pa.array(dict.fromkeys((*MARKERS, *declared)), pa.string()))
+    if pc.any(marked).as_py():
+        counted = pc.value_counts(column.filter(marked)).to_pylist()
         found.markers = {row["values"]: row["counts"] for row in sorted(counted, key=lambda r: str(r["values"]))}
-        column, blank = column.filter(pc.invert(known)), blank.filter(pc.invert(known))
+        column, blank = column.filter(pc.invert(marked)), blank.filter(pc.invert(marked))
+    if known == "str":
+        found.kind = "str" if found.blank < len(column) else ""
+        return found
     if found.blank:
         column = column.filter(pc.invert(blank))
     if len(column):

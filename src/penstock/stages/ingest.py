@@ -139,7 +139,7 @@ def _guesses(stream: Iterable[Any], columns: list[str], source: Source, where: s
     for block in stream:
         for name, column in zip(columns, block.columns, strict=True):
             cells = infer.cells(column, strip=source.strip)
-            found, forced = infer.guess(cells, source.na), _forced(name, source)
+            found, forced = infer.guess(cells, source.na, guesses[name].kind), _forced(name, source)
             if forced in ("str", "category"):
                 found.kind = "str"
             if forced == "category":
