@@ -1,4 +1,16 @@
-"""The material of the mutation law: small projects from `mutation/*.txt`, their mutants and their harmless edits."""
+"""The material of the mutation law: small projects from `mutation/*.txt`, their mutants and their harmless edits.
+
+A project in these texts:
+
+    === name [dynamic] [opaque] [entry=module:qualname] [step=variable] [also=variable]
+    --- app.py                          each file; `import penstock as ps` is put in front of the one with the step,
+    ...                                 and a second step and a flow behind it
+    change FILE: OLD => NEW             an edit that must change the digest if it changes the step's result
+    change +FILE: TEXT                  likewise, by a new file
+    keep FILE: OLD => NEW               an edit that must leave the digest as it is
+
+The step is `go` of `app.py` where nothing else is said; it is called with 3 and what `also` names.
+"""
 
 from __future__ import annotations
 
