@@ -15,12 +15,12 @@ from penstock.testing.crash import VERBS, Acknowledged, breaches, work
 @pytest.fixture
 def small_disk(tmp_path):
     if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("NEEDS root: full disks are not tested")
+        pytest.skip("only root may mount: full disks are not tested")
     place = str(tmp_path / "small")
     os.mkdir(place)
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "none", place], capture_output=True, check=False)
     if done.returncode != 0:
-        pytest.skip("NEEDS tmpfs mounts: full disks are not tested")
+        pytest.skip("no tmpfs can be mounted here: full disks are not tested")
     yield place
     subprocess.run(["umount", "-l", place], check=True)
 

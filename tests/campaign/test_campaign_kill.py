@@ -39,9 +39,8 @@ def test_control_the_checker_turns_red(tmp_path, fault, verbs):
 
 @pytest.mark.campaign
 @pytest.mark.timeout(400)
-def test_five_hundred_kills(tmp_path, record_property):
+def test_five_hundred_kills(tmp_path, report):
     total, found = rounds(tmp_path, 500, first_seed=1_000, longest_s=0.12)
-    record_property("acknowledged", total)
-    print(f"500 kills, seeds 1000-1499: {total} acknowledged, {len(found)} breaches")
+    report(f"500 kills, seeds 1000-1499: {total} acknowledged, {len(found)} breaches")
     assert found == []
     assert total > 5_000

@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import os
 import random
-import shutil
 import struct
 import subprocess
 import time
@@ -50,12 +49,13 @@ class Disk:
 
 
 @pytest.fixture
-def disk(tmp_path):
-    if os.geteuid() != 0 or shutil.which("mkfs.ext4") is None or shutil.which("mount") is None:
-        pytest.skip("NEEDS root and mkfs.ext4: power cuts are not tested")
+def disk(tmp_path, system_command):
+    system_command("mkfs.ext4")
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount: power cuts are not tested")
     disk = Disk(tmp_path)
     if not disk.ready:
-        pytest.skip("NEEDS loop devices: power cuts are not tested")
+        pytest.skip("no loop device can be mounted here: power cuts are not tested")
     yield disk
     with contextlib.suppress(OSError):
         disk.unplug()

@@ -9,8 +9,6 @@ from penstock.store.ledger import SqliteLedger
 from penstock.testing.crash import Acknowledged, breaches, places, work
 from penstock.testing.inject import available, calls, inject
 
-pytestmark = pytest.mark.skipif(not available(), reason="NEEDS strace: kills at system calls are not tested")
-
 VERBS = ["start", "put", "register", "promote"]
 FAILING = {
     "EIO": {"fsync", "fdatasync", "write", "pwrite64", "rename", "link", "ftruncate", "unlink", "read", "pread64"},
@@ -19,8 +17,11 @@ FAILING = {
 
 
 @pytest.fixture
-def template(tmp_path, capfd):
+def template(tmp_path, capfd, system_command):
     """A store with a version and a champion, to be copied for each try; "start" begins with nothing."""
+    system_command("strace")
+    if not available():
+        pytest.skip("this machine does not let strace trace: kills at system calls are not tested")
     root = str(tmp_path / "template")
     work(root, 7, ["put", "register", "promote"])
     capfd.readouterr()
@@ -117,11 +118,10 @@ def test_control_a_write_in_place_is_caught(template, tmp_path):
 @pytest.mark.campaign
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_kill_at_every_call(template, tmp_path, capfd, verb):
+def test_a_kill_at_every_call(template, tmp_path, capfd, report, verb):
     chosen = every(template, tmp_path, verb)
     effect, found = interfere(template, tmp_path, capfd, verb, chosen, "signal=KILL")
-    with capfd.disabled():
-        print(f"{verb}: killed at {effect} of {len(chosen)} system calls, {len(found)} breaches")
+    report(f"{verb}: killed at {effect} of {len(chosen)} system calls, {len(found)} breaches")
     assert found == []
     assert effect >= len(chosen) * 0.9
 
@@ -130,9 +130,8 @@ def test_a_kill_at_every_call(template, tmp_path, capfd, verb):
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("error", FAILING)
-def test_an_error_at_every_call(template, tmp_path, capfd, verb, error):
+def test_an_error_at_every_call(template, tmp_path, capfd, report, verb, error):
     chosen = failing(template, tmp_path, verb, error)
     effect, found = interfere(template, tmp_path, capfd, verb, chosen, f"error={error}")
-    with capfd.disabled():
-        print(f"{verb}: {error} at {len(chosen)} calls, {effect} refused, {len(found)} breaches")
+    report(f"{verb}: {error} at {len(chosen)} calls, {effect} refused, {len(found)} breaches")
     assert found == []

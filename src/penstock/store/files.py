@@ -24,6 +24,7 @@ _SENTENCES = {
         "Nothing was acknowledged. Check the disk (`dmesg`), then run again: the bytes are written anew.",
     ),
     errno.ENOTDIR: ("a part of the path is not a directory", "Point `store` at a directory."),
+    errno.EEXIST: ("a file stands where a directory should be", "Move it away, or point `store` elsewhere."),
     errno.ENOENT: ("a file or directory is gone", "Was it moved or removed while in use? Run again to make it anew."),
     errno.EMFILE: ("too many files are open", "Raise the limit (`ulimit -n`)."),
 }

@@ -55,7 +55,10 @@ def journal_mode(version: tuple[int, int, int]) -> str:
     return "wal" if version >= (3, 51, 3) and version != (3, 52, 0) else "truncate"
 
 
-_PUT_BACK = "Put back a copy (`…backup-N`), or move it away: `penstock fsck --rebuild` makes the versions anew."
+_PUT_BACK = (
+    "Put back a copy (`…backup-N`) without the `…-journal` beside it, or move both away: "
+    "`penstock fsck --rebuild` makes the versions anew."
+)
 
 
 def _damaged(error: Exception, path: str) -> StoreError:

@@ -1,0 +1,21 @@
+"""A disk of memory for the short tests: they make thousands of fsyncs, and the machine's disk is shared."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+MEMORY = "/dev/shm"
+
+
+@pytest.fixture
+def tmp_path(tmp_path, request):
+    """pytest's own folder for campaigns and where there is no disk of memory."""
+    if request.node.get_closest_marker("campaign") or not os.access(MEMORY, os.W_OK):
+        yield tmp_path
+        return
+    folder = tempfile.mkdtemp(prefix="penstock-test-", dir=MEMORY)
+    yield Path(folder)
+    shutil.rmtree(folder, ignore_errors=True)
