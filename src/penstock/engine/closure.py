@@ -1,14 +1,28 @@
-"""The code that a step's result depends on: first form, by whole modules of the project."""
+"""The code that a step's result depends on, as names and digests: the code part of a recipe.
+
+Code is the normal form of the definitions that a step reaches in the project's modules, the top-level statements
+whose effects reach these, and the versions of the libraries that they use. Nothing of the project is executed:
+everything is read off the source files of the modules that the process has imported or would import.
+"""
 
 from __future__ import annotations
 
-import ast
-import os
+import functools
+import hashlib
 import sys
+import types
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from penstock.core.digest import digest_bytes, digest_code
+from penstock.core.digest import digest_code
+from penstock.engine.analysis import analyse, opaque
+from penstock.engine.libraries import Libraries
+from penstock.engine.memory import Memory
+from penstock.engine.modules import LIBRARY, Modules, is_own
+from penstock.engine.reach import Reach, World, parts_of
+from penstock.engine.summary import Summary
+
+PYTHON = ".".join(map(str, sys.version_info[:3]))
 
 
 @dataclass(frozen=True)
@@ -18,7 +32,7 @@ class CodePart:
     Attributes
     ----------
     parts : dict
-        Qualified definition → digest of its normalised AST; library → version.
+        Qualified definition "module:name" → digest of its normal form, "library:NAME" → version, "python" → version.
     digest : str
         Of the parts.
     uncacheable : str
@@ -38,28 +52,130 @@ class Closure:
     root : str
         The project's root folder.
     cache : str, optional
-        File that remembers analyses.
+        Path of a file that remembers what was read off each source, by the source's digest.
     """
 
     def __init__(self, root: str, *, cache: str | None = None) -> None:
-        self._root = os.path.join(os.path.realpath(root), "")
-        self._cache = cache
-        self._memo: dict[str, CodePart] = {}
+        self._memory = Memory(cache)
+        self._libraries = Libraries()
+        self._modules = Modules(root, self._summary, self._libraries)
+        self._world = World(self._modules, self._libraries)
+        self._known: dict[object, CodePart] = {}
+        self._universes: dict[str, list[str]] = {}
+        self._loaded: tuple[int, list[str]] = (-1, [])
 
     def of(self, entry: str, also: Iterable[object] = ()) -> CodePart:
-        """The code part of an entry "module:qualname"; `also` holds live objects among its arguments."""
-        del also
-        if entry not in self._memo:
-            parts = {"python": ".".join(map(str, sys.version_info[:3]))}
-            ours = entry.startswith("penstock.")
-            for name, module in sorted(sys.modules.items()):
-                file = getattr(module, "__file__", None) or ""
-                followed = name.startswith("penstock.stages") if ours else os.path.realpath(file).startswith(self._root)
-                if followed and file.endswith(".py") and "site-packages" not in file:
-                    with open(file, "rb") as source:
-                        parts[f"{name}:<top>"] = digest_bytes(ast.dump(ast.parse(source.read())).encode())
-            self._memo[entry] = CodePart(parts, digest_code(parts), "")
-        return self._memo[entry]
+        """The code that an entry reaches.
+
+        Parameters
+        ----------
+        entry : str
+            "module:qualname" of a function.
+        also : iterable
+            Live objects among its arguments, flattened: estimators, functions, classes, splitters.
+
+        Returns
+        -------
+        CodePart
+
+        Examples
+        --------
+        >>> part = Closure(".").of("penstock.stats.auc:delong_covariance")
+        >>> part.uncacheable
+        ''
+        >>> sorted(name for name in part.parts if not name.startswith("penstock"))[-1]
+        'python'
+        """
+        others = tuple(sorted({origin for thing in also for origin in origins_of(thing)})) if also else ()
+        key = (entry, others) if others else entry
+        if key not in self._known:
+            self._known[key] = self._find(entry, others)
+        return self._known[key]
 
     def save(self) -> None:
         """Write the cache if anything was analysed anew."""
+        self._memory.save()
+
+    # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _summary(self, data: bytes, is_python: bool) -> Summary:
+        if not is_python:
+            return opaque(data)
+        digest = hashlib.sha256(data).hexdigest()
+        known = self._memory.get(digest)
+        if known is None:
+            known = analyse(data)
+            self._memory.put(digest, known)
+        return known
+
+    def _find(self, entry: str, others: tuple[str, ...]) -> CodePart:
+        modules = {name.partition(":")[0] for name in (entry, *others)}
+        reach = Reach(self._world, self._universe(modules))
+        problems = [problem for name in (entry, *others) if (problem := self._start(reach, name))]
+        found = reach.run()
+        parts = parts_of(reach)
+        for library in sorted(found.libraries):
+            if library != "penstock":
+                for name, version in self._libraries.versions(library).items():
+                    parts[f"library:{name}"] = version
+        parts["python"] = PYTHON
+        parts.pop("penstock:__version__", None)
+        return CodePart(parts, digest_code(parts), next(iter([*problems, found.uncacheable]), ""))
+
+    def _start(self, reach: Reach, name: str) -> str:
+        """Reach one named definition; gives the reason when that cannot be done."""
+        module, _, qualname = name.partition(":")
+        if module in ("__main__", "__mp_main__"):
+            return f"{qualname} is defined in {module}, which has no name in another process"
+        found = self._modules.get(module)
+        if found is None:
+            if self._modules.kind(module) == LIBRARY:
+                reach.library(module.partition(".")[0])
+            elif module.partition(".")[0] not in sys.stdlib_module_names:
+                return f"{qualname} is defined in {module}, which has no source file"
+            return ""
+        top = qualname.partition(".")[0]
+        if top in found.binds:
+            reach.add(self._world.resolver.chain(found, top, ""))
+        else:
+            reach.open(module)
+        if found.own is False and top in found.binds and any(found.units[i].untyped for i in found.binds[top]):
+            reach.library("pandas")  # what such a parameter is given is a pandas frame
+        return ""
+
+    def _universe(self, modules: set[str]) -> list[str]:
+        if len(sys.modules) != self._loaded[0]:
+            self._loaded = (len(sys.modules), self._modules.loaded())
+            self._universes.clear()
+        key = ",".join(sorted(modules))
+        if key not in self._universes:
+            self._universes[key] = self._world.universe([*sorted(modules), *self._loaded[1]])
+        return self._universes[key]
+
+
+def origins_of(thing: object) -> list[str]:
+    """Names of the definitions behind a live object, as "module:qualname".
+
+    Examples
+    --------
+    >>> import datetime
+    >>> origins_of(datetime.date.today)
+    ['datetime:date']
+    """
+    entry = getattr(thing, "entry", None) if is_own(type(thing).__module__) else None
+    if isinstance(entry, str) and ":" in entry:
+        return [entry]
+    if isinstance(thing, functools.partial):
+        return [origin for part in (thing.func, *thing.args, *thing.keywords.values()) for origin in origins_of(part)]
+    if isinstance(thing, types.MethodType | types.BuiltinMethodType) and not isinstance(
+        thing.__self__, types.ModuleType
+    ):
+        owner = thing.__self__
+        return origins_of(owner if isinstance(owner, type) else type(owner))
+    if isinstance(thing, types.FunctionType | types.BuiltinFunctionType):
+        module = thing.__module__ or "builtins"
+        return [f"{module}:{thing.__qualname__.partition('.<locals>')[0]}"]
+    kind = thing if isinstance(thing, type) else type(thing)
+    return [
+        f"{k.__module__}:{k.__qualname__.partition('.<locals>')[0]}" for k in kind.__mro__ if k.__module__ != "builtins"
+    ]
