@@ -47,6 +47,7 @@ ROWS = 'id,näme,x\n1,"a, b",1.5\n2,"say ""hi""\nthere",\n'
         ROWS.encode("utf-16-le"),
         ROWS.encode("utf-16-be"),
         ROWS.encode("utf-32"),
+        b"\xff\xfe" + ROWS.encode("utf-16-le"),
         ROWS.encode("cp1252"),
         gzip.compress(ROWS.encode()),
         gzip.compress(ROWS[:20].encode()) + gzip.compress(ROWS[20:].encode()) + b"\0" * 40,
@@ -63,6 +64,7 @@ ROWS = 'id,näme,x\n1,"a, b",1.5\n2,"say ""hi""\nthere",\n'
         "utf16le",
         "utf16be",
         "utf32",
+        "utf16mark",
         "cp1252",
         "gzip",
         "members",
@@ -223,7 +225,7 @@ BROKEN = {
     "commas": (b",,\n", {}, "3 of 3 columns have no name"),
     "header only": (b"a,b\n", {}, "header line with 2 columns and no rows"),
     "header and blanks": (b"a,b\n\n\n", {}, "header line with 2 columns and no rows"),
-    "ragged": (b"a,b\n1,2\n3,4,5\n6\n", {}, "line 3 has 3 cells: '3,4,5'; line 4 has 1 cells"),
+    "ragged": (b"a,b\n1,2\n3,4,5\n6\n", {}, "line 3 has 3 cells: '3,4,5'; line 4 has 1 cell:"),
     "ragged, quoted lines": (b'a,b\n"x\ny",2\n3,4,5\n', {}, "line 4 has 3 cells"),
     "unclosed quote": (b'a,b\n1,2\n3,"4\n5,6\n', {}, "opened on line 3 and never closed"),
     "unclosed quote, only row": (b'a,b\n3,"4', {}, "opened on line 2 and never closed"),
@@ -283,6 +285,16 @@ def test_one_huge_cell_is_refused_with_its_line(read, monkeypatch):
     data = b'a,b\n1,2\n3,"' + b"x" * (1 << 17) + b'"\n4,5\n'
     with pytest.raises(DataError, match="record that begins on line 3 cannot be read"):
         read(data)
+
+
+def test_a_line_without_end_is_not_read_whole(read, monkeypatch):
+    monkeypatch.setattr("penstock.stages.csv_stream.BLOCK", 1 << 16)
+    with pytest.raises(DataError, match="line 3 cannot be read: a line has more than 65,536 characters"):
+        read(b"a,b\n1,2\n" + b"3" * (1 << 18))
+
+
+def test_a_declared_utf16_keeps_no_mark(read):
+    assert read("\ufeffa,b\n1,2\n".encode("utf-16-le"), encoding="utf-16-le")[0].column_names == ["a", "b"]
 
 
 def test_a_decompression_bomb_stops_at_the_limit(read):

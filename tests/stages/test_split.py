@@ -226,6 +226,12 @@ def test_a_label_that_became_known_late_leaves_training():
     assert train["known"].notna().all()
 
 
+def test_copies_across_time_stay_and_are_counted():
+    table = events().drop(columns="x").assign(x=lambda t: t.index % 150)
+    table["y"] = table["x"] % 2
+    assert divide(table, roles=T)[2]["copies_kept"] == 60
+
+
 def test_rows_of_one_moment_are_not_divided():
     table = pd.DataFrame({"when": [2011] * 50 + [2012] * 50, "x": range(100), "y": [0, 1] * 50})
     train, test, _ = divide(table, roles=T, split=Split(test=0.1))

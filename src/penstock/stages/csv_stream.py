@@ -117,7 +117,7 @@ def _by_csv(spool: Spool, dialect: Dialect, columns: list[str], where: str) -> I
 
     for line, row in _numbered(spool, dialect, where):
         if len(row) != width:
-            faults.append(f"line {line} has {len(row)} cells: {_shown(row, dialect.sep)}")
+            faults.append(f"line {line} has {_cells(len(row))}: {_shown(row, dialect.sep)}")
             if len(faults) > FAULTS_SHOWN:
                 break
             continue
@@ -128,7 +128,7 @@ def _by_csv(spool: Spool, dialect: Dialect, columns: list[str], where: str) -> I
     if faults:
         more = "; and more" if len(faults) > FAULTS_SHOWN else ""
         raise DataError(
-            f"rows do not have the {width} cells of the header line: " + "; ".join(faults[:FAULTS_SHOWN]) + more,
+            f"rows do not have the {_cells(width)} of the header line: " + "; ".join(faults[:FAULTS_SHOWN]) + more,
             where=where,
             hint="a cell that holds the separator must be quoted; or declare another sep=",
             faults=faults,
@@ -146,7 +146,7 @@ def _numbered(spool: Spool, dialect: Dialect, where: str) -> Iterator[tuple[int,
         A quote that is never closed (with the line on which it opens), or a cell longer than a block.
     """
     reader = csv.reader(
-        Lines(spool, dialect.start),
+        Lines(spool, dialect.start, BLOCK),
         delimiter=dialect.sep,
         quotechar=dialect.quote,
         skipinitialspace=dialect.spaced,
@@ -180,7 +180,7 @@ def _numbered(spool: Spool, dialect: Dialect, where: str) -> Iterator[tuple[int,
 
 def _open_at_end(spool: Spool, dialect: Dialect, first: int) -> bool:
     """Whether the text ends inside a quoted cell of the record that begins on line `first`, by a strict reading."""
-    lines = Lines(spool, dialect.start)
+    lines = Lines(spool, dialect.start, BLOCK)
     for _ in range(first - dialect.lines - 1):
         next(lines)
     reader = csv.reader(
@@ -196,6 +196,10 @@ def _open_at_end(spool: Spool, dialect: Dialect, first: int) -> bool:
     except csv.Error as error:
         return "unexpected end" in str(error)
     return False
+
+
+def _cells(count: int) -> str:
+    return f"{count:,} cell{'s' * (count != 1)}"
 
 
 def _shown(row: list[str], sep: str) -> str:

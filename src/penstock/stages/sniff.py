@@ -98,7 +98,8 @@ def to_utf8(spool: Spool, declared: str | None, where: str) -> tuple[Spool, int,
             text.close()
             raise
         spool.close()
-        spool, start = text, 0
+        spool = text
+        start = 3 if spool.head(3) == codecs.BOM_UTF8 else 0  # utf-16-le and -be keep the mark
     return spool, start, encoding
 
 
@@ -214,9 +215,22 @@ def refuse_nul(spool: Spool, where: str) -> None:
 
 
 class Lines:
-    """Text lines of a spool, endings kept (LF, CRLF or CR), counting the bytes handed out."""
+    """Text lines of a spool, endings kept (LF, CRLF or CR), counting the bytes handed out.
 
-    def __init__(self, spool: Spool, start: int, size: int | None = None) -> None:
+    Parameters
+    ----------
+    spool : Spool
+        UTF-8 text.
+    start : int
+        Where to begin, in bytes.
+    longest : int
+        Most characters of one line; a longer one raises `csv.Error` before it is read whole.
+    size : int, optional
+        Bytes to look at.
+    """
+
+    def __init__(self, spool: Spool, start: int, longest: int, size: int | None = None) -> None:
+        self._longest = longest
         raw: io.RawIOBase | io.BytesIO
         raw = io.BytesIO(spool.head(size, start)) if size is not None else _SpoolIO(spool, start)
         buffered = io.BufferedReader(raw, CHARS) if isinstance(raw, io.RawIOBase) else raw
@@ -227,7 +241,11 @@ class Lines:
         return self
 
     def __next__(self) -> str:
-        line = next(self._text)
+        line = self._text.readline(self._longest)
+        if not line:
+            raise StopIteration
+        if len(line) >= self._longest and line[-1] not in "\r\n":
+            raise csv.Error(f"a line has more than {self._longest:,} characters")
         self.bytes += len(line.encode("utf-8"))
         return line
 
@@ -277,7 +295,7 @@ def sniff(spool: Spool, start: int, declared: str | None, where: str, *, strip: 
             where=where,
             hint=f"write sep={best!r}, or leave it out to have it sniffed",
         )
-    lines = Lines(spool, start, HEADER_BYTES)
+    lines = Lines(spool, start, HEADER_BYTES, HEADER_BYTES)
     reader = csv.reader(lines, delimiter=sep, quotechar=quote, skipinitialspace=strip)
     try:
         header = next((row for row in reader if len(row) > 1 or "".join(row).strip()), [])

@@ -79,6 +79,7 @@ def split(
     if rule == "time":
         held, keep, facts = _by_time(table, target, roles, split)
         dropped["gap"] = int((~held & ~keep).sum())
+        facts["copies_kept"] = int((keep & _copies(table, held, target, roles)[1]).sum())
     else:
         held = _by_hash(table, rule, target, roles, split, seed, task, frozen_columns, notes)
         keep = ~held
@@ -163,26 +164,34 @@ def _straddling(table: pd.DataFrame, held: Mask, target: Target, roles: Roles, n
     import numpy as np
     import pandas as pd
 
-    features = sorted(roles.visible([str(name) for name in table.columns], target))
-    none = np.zeros(len(table), dtype=bool)
-    if not features or not held.any():
-        return none
-    alike = pd.util.hash_pandas_object(table[features], index=False, categorize=False).to_numpy()
-    whole = pd.util.hash_pandas_object(table[[*features, target.column]], index=False, categorize=False).to_numpy()
-    straddling: Mask = ~held & np.isin(whole, whole[held])
+    alike, straddling = _copies(table, held, target, roles)
     if not straddling.any():
-        return none
+        return straddling
     labels = pd.factorize(table[target.column])[0]
     chance = float(((np.bincount(labels[labels >= 0]) / len(labels)) ** 2).sum())
     per = pd.DataFrame({"alike": alike, "label": labels}).groupby("alike")["label"].agg(["size", "nunique"])
     agree = float((per.loc[per["size"] > 1, "nunique"] == 1).mean())
     if len(per) / len(table) < COPIES or agree < (1 + chance) / 2:
         notes.append(
-            f"{int(straddling.sum()):,} training rows look like a held-out row but stay: rows that look alike often "
-            f"differ in {target.column}, so they are different rows"
+            f"{int(straddling.sum()):,} training rows look like a held-out row but stay: rows that look alike are "
+            f"common here, or differ in {target.column}, so they are taken for different rows"
         )
-        return none
+        return np.zeros(len(table), dtype=bool)
     return straddling
+
+
+def _copies(table: pd.DataFrame, held: Mask, target: Target, roles: Roles) -> tuple[npt.NDArray[Any], Mask]:
+    """A number for each row's features, and the training rows that equal a held-out row in features and target."""
+    import numpy as np
+    import pandas as pd
+
+    features = sorted(roles.visible([str(name) for name in table.columns], target))
+    if not features:
+        return np.zeros(len(table), dtype=np.uint64), np.zeros(len(table), dtype=bool)
+    # Numbers are compared within this table only, so the library's own hash will do.
+    alike = pd.util.hash_pandas_object(table[features], index=False, categorize=False).to_numpy()
+    whole = pd.util.hash_pandas_object(table[[*features, target.column]], index=False, categorize=False).to_numpy()
+    return alike, ~held & np.isin(whole, whole[held])
 
 
 # ── by time ──────────────────────────────────────────────────────────────────────────────────────────────────
