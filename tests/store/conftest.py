@@ -11,11 +11,12 @@ MEMORY = "/dev/shm"
 
 
 @pytest.fixture
-def tmp_path(tmp_path, request):
+def tmp_path(tmp_path, request, monkeypatch):
     """pytest's own folder for campaigns and where there is no disk of memory."""
     if request.node.get_closest_marker("campaign") or not os.access(MEMORY, os.W_OK):
         yield tmp_path
         return
     folder = tempfile.mkdtemp(prefix="penstock-test-", dir=MEMORY)
     yield Path(folder)
+    monkeypatch.undo()  # a test may have taken away what removes files
     shutil.rmtree(folder, ignore_errors=True)

@@ -349,3 +349,40 @@ def test_a_lost_ledger_leaves_a_store_that_works(real, tmp_path):
     metrics = real.inline.outputs[0].digest  # was inline in the lost ledger: told, not hidden
     assert [(item.kind, item.where) for item in fsck(objects, fresh)] == [("missing", metrics)]
     fresh.close()
+
+
+def test_gc_that_stops_anywhere_loses_only_garbage(real, monkeypatch):
+    """At each rename and unlink of a collection; the next one finishes."""
+    for number in range(6):
+        real.put(b"garbage %d" % number)
+    garbage = {real.garbage, real.old.outputs[0].digest, *(digest_bytes(b"garbage %d" % n) for n in range(6))}
+    wanted = real.digests() - garbage
+    for item in list(real.objects.leftovers()):
+        os.utime(item.path, (1, 1))
+    steps = []
+    for name in ("rename", "unlink"):
+
+        def stop(*args, step=getattr(os, name)):
+            steps.append(args)
+            if len(steps) == 3:
+                raise KeyboardInterrupt
+            return step(*args)
+
+        monkeypatch.setattr(os, name, stop)
+    rounds = 0
+    while True:
+        steps.clear()
+        try:
+            collect(real.objects, real.ledger, clock=later)
+            break
+        except KeyboardInterrupt:
+            rounds += 1
+            assert wanted <= real.digests()
+            assert [finding for finding in fsck(real.objects, real.ledger) if finding.fault] == []
+        if rounds > 50:
+            steps.extend([()] * 10)
+            break
+    monkeypatch.undo()
+    collect(real.objects, real.ledger, clock=later)
+    assert rounds > 5
+    assert real.digests() == wanted

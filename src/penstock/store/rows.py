@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ _encode_strict = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 decode = json.loads
 
 
+@functools.lru_cache(maxsize=8_192)  # a group names each digest four times
 def to_key(digest: str) -> bytes | str:
     """A digest as 32 bytes; any other text as it is.
 
@@ -86,13 +88,16 @@ def digests_in(tree: Any) -> Iterator[str]:
     pending = [tree]
     while pending:
         node = pending.pop()
-        if isinstance(node, Mapping):
-            pending.extend(node.values())
-        elif isinstance(node, (list, tuple)):
-            if len(node) == 3 and node[0] == "artifact" and isinstance(node[2], str):
+        kind = type(node)
+        if kind is str or node is None:
+            continue
+        if kind is list or kind is tuple:
+            if len(node) == 3 and node[0] == "artifact" and type(node[2]) is str:
                 yield node[2]
             else:
                 pending.extend(node)
+        elif isinstance(node, Mapping):
+            pending.extend(node.values())
 
 
 def output_ids(ids: Sequence[int]) -> int | str:
