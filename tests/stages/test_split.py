@@ -17,6 +17,7 @@ from penstock.core.split import Split
 from penstock.core.target import Roles, Target
 from penstock.errors import DataError, DeclarationError
 from penstock.stages import split as stage
+from penstock.stages.schema import from_toml, frozen_columns, infer, to_toml
 from penstock.stages.split import fold_indices
 
 Y = Target("y")
@@ -133,6 +134,14 @@ def test_new_columns_move_nobody_when_the_first_ones_are_frozen():
     assert divide(wider, roles=Roles())[1]["x"].tolist() != before
     with pytest.raises(DataError, match="are gone: x"):
         divide(wider.drop(columns="x"), roles=Roles(), frozen_columns=("x", "city"))
+
+
+def test_accepting_a_schema_moves_nobody():
+    table = people().drop(columns="id")
+    schema = infer(table, target=Y, roles=Roles(), task="binary", positive=1)
+    frozen = frozen_columns(from_toml(to_toml(schema)))
+    before, after = (divide(table, roles=Roles(), **more)[1] for more in ({}, {"frozen_columns": frozen}))
+    pd.testing.assert_frame_equal(before, after)
 
 
 def test_the_target_does_not_decide_a_side():

@@ -25,7 +25,17 @@ from penstock.stages.schema_text import from_toml, to_toml
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["classes_of", "features_of", "from_toml", "infer", "roles_of", "task_of", "to_toml", "type_of"]
+__all__ = [
+    "classes_of",
+    "features_of",
+    "from_toml",
+    "frozen_columns",
+    "infer",
+    "roles_of",
+    "task_of",
+    "to_toml",
+    "type_of",
+]
 
 VERSION = 1
 CATEGORIES = 50
@@ -164,6 +174,17 @@ def features_of(schema: dict[str, Any]) -> list[dict[str, Any]]:
     [{'name': 'age', 'role': 'feature'}]
     """
     return [column for column in schema["columns"] if column["role"] == "feature" or column.get("feature")]
+
+
+def frozen_columns(schema: dict[str, Any]) -> tuple[str, ...]:
+    """Columns whose content decides a row's side where there is no key: all that were accepted, but the target.
+
+    Examples
+    --------
+    >>> frozen_columns({"columns": [{"name": "age", "role": "feature"}, {"name": "y", "role": "target"}]})
+    ('age',)
+    """
+    return tuple(column["name"] for column in schema["columns"] if column["role"] != "target")
 
 
 def _column(series: pd.Series[Any], name: str, role: str) -> dict[str, Any]:
