@@ -58,9 +58,8 @@ def walk(root: Any) -> Iterator[tuple[str, Any]]:
 
     Examples
     --------
-    >>> from sklearn.preprocessing import StandardScaler
-    >>> [where for where, _ in walk(StandardScaler())]
-    ['estimator', 'estimator.with_mean', 'estimator.with_std', 'estimator.copy']
+    >>> [where for where, _ in walk({"steps": [("scale", 1)]})][2:]
+    ["estimator['steps'][0]", "estimator['steps'][0][0]", "estimator['steps'][0][1]"]
     """
     seen: dict[int, Any] = {}
     queue: list[tuple[str, Any]] = [("estimator", root)]
@@ -90,7 +89,20 @@ def _inside(where: str, value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, (type, types.FunctionType, types.ModuleType)):
         return
     elif hasattr(value, "__dict__"):
-        yield from ((f"{where}.{name}", item) for name, item in vars(value).items())
+        yield from ((f"{where}.{name}", item) for name, item in _state(value).items())
+
+
+def _state(value: Any) -> dict[str, Any]:
+    """Attributes that will be written: a class's own `__getstate__` may leave some out."""
+    own: Any = type(value).__getstate__
+    if own is not object.__getstate__:
+        try:
+            state = own(value)
+        except Exception:  # skops will meet it again and say so
+            state = None
+        if isinstance(state, dict):
+            return state
+    return dict(vars(value))
 
 
 def _check_home(value: Any, where: str) -> None:
@@ -161,6 +173,8 @@ def _reset_parameters(value: Any, state: dict[str, Any]) -> None:
 
 def _fix_catboost(value: Any) -> None:
     """CatBoost keeps a random guid and the time of the fit in its model's metadata."""
+    if not value.is_fitted():
+        return
     metadata = value.get_metadata()
     for name, fixed in (("model_guid", _GUID), ("train_finish_time", _EPOCH)):
         if name in metadata:

@@ -232,7 +232,9 @@ def types_in(data: bytes) -> list[str]:
     FormatError
         The bytes are not a skops archive.
     """
-    return _types(_schema(read_archive(data)))
+    schema = _schema(read_archive(data))
+    names: set[str] = _guarded(lambda: _types(schema))
+    return sorted(names)
 
 
 def untrusted_in(data: bytes, trusted: Collection[str] = ()) -> list[str]:
@@ -242,7 +244,11 @@ def untrusted_in(data: bytes, trusted: Collection[str] = ()) -> list[str]:
     ------
     FormatError
     """
-    return _untrusted_in(data, trusted)[0]
+    import skops.io
+
+    _schema(read_archive(data))
+    found = _guarded(lambda: skops.io.get_untrusted_types(data=data))
+    return sorted(set(found) - KNOWN - set(trusted))
 
 
 def loads(data: bytes, trusted: Collection[str] = ()) -> Any:
@@ -261,25 +267,28 @@ def loads(data: bytes, trusted: Collection[str] = ()) -> Any:
         Not a skops archive, damaged, or out of bounds.
     """
     import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
 
-    unknown, needed = _untrusted_in(data, trusted)
-    if unknown:
-        raise _untrusted(unknown)
-    return _guarded(lambda: skops.io.loads(data, trusted=needed))
+    # Only those names of ours that the file speaks of: skops goes through the list at every node.
+    ours = sorted((KNOWN | set(trusted)) & set(types_in(data)))
 
+    def load() -> Any:
+        try:
+            return skops.io.loads(data, trusted=ours)
+        except UntrustedTypesFoundException:
+            raise _untrusted(untrusted_in(data, trusted)) from None
 
-def _untrusted_in(data: bytes, trusted: Collection[str]) -> tuple[list[str], list[str]]:
-    """Names that nothing covers, and those of ours that this file needs (skops goes through them at every node)."""
-    import skops.io
-
-    _schema(read_archive(data))
-    found = set(_guarded(lambda: skops.io.get_untrusted_types(data=data)))
-    ours = KNOWN | set(trusted)
-    return sorted(found - ours), sorted(found & ours)
+    return _guarded(load)
 
 
-def _types(schema: dict[str, Any]) -> list[str]:
-    return sorted({f"{node.get('__module__')}.{node.get('__class__')}" for node in nodes(schema)})
+def _types(schema: dict[str, Any]) -> set[str]:
+    names = set()
+    for node in nodes(schema):
+        name = f"{node.get('__module__')}.{node.get('__class__')}"
+        names.add(name)
+        if node["__loader__"] == "MethodNode":  # skops wants a bound method trusted by itself
+            names.add(f"{name}.{node['content']['func']}")
+    return names
 
 
 def _schema(members: dict[str, bytes]) -> dict[str, Any]:
