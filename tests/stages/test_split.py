@@ -47,9 +47,9 @@ def divide(table, *, target=Y, roles=None, split=None, seed=0, task="binary", **
 @given(n=st.integers(50, 300), more=st.integers(0, 200), seed=st.integers(0, 5))
 def test_a_row_keeps_its_side_when_the_table_grows_changes_or_is_reordered(n, more, seed):
     table = people(n + more)
-    _, before, _ = divide(table.head(n), seed=seed)
+    _, before, _ = divide(table.head(n), seed=seed, task="regression")
     grown = table.sample(frac=1, random_state=seed).assign(new=1.0, x=0.0)
-    _, after, _ = divide(grown, seed=seed)
+    _, after, _ = divide(grown, seed=seed, task="regression")
     assert set(before["id"]) == set(after["id"]) & set(table["id"].head(n))
 
 
