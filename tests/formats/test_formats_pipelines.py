@@ -14,6 +14,8 @@ import pytest
 SCRIPT = Path(__file__).with_name("fitted_pipelines.py")
 LEAST_EQUAL = 45
 
+pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("pipelines")]
+
 
 def _catalogue():
     spec = importlib.util.spec_from_file_location("fitted_pipelines", SCRIPT)
@@ -50,7 +52,6 @@ def runs(tmp_path_factory):
     return [rows for _, rows in found]
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("name", CATALOGUE.NAMES)
 def test_two_processes_write_the_same_bytes(runs, name):
     first, second = runs

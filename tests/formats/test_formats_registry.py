@@ -111,6 +111,11 @@ def test_what_a_reader_may_ask_for(objects):
         REGISTRY.load(Artifact("0" * 64, "cbor", 1), objects)
 
 
+def test_the_manifest_of_a_bundle_is_read_as_data(objects):
+    digest, size = objects.stage(b'{"files":{"model.skops":"00"}}')
+    assert REGISTRY.load(Artifact(digest, "bundle", size), objects) == {"files": {"model.skops": "00"}}
+
+
 def test_trust_is_the_registrys_own(objects, monkeypatch):
     module = type(sys)("own_module")
     own = type("Own", (LogisticRegression,), {"__module__": "own_module"})

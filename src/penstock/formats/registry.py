@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-import weakref
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -183,6 +180,9 @@ class FormatRegistry:
     def _scratch_folder(self) -> str:
         """A folder for paths that are read back; it goes when the registry or the process does."""
         if self._scratch is None:
+            import tempfile
+            import weakref
+
             self._scratch = tempfile.mkdtemp(prefix="penstock-")
             weakref.finalize(self, _remove_own, self._scratch, os.getpid())
         return self._scratch
@@ -205,6 +205,8 @@ class FormatRegistry:
 def _remove_own(folder: str, pid: int) -> None:
     """Remove a folder, unless this is a fork of the process that made it."""
     if os.getpid() == pid:
+        import shutil
+
         shutil.rmtree(folder, ignore_errors=True)
 
 
