@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from penstock.core.artifact import Artifact
 from penstock.core.facts import Facts
@@ -15,15 +15,26 @@ from penstock.core.plan import Plan
 from penstock.core.ports import Home
 from penstock.core.run import Group, Run, SourceStat
 from penstock.engine import processes
-from penstock.engine.events import Listener, silent
+from penstock.engine.events import Event, Listener, silent
 from penstock.engine.gather import gather
-from penstock.engine.local import Execution, Outcome
+from penstock.engine.local import Effects, Execution, Outcome
 from penstock.engine.planner import plan
 from penstock.engine.pool import Pool, Server
 from penstock.errors import PenstockError, UsageError
 from penstock.lifecycle.attempt import Attempt, Rehearse
 from penstock.lifecycle.machine import machine
 from penstock.lifecycle.versions import who_am_i
+
+MOST_RECIPES = 200
+"""A run that reuses everything keeps the recipes of a flow of up to this many steps."""
+
+
+class Actor(Protocol):
+    """What acts on the ledger for a run's effect steps: an attempt at a champion, or a look at the world."""
+
+    def effects(self) -> Effects:
+        """Entry → what does it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,21 +210,67 @@ def run(
     CancelledError
     """
     start = time.perf_counter()
+    attempts: list[Attempt] = []
+
+    def act(graph: Graph, record: Run) -> Attempt | None:
+        attempts.extend(_attempt(home, graph, record, request, rehearse))
+        return attempts[0] if attempts else None
+
+    graph, outcome = carry_out(home, request, entry, act, listen=listen, began=began)
+    report = Report(graph, outcome, attempts[0] if attempts else None, time.perf_counter() - start)
+    _put_end_on_record(home, report)
+    return report
+
+
+def carry_out(
+    home: Home,
+    request: Request,
+    entry: str,
+    act: Callable[[Graph, Run], Actor | None],
+    *,
+    listen: Listener = silent,
+    began: Callable[[Graph, Run], None] = lambda *_: None,
+) -> tuple[Graph, Outcome]:
+    """Import, gather, execute: what every kind of run has in common.
+
+    Parameters
+    ----------
+    act : callable
+        Gives what acts for the effect steps of a flow, or None where it has none.
+
+    Raises
+    ------
+    PenstockError, CancelledError
+        As `run`.
+    """
     server = open_server(home, request, entry)
     try:
         graph = server.opened()
         _check_forced(graph, request.force)
         facts, seen = gather(graph, home.ledger, home.objects, request.force)
-        record = _new_run(graph, request)
-        attempt = _attempt(home, graph, record, request, rehearse)
+        info = _info(home, graph, request)
+        record = Run(os.urandom(8).hex(), graph.name, request.what, "running", time.time(), info=info)
+        actor = act(graph, record)
         began(graph, record)
-        execution = _execution(home, graph, facts, seen, record, server, attempt, listen)
-        outcome = execution.execute()
+        execution = _execution(home, graph, facts, seen, record, server, actor, _recalling(info, listen))
+        return graph, execution.execute()
     finally:
         server.close()
-    report = Report(graph, outcome, attempt, time.perf_counter() - start)
-    _put_end_on_record(home, report)
-    return report
+
+
+def _recalling(info: dict[str, Any], listen: Listener) -> Listener:
+    """Keep the recipes of a run that reuses everything: it has no rows of steps by which to tell of them."""
+    recipes: dict[str, str] = {}
+    info["recipes"] = recipes
+
+    def told(event: Event) -> None:
+        if event.kind == "reused" and event.decision is not None and event.decision.recipe is not None:
+            recipes[event.step] = event.decision.recipe
+        if event.kind in ("started", "done", "failed") or len(recipes) > MOST_RECIPES:
+            info.pop("recipes", None)
+        listen(event)
+
+    return told
 
 
 def _check_forced(graph: Graph, forced: tuple[str, ...]) -> None:
@@ -223,18 +280,22 @@ def _check_forced(graph: Graph, forced: tuple[str, ...]) -> None:
             raise UsageError(f"--force {step}: no such step", hint=f"there are {', '.join(sorted(known))}")
 
 
-def _new_run(graph: Graph, request: Request) -> Run:
-    info: dict[str, Any] = {"file": os.path.basename(request.file), "who": who_am_i(), "params": dict(graph.params)}
+def _info(home: Home, graph: Graph, request: Request) -> dict[str, Any]:
+    """What is kept with the run's row; the file is told relative to the project's root."""
+    file = os.path.relpath(request.file, home.config.root)
+    info: dict[str, Any] = {"file": file, "who": who_am_i(), "params": dict(graph.params)}
+    if request.variable:
+        info["variable"] = request.variable
     if request.note:
         info["note"] = request.note
-    return Run(os.urandom(8).hex(), graph.name, request.what, "running", time.time(), info=info)
+    return info
 
 
-def _attempt(home: Home, graph: Graph, record: Run, request: Request, rehearse: Rehearse) -> Attempt | None:
+def _attempt(home: Home, graph: Graph, record: Run, request: Request, rehearse: Rehearse) -> list[Attempt]:
     if not any(node.kind == "effect" for node in graph.nodes):
-        return None
+        return []
     release = home.config.release or graph.about.get("release", "auto")
-    return Attempt(home, graph, record.id, who_am_i(), request.file, rehearse, release)
+    return [Attempt(home, graph, record.id, who_am_i(), request.file, rehearse, release)]
 
 
 def _execution(
@@ -244,7 +305,7 @@ def _execution(
     seen: list[SourceStat],
     record: Run,
     server: Server,
-    attempt: Attempt | None,
+    actor: Actor | None,
     listen: Listener,
 ) -> Execution:
     logs = os.path.join(home.config.root, ".penstock", "logs", record.id)
@@ -254,7 +315,7 @@ def _execution(
         home,
         record,
         lambda: Pool(server, jobs_of(home), logs),
-        effects=attempt.effects() if attempt else {},
+        effects=actor.effects() if actor else {},
         seen=seen,
         listen=listen,
         made=machine(),
