@@ -38,7 +38,7 @@ class PenstockError(Exception):
     hint : str, default=""
         What to do next.
     facts
-        Anything a program may want to read; becomes attributes.
+        Anything a program may want to read; each can be read as an attribute.
     """
 
     exit_code: ClassVar[int] = 1
@@ -48,9 +48,13 @@ class PenstockError(Exception):
         self.where = bounded(where, 500)
         self.hint = bounded(hint, 1_000)
         self.facts = facts
-        for name, value in facts.items():
-            setattr(self, name, value)
         super().__init__(self.what)
+
+    def __getattr__(self, name: str) -> Any:
+        facts = object.__getattribute__(self, "facts") if name != "facts" else {}
+        if name not in facts:
+            raise AttributeError(f"{type(self).__name__} has no {name!r}")
+        return facts[name]
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
@@ -162,15 +166,18 @@ class StepError(PenstockError, RuntimeError):
     """
 
     exit_code = 5
-    step: str = ""
-    traceback: str = ""
-    retriable: bool = True
+    retriable: ClassVar[bool] = True
+
+    def __init__(self, what: str, *, where: str = "", hint: str = "", step: str = "", traceback: str = "") -> None:
+        self.step = step
+        self.traceback = traceback
+        super().__init__(what, where=where, hint=hint)
 
 
 class StepOutputError(StepError, TypeError):
     """A step returned something other than it declared."""
 
-    retriable = False
+    retriable: ClassVar[bool] = False
 
 
 class StepTimeoutError(StepError, TimeoutError):

@@ -157,13 +157,16 @@ def _outputs_needed(call: Call, ids: Mapping[int, str]) -> list[tuple[str, str]]
     return list(found)
 
 
+_PLAIN = frozenset({Ref, Param, str, int, float, bool, bytes, type(None), Source})
+
+
 def _also(call: Call, params: Mapping[str, Any]) -> Iterable[object]:
     """Live objects among the arguments whose code counts: estimators, functions, classes."""
     values = [*call.args, *call.kwargs.values(), *params.values()]
     return [
         part
         for value in values
-        if not isinstance(value, Ref | Param | str | int | float | None)
+        if type(value) not in _PLAIN
         for _, part in parts_of(value)
-        if callable(part) or hasattr(part, "get_params") or type(part).__module__ not in ("builtins", "datetime")
+        if type(part) not in _PLAIN and (callable(part) or type(part).__module__ not in ("builtins", "datetime"))
     ]

@@ -7,7 +7,6 @@ import os
 import selectors
 import signal
 import socket
-import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -220,11 +219,12 @@ class Pool:
     def poll(self, timeout: float | None) -> list[Answer]:
         """Wait for answers, deaths and limits; at most `timeout` seconds."""
         answers: list[Answer] = []
-        for key, _ in self._selector.select(self._patience(timeout)):
-            if key.data is None:
-                self._server_says()
-            else:
-                answers += self._worker_says(key.data)
+        ready = [key.data for key, _ in self._selector.select(self._patience(timeout))]
+        if None in ready:  # first: a worker's end asks the server too, and there is nothing left to read then
+            self._server_says()
+        for worker in ready:
+            if worker is not None:
+                answers += self._worker_says(worker)
         self._limit()
         return answers
 
@@ -362,18 +362,14 @@ def rebuilt(data: Mapping[str, Any]) -> PenstockError:
     kind = getattr(errors, data.get("error", ""), InternalError)
     if not (isinstance(kind, type) and issubclass(kind, PenstockError)):
         kind = InternalError
+    place: dict[str, Any] = {"where": data.get("where", ""), "hint": data.get("hint", "")}
+    if issubclass(kind, errors.StepError):
+        return kind(data["what"], traceback=data.get("traceback", ""), **place)
     facts = dict(data.get("facts", {}))
     if data.get("traceback"):
         facts["traceback"] = data["traceback"]
-    if issubclass(kind, DeclarationError):
-        error: PenstockError = kind(data["what"], where=data.get("where", ""), hint=data.get("hint", ""))
-        error.facts.update(facts)
-        for name, value in facts.items():
-            setattr(error, name, value)
-        return error
-    return kind(data["what"], where=data.get("where", ""), hint=data.get("hint", ""), **facts)
-
-
-def worker_command(entry: str) -> list[str]:
-    """Command line of a process entry such as "penstock.worker"."""
-    return [sys.executable, "-P", "-m", entry, "serve"]
+    if not issubclass(kind, DeclarationError):
+        return kind(data["what"], **place, **facts)
+    error = kind(data["what"], **place)
+    error.facts.update(facts)
+    return error

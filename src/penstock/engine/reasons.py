@@ -47,6 +47,7 @@ def _code_change(before: Mapping[str, str] | None, now: Mapping[str, str] | None
         return Reason("code", "the earlier code is not on record")
     names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
     code = [name for name in names if not name.startswith(LIBRARY) and name != "python"]
+    code.sort(key=lambda name: (not name.startswith("penstock.stages"), name))
     if code:
         more = f" and {len(code) - 1} more" if len(code) > 1 else ""
         if code[0].startswith("penstock"):

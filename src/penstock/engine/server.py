@@ -112,6 +112,8 @@ class _Server:
             return False
         if not data:
             return False
+        for fd in fds:
+            os.set_inheritable(fd, False)  # a step's children must not hold its worker's socket open
         if data.startswith(b"fork"):
             self.fork(fds, reader, writer)
         elif data.startswith(b"become"):

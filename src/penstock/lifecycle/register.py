@@ -57,6 +57,14 @@ def bundle(home: Home, graph: Graph, files: Mapping[str, Artifact], facts: Mappi
     return json_artifact(home.objects, manifest, "bundle")
 
 
+def content_of(made: Artifact, objects: Objects) -> str:
+    """Digest of what a bundle holds, without how it came about: the same content is the same version."""
+    import json
+
+    files = json.loads(objects.read(made.digest))["files"]
+    return digest_value("content", {n: f["digest"] for n, f in files.items() if n not in ("environment", "lineage")})
+
+
 def declaration_of(graph: Graph) -> str:
     """Digest of what a person declared for training: code and parameters, without inputs and library versions."""
     node = graph.node("train")
@@ -74,7 +82,7 @@ def _without_refs(tree: Any) -> Any:
 
 
 def register(home: Home, workflow: str, made: Artifact, body: Mapping[str, Any], who: str) -> tuple[Version, bool]:
-    """Give a bundle the next version number; one that has a number keeps it.
+    """Give a bundle the next version number; equal content keeps the number that it has.
 
     Bytes first, then a manifest of the version itself (so that versions can be rebuilt from the store alone),
     then one durable row.
@@ -97,12 +105,13 @@ def register(home: Home, workflow: str, made: Artifact, body: Mapping[str, Any],
     ConflictError
         Others took every number that was tried for.
     """
+    content = content_of(made, home.objects)
     for known in reversed(versions(home.ledger, workflow)):
-        if known.body["artifacts"]["bundle"] == made.digest:
+        if known.body["content"] == content:
             return known, False
     home.objects.publish([made.digest, *made.refs])
     name = stream(workflow, "version")
-    full = {**body, "bundle": made.to_json(), "artifacts": {"bundle": made.digest}}
+    full = {**body, "content": content, "bundle": made.to_json(), "artifacts": {"bundle": made.digest}}
     for _ in range(TRIES):
         number = home.ledger.streams(name).get(name, 0) + 1
         record = {"penstock": "version/1", "workflow": workflow, "number": number, "body": full}
