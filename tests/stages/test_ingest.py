@@ -109,6 +109,12 @@ def test_the_summary_says_what_was_found(read):
     assert sniffed["notes"] == ['"NULL" stays text in c: na=["NULL"] makes it missing']
 
 
+def test_what_may_be_wrong_is_noted(read):
+    assert "read as cp1252, which is a guess" in read("a,b\n1,é\n".encode("cp1252"))[1]["notes"][0]
+    assert read("a,b\n1,é\n".encode("cp1252"), encoding="cp1252")[1]["notes"] == []
+    assert "lacks its header line" in read("1,2.5\n3,4\n")[1]["notes"][0]
+
+
 # ── types ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

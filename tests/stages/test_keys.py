@@ -89,6 +89,7 @@ def test_types_that_mean_the_same_are_alike():
         [1, 20], [1.0, 20.0], ["1", "20"], ["1.0", "20.00"], pd.array([1, 20], "Int64"), pd.Categorical(["1", "20"])
     )
     assert same(pd.Series([1, 20], dtype="int8"), pd.Series([1, "20"], dtype=object))
+    assert same(["1.0\n", "x"], pd.Series(["1.0\n", "x"], dtype=object), pd.Categorical(["1.0\n", "x"]))
     assert same([0.0], [-0.0], ["0"], ["-0"], ["0.0"])
     assert same([1.5, 2.0], ["1.5", "2"], ["1.50", "2.0"])
     assert same([True, False], ["true", "false"], ["True", "False"])

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from penstock.core.target import Roles, Target
@@ -119,10 +119,16 @@ COLUMNS = st.fixed_dictionaries(
         "type": st.sampled_from(["integer", "number", "boolean", "text", "datetime"]),
         "null": st.booleans(),
     },
-    optional={"min": NUMBERS, "categories": st.lists(NAMES, max_size=4), "feature": st.just(True)},
+    optional={
+        "unique": st.booleans(),
+        "min": NUMBERS,
+        "categories": st.lists(NAMES, max_size=4),
+        "feature": st.just(True),
+    },
 )
 
 
+@example(columns={"a\n": {"role": "feature", "type": "integer", "null": False}}, classes=[0, 1])
 @given(
     columns=st.dictionaries(NAMES, COLUMNS, min_size=1, max_size=6),
     classes=st.one_of(
@@ -152,7 +158,7 @@ def test_the_text_is_one_line_a_column():
         'positive = "Yes"',
     ]
     assert lines[-3:] == [
-        'id = { role = "key", type = "integer", null = false }',
+        'id = { role = "key", type = "integer", null = false, unique = true }',
         '"city name" = { role = "feature", type = "text", null = false, categories = ["Rome \\"eternal\\""] }',
         'y = { role = "target", type = "text", null = false }',
     ]
@@ -187,6 +193,7 @@ GOOD = stage.to_toml(
         ('"number"', '"float"', "line 13: x: type must be one of"),
         ('"feature"', '"features"', "line 13: x: role must be one of"),
         ("null = false, min", "null = 0, min", "line 13: x: null must be true or false"),
+        ("min = 0", "unique = 1", "line 13: x: unique must be true or false"),
         ("min = 0", "min = 9", "line 13: x: min = 9 lies above max = 5"),
         ("min = 0", 'min = "a"', "line 13: x: min and max must be numbers"),
         ("max = 5", "mx = 5", "line 13: x: 'mx' is not a field"),

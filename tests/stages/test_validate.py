@@ -258,6 +258,14 @@ def test_columns_that_the_model_does_not_see_may_come_and_go():
     assert check(table(), schema=schema)[2]["notes"] == ["note is gone (the model does not see it)"]
 
 
+def test_a_column_that_people_declared_unique_is_held_to_it():
+    schema = SCHEMA | {"columns": [c | ({"unique": True} if c["name"] == "age" else {}) for c in SCHEMA["columns"]]}
+    check(fresh(), schema=schema)
+    found, error = kinds(fresh(age=[20, 21, 22, 23, 24, 25, 26, 26]), schema=schema)
+    assert found == [("unique", "age")]
+    assert "row 8: 26" in str(error)
+
+
 def test_another_target_than_the_schemas_is_refused():
     found, _ = kinds(fresh(), target=Target("city"), schema=SCHEMA)
     assert ("target", "city") in found

@@ -239,6 +239,12 @@ def check_column(
         failures.rows(
             "nulls", name, table, missing, f"{name!r} is missing in {missing.sum():,} rows; the schema allows none"
         )
+    if column.get("unique") and name not in failures.key:
+        again = series.duplicated() & ~missing
+        if again.any():
+            failures.rows(
+                "unique", name, table, again, f"{name!r} repeats an earlier row's value in {again.sum():,} rows"
+            )
     if missing.all() or not _fits(table, name, column["type"], failures):
         return
     if column["role"] == "target" and schema["task"] != "regression":

@@ -100,6 +100,7 @@ def _read_text(
     typed = _typed(again, guesses, kinds, source, where)
     table: Any = write(typed) if not text.in_memory else _table(typed)
     sniffed = _sniffed(guesses, kinds, source, n_rows)
+    sniffed["notes"] += _doubts(columns, encoding, source)
     head = {"format": "csv", "sep": dialect.sep, "quote": dialect.quote, "encoding": encoding, "compression": kind}
     shown = {"\t": "tab"}.get(dialect.sep, f'"{dialect.sep}"')
     first = f"{shown} {encoding.removesuffix('-sig')}" + (f" {kind}" if kind else "")
@@ -233,6 +234,16 @@ def _sniffed(guesses: dict[str, Guess], kinds: dict[str, str], source: Source, n
 def _counted(marker: str, columns: dict[str, int]) -> str:
     cells, n = sum(columns.values()), len(columns)
     return f'"{marker}" ({cells:,} cell{"s" * (cells != 1)} in {n:,} column{"s" * (n != 1)})'
+
+
+def _doubts(columns: list[str], encoding: str, source: Source) -> list[str]:
+    """What was read in good faith, but may be wrong."""
+    doubts = []
+    if source.encoding is None and encoding in ("cp1252", "latin-1"):
+        doubts.append(f"not UTF-8: read as {encoding}, which is a guess; encoding= says it for certain")
+    if all(name.lstrip("+-").replace(".", "", 1).isdigit() for name in columns):
+        doubts.append("the header line holds only numbers: if it is a row of data, the file lacks its header line")
+    return doubts
 
 
 def _notes(guesses: dict[str, Guess], kinds: dict[str, str], kept: dict[str, dict[str, int]]) -> list[str]:

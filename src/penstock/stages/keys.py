@@ -164,7 +164,7 @@ def _one(value: Any) -> str:
     if isinstance(value, dt.date):
         return value.isoformat()
     text = str(value)
-    if re.match(_DECIMAL, text):
+    if re.fullmatch(_DECIMAL, text):
         return _number(float(text))
     if re.match(_ISO, text) and "+" not in text and not text.endswith("Z"):
         return _iso(text)

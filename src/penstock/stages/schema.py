@@ -132,10 +132,12 @@ def infer(table: pd.DataFrame, *, target: Target, roles: Roles, task: str, posit
     if task == "binary":
         schema["positive"] = positive
     shown = set(roles.visible(list(named), target))
-    schema["columns"] = [
-        _column(table[name], name, role) | ({"feature": True} if name in shown and role != "feature" else {})
-        for name, role in named.items()
-    ]
+    schema["columns"] = [_column(table[name], name, role) for name, role in named.items()]
+    for column in schema["columns"]:
+        if column["role"] == "key" and len(roles.key) == 1:
+            column["unique"] = True
+        if column["name"] in shown and column["role"] != "feature":
+            column["feature"] = True
     return schema
 
 

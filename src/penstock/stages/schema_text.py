@@ -11,16 +11,16 @@ from penstock.errors import DeclarationError
 ROLES = ("feature", "target", "key", "time", "groups", "weight", "hidden")
 TYPES = ("integer", "number", "boolean", "text", "datetime")
 TASKS = ("binary", "multiclass", "regression")
-_FIELDS = ("role", "type", "null", "min", "max", "categories", "feature")
+_FIELDS = ("role", "type", "null", "unique", "min", "max", "categories", "feature")
 _TOP = ("version", "task", "target", "classes", "positive", "columns")
-_BARE = re.compile(r"^[A-Za-z0-9_-]+$")
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
 _HEAD = """\
 # What the data of this workflow must look like. Written by `penstock schema accept`: read it, change it, commit it.
 """
 _COLUMNS = """
 # One line a column, in the table's order.
 #   role: feature, target, key, time, groups, weight, hidden; feature = true: the model sees it despite its role
-#   type: integer, number, boolean, text, datetime; null: whether a cell may be missing
+#   type: integer, number, boolean, text, datetime; null: whether a cell may be missing; unique: no value twice
 #   min, max, categories: what a value may be; leave them out and any value may stand there
 [columns]
 """
@@ -116,6 +116,8 @@ def _column_faults(column: Any) -> list[str]:
             faults.append(f"{name} must be one of {', '.join(allowed)}, not {column.get(name)!r}")
     if not isinstance(column.get("null"), bool):
         faults.append("null must be true or false")
+    if not isinstance(column.get("unique", False), bool):
+        faults.append("unique must be true or false")
     ends = [column[name] for name in ("min", "max") if name in column]
     if not all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends):
         faults.append("min and max must be numbers")
@@ -137,7 +139,7 @@ def _line(text: str, key: str) -> int:
 
 
 def _key(name: str) -> str:
-    return name if _BARE.match(name) else _text(name)
+    return name if _BARE.fullmatch(name) else _text(name)
 
 
 def _value(value: Any) -> str:
