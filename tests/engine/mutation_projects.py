@@ -260,7 +260,7 @@ def harmless(project: Project) -> list[Edit]:
             ("another step's body", "x + 1000", "x * 2000"),
             ("the declaration", 'name="first"', 'name="second"'),
             ("a parameter's default", 'ps.Param("x", 1)', 'ps.Param("x", 7)'),
-            ("a name more in the declaration", "flow = ps", "other = ps.Param('y', 1)\nflow = ps"),
+            ("a name more in the declaration", "flow = ps", "spare_param = ps.Param('y', 1)\nflow = ps"),
         ):
             found.append(Edit(project.main, f"{project.main}: {label}", text.replace(old, new)))
     return found
