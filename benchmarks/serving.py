@@ -1,11 +1,13 @@
-"""The door's cost: CPU a request of `penstock serve` beside a raw ASGI no-op, alternating in one run.
+"""The server's cost beside a raw ASGI no-op, alternating in one run, and what a swap under load does to answers.
 
 Run with `python -m benchmarks.serving` from the repository's root. Each server is a process of its own (uvicorn with
 uvloop and httptools), one row a request; its CPU seconds are read from the kernel before and after each round, so
 the client's own work does not count. Wall times are shown for orientation only: they depend on what else the machine
 does. What is measured: a raw ASGI application that answers a constant ("no-op"), the server with all checks, ids and
 the log on and a model that answers a constant ("door", which still builds the data frame), and with a pipeline over
-numbers and categories with a histogram gradient boosting ("pipeline").
+numbers and categories with a histogram gradient boosting ("pipeline"). Then a server that follows the ledger answers
+8 connections, calm and with a new deployment every second: requests that failed or that name one version and answer
+with another's, and the times of the rest.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ uvicorn.Server(config).run(sockets=[sock])
 RECORD = {"age": 41.5, "income": 5200.0, "visits": 12, "city": "Bern", "gender": "f"}
 
 
-def pipeline() -> tuple[Any, Any]:
+def pipeline(depth: int) -> tuple[Any, Any]:
     """A fitted pipeline over three numbers and two categories, and its training frame."""
     import numpy as np
     import pandas as pd
@@ -67,11 +69,13 @@ def pipeline() -> tuple[Any, Any]:
             ("cat", OneHotEncoder(handle_unknown="ignore", sparse_output=False), ["city", "gender"]),
         ]
     )
-    return make_pipeline(encode, HistGradientBoostingClassifier(random_state=0)).fit(frame, target), frame
+    return make_pipeline(encode, HistGradientBoostingClassifier(max_depth=depth, random_state=0)).fit(
+        frame, target
+    ), frame
 
 
 def register(folder: str) -> None:
-    """A project with two versions: 1 answers a constant, 2 is the pipeline."""
+    """A project with three versions: 1 answers a constant, 2 and 3 are pipelines of other depths."""
     from sklearn.dummy import DummyClassifier
 
     from penstock.core.answer import answers
@@ -81,7 +85,8 @@ def register(folder: str) -> None:
 
     (Path(folder) / "penstock.toml").write_text("")
     home = open_home(folder)
-    real, frame = pipeline()
+    real, frame = pipeline(6)
+    other, _ = pipeline(3)
     constant = DummyClassifier(strategy="constant", constant=1).fit(frame, [0, 1] * (len(frame) // 2))
     columns = [
         {"name": name, "dtype": str(frame[name].dtype), "kind": kind, "categories": levels, "unseen": "count"}
@@ -95,7 +100,7 @@ def register(folder: str) -> None:
     ]
     contract = {"task": "binary", "classes": [0, 1], "positive": 1, "columns": columns}
     rows = frame.head(5)
-    for number, estimator in ((1, constant), (2, real)):
+    for number, estimator in ((1, constant), (2, real), (3, other)):
         golden = {"rows": json.loads(rows.to_json(orient="records", double_precision=15)), "expected": []}
         exact = rows.assign(**{name: [row[name] for row in golden["rows"]] for name in ("age", "income")})
         golden["expected"] = answers(estimator, exact, contract)
@@ -139,11 +144,16 @@ class Server:
         self.process.wait(10)
 
 
-async def ask(port: int, connections: int, requests: int, rows: int) -> list[float]:
-    """Seconds of each request, over some connections at once."""
+def request(rows: int) -> bytes:
+    """A whole request."""
     body = json.dumps({"records": [RECORD] * rows}).encode()
     head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-    data = head.encode() + b"\r\n\r\n" + body
+    return head.encode() + b"\r\n\r\n" + body
+
+
+async def ask(port: int, connections: int, requests: int, rows: int) -> list[float]:
+    """Seconds of each request, over some connections at once."""
+    data = request(rows)
     times: list[float] = []
 
     async def client(count: int) -> None:
@@ -180,10 +190,78 @@ def measure(servers: dict[str, Server], connections: int, rows: int, rounds: int
     }
 
 
+async def ask_for(port: int, seconds: float, every_s: float, deploy: Any) -> tuple[list[float], int, int]:
+    """Times of the answers, and how many failed or were mixed, while `deploy` is called now and then."""
+    data, end = request(1), time.perf_counter() + seconds
+    times: list[float] = []
+    wrong = {"failed": 0, "mixed": 0}
+    scores: dict[str, float] = {}
+
+    async def client() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while time.perf_counter() < end:
+            begun = time.perf_counter()
+            writer.write(data)
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+            headers = dict(line.split(": ", 1) for line in head.strip().split("\r\n")[1:])
+            answer = json.loads(await reader.readexactly(int(headers["content-length"])))
+            times.append(time.perf_counter() - begun)
+            if not head.startswith("http/1.1 200"):
+                wrong["failed"] += 1
+                continue
+            name, score = answer["model"], answer["predictions"][0]["score"]
+            wrong["mixed"] += name != headers["x-penstock-model"] or scores.setdefault(name, score) != score
+        writer.close()
+
+    async def deployer() -> None:
+        while deploy is not None and time.perf_counter() + every_s < end:
+            await asyncio.sleep(every_s)
+            deploy()
+
+    await asyncio.gather(deployer(), *(client() for _ in range(8)))
+    assert deploy is None or len(set(scores.values())) == 2, scores
+    return times, wrong["failed"], wrong["mixed"]
+
+
+def swaps(folder: str, command: list[str], seconds: float) -> None:
+    """Calm, then with a deployment every second, on one server; printed."""
+    from penstock.core.run import Entry
+    from penstock.project import open_home
+
+    home = open_home(folder)
+    bundles = [entry.body["bundle"] for entry in home.ledger.stream("bench/version")]
+    count = 0
+
+    def deploy() -> None:
+        nonlocal count
+        count += 1
+        version = count % 2 + 2
+        body = {"version": version, "bundle": bundles[version - 1], "previous": None}
+        home.ledger.append([Entry("bench/deployment", count, body)])
+
+    deploy()
+    server = Server([*command, "--ready-fd"])
+    try:
+        for name, action in (("calm", None), ("swaps", deploy)):
+            before = count
+            times, failed, mixed = asyncio.run(ask_for(server.port, seconds, 1.0, action))
+            times.sort()
+            p50, p99 = (times[int(len(times) * part)] * 1e3 for part in (0.5, 0.99))
+            print(
+                f"{name}: {len(times)} requests, {count - before} swaps, {failed} failed, {mixed} mixed, "
+                f"p50 {p50:.0f} ms, p99 {p99:.0f} ms"
+            )
+    finally:
+        server.stop()
+        home.ledger.close()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--swap-seconds", type=float, default=15.0)
+    given = parser.parse_args()
+    rounds, seconds = given.rounds, given.swap_seconds
     sys.path.insert(0, str(SRC))
     with tempfile.TemporaryDirectory() as folder:
         register(folder)
@@ -208,6 +286,7 @@ def main() -> None:
         finally:
             for server in servers.values():
                 server.stop()
+        swaps(folder, ours, seconds)
 
 
 if __name__ == "__main__":

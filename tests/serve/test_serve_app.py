@@ -199,6 +199,10 @@ def test_without_a_model_health_is_good_and_predictions_come_later(empty, kit):
         assert reply.status == 503
         assert reply.headers["retry-after"] == "1"
     assert empty.client.call("GET", "/model").json()["model"] is None
+    assert "no deployed version yet" in empty.client.call("GET", "/readyz").json()["error"]
+    empty.holder.keep(KeyError("x"), "deployment 1 of churn was not loaded")
+    assert "/model says why" in empty.client.call("GET", "/readyz").json()["error"]
+    assert empty.client.call("GET", "/model").json()["last_error"] == "deployment 1 of churn was not loaded: KeyError"
     assert empty.client.call("GET", "/openapi.json").json()["openapi"] == "3.1.0"
 
 

@@ -179,6 +179,16 @@ def test_dates(kit, dtype, value, right):
         assert str(contract.frame(records)["at"].dtype) == dtype
 
 
+def test_offsets_may_differ_in_one_request(kit):
+    made = kit.column("at", "datetime64[us, UTC]", "datetime", missing="allow")
+    contract = Contract.from_json({"task": "regression", "columns": [made]})
+    records = [{"at": "2026-01-31T10:00:00+01:00"}, {"at": "2026-01-31T09:00:00Z"}, {"at": None}]
+    assert contract.faults(records) == []
+    values = contract.frame(records)["at"]
+    assert values[0] == values[1]
+    assert str(values.dtype) == "datetime64[us, UTC]"
+
+
 @pytest.mark.parametrize(
     ("dtype", "kind", "values", "missing"),
     [

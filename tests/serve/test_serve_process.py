@@ -71,6 +71,23 @@ def test_the_secret_comes_from_the_environment_only(monkeypatch):
     assert reachable.token == "t" * 20
 
 
+def test_no_repr_shows_the_secret():
+    from penstock.serve.http import Router
+
+    assert "s3cret" not in repr(Options("churn", ".", token="s3cret" * 3))
+    assert "s3cret" not in repr(Router((), (), "s3cret" * 3))
+
+
+def test_scoring_files_needs_neither_the_extra_nor_a_library_before_it_is_used():
+    code = "import sys, penstock.serve.model, penstock.serve.follow, penstock.serve.table; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(SRC)}, capture_output=True, text=True
+    )
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "penstock" in loaded
+    assert not loaded & {"msgspec", "uvicorn", "uvloop", "httptools", "pandas", "numpy", "sklearn"}
+
+
 def test_a_port_that_is_taken_is_said():
     with bind("127.0.0.1", 0) as taken:
         taken.listen()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from penstock.errors import DataError
 from penstock.serve.door import MAX_BODY, refusal
 from penstock.serve.follow import Holder
 from penstock.serve.http import Request, Response, Route, Router
@@ -67,11 +68,16 @@ class Service:
         """The ASGI application."""
         return Router(self.routes(), hosts, token)
 
+    def _not_ready(self) -> DataError:
+        if self.holder.last_error is None:
+            return refusal(503, f"{self.workflow} has no deployed version yet")
+        return refusal(503, f"the deployed version of {self.workflow} could not be loaded; /model says why")
+
     async def predict(self, request: Request) -> Response:
         """Answer records with one model: the one that is live when the request is whole."""
         live = self.holder.live
         if live is None:
-            raise refusal(503, f"{self.workflow} has no deployed version yet")
+            raise self._not_ready()
         future = self.predictor.submit(live, request.body, time.monotonic() + self.deadline_s)
         answered = await asyncio.wrap_future(future)
         return Response(200, answered.body, ((b"x-penstock-model", answered.model.encode()),))
@@ -83,7 +89,7 @@ class Service:
     async def readyz(self, _request: Request) -> Response:
         """A model answers. A failed load of a newer one leaves this as it is: the old one goes on."""
         if self.holder.live is None:
-            raise refusal(503, f"{self.workflow} has no deployed version yet")
+            raise self._not_ready()
         return _OK
 
     async def model(self, _request: Request) -> Response:

@@ -107,7 +107,7 @@ class Router:
 
     routes: Iterable[Route]
     hosts: Iterable[str] = ()
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     max_buffered: int = MAX_BUFFERED
     table: dict[str, dict[str, Route]] = field(init=False, default_factory=dict)
     _hosts: frozenset[str] = field(init=False, default=frozenset())

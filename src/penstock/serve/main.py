@@ -18,7 +18,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import ConfigurationError, MissingExtraError, PenstockError, UsageError
@@ -82,7 +82,7 @@ class Options:
     log: bool = True
     ready_fd: int | None = None
     lifeline_fd: int | None = None
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     hosts: tuple[str, ...] = ()
 
 
@@ -286,7 +286,8 @@ class _Process:
             self.follower.looked.wait()
         line = ready_line(self.socket, self.options, self.holder)
         if self.options.ready_fd is None:
-            print(f"serving {line['model'] or self.options.workflow} on {line['url']} (Ctrl-C stops it)", flush=True)
+            what = line["model"] or f"{self.options.workflow}, which has no version that answers yet,"
+            print(f"serving {what} on {line['url']} (Ctrl-C stops it)", flush=True)
             return
         _write_line(self.options.ready_fd, line)
 
