@@ -17,8 +17,8 @@ MANY_COPIES = 0.01
 def copies(train: pd.DataFrame, test: pd.DataFrame, target: Target, roles: Roles) -> tuple[list[Finding], int]:
     """Held-out rows that equal a training row in all features and the target.
 
-    Few columns make different rows look alike; copies are true ones where equal features agree on the target
-    half-way better than chance.
+    Few columns make different rows look alike; copies are true ones where rows of equal features agree on the
+    target half-way better than chance.
 
     Returns
     -------
@@ -31,21 +31,30 @@ def copies(train: pd.DataFrame, test: pd.DataFrame, target: Target, roles: Roles
     features = roles.visible([str(name) for name in train.columns], target)
     alike_train, alike_test = _hashes(train, features), _hashes(test, features)
     whole_train, whole_test = (_hashes(table, [*features, target.column]) for table in (train, test))
-    meets = np.isin(alike_test, alike_train)
-    copied = np.isin(whole_test, whole_train)
-    n = int(copied.sum())
+    alike, same = _count_in(alike_test, alike_train), _count_in(whole_test, whole_train)
+    n = int((same > 0).sum())
     if n == 0:
         return [], 0
     shares = train[target.column].value_counts(normalize=True).to_numpy()
     chance = float((shares**2).sum())
-    agree = n / max(int(meets.sum()), 1)
+    meets = alike > 0
+    agree = float((same[meets] / alike[meets]).mean())
     true_copies = agree > (1 + chance) / 2 and n >= max(5, MANY_COPIES * len(test))
     grade = "warning" if true_copies else "note"
     what = f"{n:,} of {len(test):,} held-out rows equal a training row in all {len(features)} features and the target"
     if not true_copies:
         what += "; such likeness may be chance"
-    example = f"held-out row {int(np.flatnonzero(copied)[0])}"
+    example = f"held-out row {int(np.flatnonzero(same)[0])}"
     return [Finding(grade, "overlap", what, "", n, example)], n
+
+
+def _count_in(wanted: Any, hashes: Any) -> Any:
+    """How often each wanted hash occurs."""
+    import numpy as np
+
+    known, counts = np.unique(hashes, return_counts=True)
+    at = np.searchsorted(known, wanted).clip(max=len(known) - 1)
+    return np.where(known[at] == wanted, counts[at], 0)
 
 
 def shared_names(

@@ -16,6 +16,7 @@ from penstock.core.names import CLASSIFICATION_SCORERS, REGRESSION_SCORERS, did_
 from penstock.errors import DeclarationError
 from penstock.stages.predicted import Predicted, response_of
 from penstock.stages.problem import Problem
+from penstock.stats.auc import roc_auc
 
 Matrix = Any
 
@@ -347,6 +348,7 @@ def _by_rows(name: str) -> Callable[[Any, Any], float]:
 _BINARY, _CLASSES, _NUMBER = ("binary",), ("binary", "multiclass"), ("regression",)
 FAST: Mapping[str, tuple[tuple[str, ...], str, Callable[[Any, Any], float]]] = {
     "average_precision": (_BINARY, "score", _average_precision),
+    "roc_auc": (_BINARY, "score", roc_auc),
     "f1": (_BINARY, "label", _f1),
     "precision": (_BINARY, "label", _precision),
     "recall": (_BINARY, "label", _recall),

@@ -1,0 +1,187 @@
+"""Windows: the false-alarm rate, shifts that are seen, labels that come late."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+from penstock.core.answer import answers
+from penstock.core.gate import Beats
+from penstock.core.target import Roles, Target
+from penstock.errors import DataError
+from penstock.stages.compare import compare
+from penstock.stages.monitor import window
+from penstock.stages.package import package
+
+TASKS = {
+    "binary": {"task": "binary", "classes": ["no", "yes"], "positive": "yes"},
+    "multiclass": {"task": "multiclass", "classes": ["ant", "bee", "cat"]},
+    "regression": {"task": "regression"},
+}
+METRICS = {
+    "binary": ("roc_auc", "neg_log_loss"),
+    "multiclass": ("accuracy",),
+    "regression": ("neg_mean_absolute_error",),
+}
+
+
+def traffic(n, seed, task="binary", shift=0.0, noise=1.0):
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame(
+        {
+            "id": [f"p{i}" for i in range(n)],
+            "a": rng.normal(shift, 1, n),
+            "count": rng.poisson(3, n),
+            "city": rng.choice(["Rome", "Oslo"], n),
+            "when": pd.Timestamp("2026-01-01") + pd.to_timedelta(rng.integers(0, 1000, n), "h"),
+        }
+    )
+    lift = 2 * frame.a + (frame.city == "Rome") + noise * rng.normal(size=n)
+    if task == "regression":
+        return frame.assign(y=lift)
+    labels = np.array(TASKS[task]["classes"])
+    return frame.assign(y=labels[np.digitize(lift, [0.5] if task == "binary" else [-0.5, 1.5])])
+
+
+@pytest.fixture(scope="module", params=list(TASKS))
+def bundle(request):
+    return made(request.param)
+
+
+@pytest.fixture(scope="module")
+def binary():
+    return made("binary")
+
+
+def made(task):
+    train, test = traffic(2000, 1, task), traffic(1000, 2, task)
+    final = LinearRegression() if task == "regression" else LogisticRegression()
+    encode = make_column_transformer((OneHotEncoder(sparse_output=False), ["city"]), ("passthrough", ["a", "count"]))
+    roles, schema, target = Roles(key=("id",)), TASKS[task], Target("y")
+    model = make_pipeline(encode, final).fit(train.drop(columns=["id", "y"]), train.y)
+    contract, _, profile = package(train, fitted=model, target=target, roles=roles, schema=schema)
+    found = compare(
+        test, train, fitted=model, champion=None, about={}, rules=(Beats("baseline"),), metrics=METRICS[task],
+        slices=(), target=target, roles=roles, schema=schema, seed=0,
+    )  # fmt: skip
+    reference = {name: figures["challenger"] for name, figures in found["metrics"].items()}
+    return task, model, contract, profile, found["prediction_profile"], reference
+
+
+def watch(bundle, data, labels=None, on=("id",), **changes):
+    task, model, contract, profile, prediction_profile, reference = bundle
+    X = data[[column["name"] for column in contract["columns"]]]
+    predictions = pd.DataFrame(answers(model, X, contract)).assign(id=data.id.to_numpy())
+    settings = {
+        "profile": profile, "prediction_profile": prediction_profile, "input": contract, "predictions": predictions,
+        "labels": labels, "label_on": on, "metrics": METRICS[task], "target": Target("y"),
+        "reference_metrics": reference,
+    } | changes  # fmt: skip
+    return window(X, **settings)
+
+
+def test_calm_windows_raise_an_alarm_at_most_at_the_stated_rate(bundle):
+    """80 windows with labels; drift and decay at 1 % each, so 2 % together, Monte-Carlo error 1.6 points."""
+    alarms = 0
+    for seed in range(10, 90):
+        data = traffic(300, seed, bundle[0])
+        alarms += watch(bundle, data, data[["id", "y"]])["alarm"]
+    assert alarms / 80 <= 0.02 + 3 * 0.016
+
+
+def test_a_shift_is_seen_in_input_and_answers(bundle):
+    found = watch(bundle, traffic(400, 3, bundle[0], shift=0.6))
+    assert found["alarm"]
+    assert {one["kind"] for one in found["alarms"]} == {"input drift", "prediction drift"}
+    assert "a" in {one["what"] for one in found["alarms"]}
+    assert found["summary"].startswith("alarm: ")
+    json.dumps(found, allow_nan=False)
+
+
+def test_sabotage_without_the_test_of_a_column_its_shift_is_missed(binary):
+    profile = {"n": 2000, "columns": {k: v for k, v in binary[3]["columns"].items() if k != "a"}}
+    data = traffic(400, 3, shift=0.6)
+    assert not watch(binary, data, profile=profile, prediction_profile=None)["alarm"]
+    assert watch(binary, data, prediction_profile=None)["alarm"]
+
+
+def test_missing_values_and_new_categories_are_drift(binary):
+    data = traffic(300, 4)
+    holes = data.assign(a=data.a.where(np.arange(300) > 30))
+    new = data.assign(city=["Lima"] * 20 + data.city.tolist()[20:])
+    assert [one["what"] for one in window_of(binary, holes)["alarms"]] == ["a"]
+    assert [one["what"] for one in window_of(binary, new)["alarms"]] == ["city"]
+    assert window_of(binary, data)["alarms"] == []
+
+
+def window_of(bundle, data):
+    """Inputs alone: the model would refuse to answer."""
+    return window(
+        data.drop(columns=["id", "y"]), profile=bundle[3], prediction_profile=bundle[4], input=bundle[2],
+        predictions=None, labels=None, label_on=("id",), metrics=(), target=Target("y"), reference_metrics={},
+    )  # fmt: skip
+
+
+def test_worse_answers_are_decay(bundle):
+    data = traffic(400, 5, bundle[0], noise=6.0)
+    found = watch(bundle, data, data[["id", "y"]])
+    assert [one["kind"] for one in found["alarms"]] == ["decay"] * len(found["alarms"])
+    assert found["alarms"]
+    assert "(was " in found["alarms"][0]["text"]
+    assert found["share_labelled"] == 1.0
+
+
+def test_late_labels_are_joined_the_last_one_counts_and_the_share_is_told(binary):
+    data = traffic(400, 6)
+    part = data[["id", "y"]].iloc[::2]
+    stale = part.assign(y=np.where(part.y == "yes", "no", "yes"))
+    unknown = pd.DataFrame({"id": ["elsewhere"], "y": ["yes"]})
+    found = watch(binary, data, pd.concat([stale, part, unknown]))
+    assert (found["n_labelled"], found["share_labelled"]) == (200, 0.5)
+    assert not found["alarm"]
+    assert "50% labelled" in found["summary"]
+    assert watch(binary, data, stale)["alarm"]
+
+
+def test_labels_are_joined_by_key_whatever_its_type(binary):
+    data = traffic(200, 7).assign(id=range(200))
+    labels = pd.DataFrame({"id": [f"{i}" for i in range(200)], "y": data.y})
+    assert watch(binary, data, labels)["n_labelled"] == 200
+    assert watch(binary, data, labels.assign(id=[float(i) for i in range(200)]))["n_labelled"] == 200
+
+
+def test_labels_without_their_columns_are_refused(binary):
+    data = traffic(50, 8)
+    with pytest.raises(DataError, match="'y'"):
+        watch(binary, data, data[["id"]])
+    with pytest.raises(DataError, match="'order'"):
+        watch(binary, data, data[["id", "y"]], on=("order",))
+
+
+def test_few_rows_give_no_verdict_and_it_is_said(binary):
+    data = traffic(20, 9, shift=9.0)
+    found = watch(binary, data, data[["id", "y"]])
+    assert not found["alarm"]
+    assert found["summary"].startswith("no verdict: only 20 rows")
+    assert any("have a label" in note for note in found["notes"])
+
+
+def test_absent_and_unreadable_columns_are_noted_not_passed_over(binary):
+    data = traffic(100, 10).drop(columns=["id", "y", "count"]).assign(a="text")
+    found = window_of(binary, data.assign(id=0, y=0))
+    assert {one["column"] for one in found["drift"]} == {"city", "when"}
+    assert any("'count' is absent" in note for note in found["notes"])
+    assert any("'a' was not tested" in note for note in found["notes"])
+
+
+def test_nothing_to_compare_is_said(binary):
+    found = window(
+        None, profile=binary[3], prediction_profile=None, input=binary[2], predictions=None, labels=None,
+        label_on=(), metrics=(), target=Target("y"), reference_metrics={},
+    )  # fmt: skip
+    assert found["summary"] == "no verdict: nothing to compare"
