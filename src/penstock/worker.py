@@ -22,6 +22,9 @@ from penstock.engine.importing import import_file, pick
 from penstock.engine.server import serve
 from penstock.project import configure, open_store
 
+LIBRARIES = ("pandas", "pyarrow.parquet", "sklearn.model_selection", "sklearn.metrics", "scipy.stats", "skops.io")
+"""What every workflow's stages import."""
+
 
 def load(request: Mapping[str, Any]) -> tuple[Live, Runtime]:
     """Import the file that a request names; give its flow and what workers need.
@@ -44,7 +47,14 @@ def load(request: Mapping[str, Any]) -> tuple[Live, Runtime]:
     live = describe(name, outputs, closure, given=request.get("params"), about=about, until=request.get("until"))
     closure.save()
     objects, formats = open_store(config, _project_types(live, request["root"]))
-    return live, Runtime(objects, formats, about.get("seed") or config.seed or 0)
+    warm = _warm(live) if isinstance(declared, Workflow) else ()
+    return live, Runtime(objects, formats, about.get("seed") or config.seed or 0, warm)
+
+
+def _warm(live: Live) -> tuple[str, ...]:
+    """Modules that the stages of a workflow import anyway: once in the server is cheaper than in each worker."""
+    own = dict.fromkeys(node.entry.partition(":")[0] for node in live.graph.nodes if node.kind != "effect")
+    return (*LIBRARIES, *(name for name in own if name.startswith("penstock.")))
 
 
 def _outputs(declared: Any, request: Mapping[str, Any], config: Config) -> tuple[str, tuple[Ref, ...], dict[str, Any]]:

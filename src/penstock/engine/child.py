@@ -26,11 +26,15 @@ FRAMES = ("pandas", "polars", "pyarrow")
 
 @dataclass(frozen=True)
 class Runtime:
-    """What a worker needs beside the flow: where bytes are, how they become values, the seed."""
+    """What a worker needs beside the flow: where bytes are, how they become values, the seed.
+
+    `warm` names modules that every worker would import: the server imports them before its first fork.
+    """
 
     objects: Objects
     formats: Formats
     seed: int = 0
+    warm: tuple[str, ...] = ()
 
 
 def work(lines: Lines, live: Live, runtime: Runtime, log: int | None = None) -> None:

@@ -475,6 +475,7 @@ class Execution:
         """End the workers, write what is left, and put the run's end on record."""
         if self._pool is not None:
             self._pool.close()
+            _sweep_logs(self._pool.logs)
         states = list(self.outcome.states.values())
         counts = {
             "run": states.count("done"),
@@ -491,6 +492,15 @@ class Execution:
         except StoreError:
             if self.outcome.error is None:
                 raise
+
+
+def _sweep_logs(folder: str) -> None:
+    """Remove the workers' own logs, whose parts were copied to their steps', and a folder without any."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            if name.startswith("worker-"):
+                os.unlink(os.path.join(folder, name))
+        os.rmdir(folder)
 
 
 class _Terminated(Exception):  # noqa: N818  a signal inside this module

@@ -170,7 +170,7 @@ class Pool:
     def __init__(self, server: Server, jobs: int, logs: str) -> None:
         self._server = server
         self._jobs = jobs
-        self._logs = logs
+        self.logs = logs
         self._selector = selectors.DefaultSelector()
         self._selector.register(server.lines.sock, selectors.EVENT_READ, None)
         self.workers: list[Worker] = []
@@ -208,8 +208,8 @@ class Pool:
         best = min(self.workers, key=lambda worker: len(worker.tasks), default=None)
         if best is not None and (not best.tasks or len(self.workers) >= self._jobs):
             return best
-        os.makedirs(self._logs, exist_ok=True)
-        path = os.path.join(self._logs, f"worker-{len(self.workers) + 1}-{os.getpid()}.log")
+        os.makedirs(self.logs, exist_ok=True)
+        path = os.path.join(self.logs, f"worker-{len(self.workers) + 1}-{os.getpid()}.log")
         log = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         worker = Worker(self._server.worker(log), log, path)
         self.workers.append(worker)

@@ -7,6 +7,7 @@ spawns workers instead. It ends with its coordinator's socket, killing each work
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import select
 import signal
@@ -80,6 +81,7 @@ class _Server:
         self.live = live
         self.runtime = runtime
         self.children: set[int] = set()
+        self.warmed = False
 
     def run(self) -> None:
         """Fork on request, report children that ended, end with the socket."""
@@ -123,6 +125,7 @@ class _Server:
 
     def fork(self, fds: list[int], reader: int, writer: int) -> None:
         """One more worker, talking to the coordinator over the socket that came with the request."""
+        self.warm_up()
         pid = os.fork()
         if pid:
             for fd in fds:
@@ -143,6 +146,15 @@ class _Server:
             code = 0
         finally:
             os._exit(code)
+
+    def warm_up(self) -> None:
+        """Import once what every worker would import, before the first fork and only if there is one."""
+        if self.warmed:
+            return
+        self.warmed = True
+        for name in self.runtime.warm:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
 
     def reap(self) -> None:
         """Tell the coordinator how each ended child ended."""
