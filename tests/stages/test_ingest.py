@@ -341,6 +341,22 @@ def test_a_file_replaced_after_hashing_does_not_reach_the_table(tmp_path, monkey
     assert table["a"].to_pylist() == [1] * 1000
 
 
+@pytest.mark.parametrize(
+    ("safeguard", "without", "case"),
+    [
+        ("penstock.stages.csv_stream._may_be_unclosed", lambda *_: False, "unclosed quote"),
+        ("penstock.stages.ingest.refuse_nul", lambda *_: None, "NUL"),
+        ("penstock.stages.sniff._hold", lambda *_: None, "wrong latin-1"),
+        ("penstock.stages.sniff._check_names", lambda *_: None, "no name"),
+    ],
+)
+def test_sabotage_without_its_safeguard_a_broken_file_passes(read, monkeypatch, safeguard, without, case):
+    data, options, _ = BROKEN[case]
+    monkeypatch.setattr(safeguard, without)
+    table, _ = read(data, **options)
+    assert table.num_rows > 0
+
+
 # ── larger than memory ───────────────────────────────────────────────────────────────────────────────────────
 
 CELLS = st.one_of(

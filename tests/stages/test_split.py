@@ -377,3 +377,28 @@ def test_telco_is_held_out_in_proportion():
     _, test, report = divide(table, target=Target("Churn"), roles=Roles(key=("customerID",)))
     assert 0.19 < len(test) / len(table) < 0.21
     assert report["summary"] == "train 5,644 · test 1,399 · by customerID · Churn 26.6 % / 26.4 %"
+
+
+# ── sabotage: each safeguard is what makes its law hold ──────────────────────────────────────────────────────
+
+
+def test_sabotage_without_the_search_for_copies_they_straddle(monkeypatch):
+    table = people()
+    copied = divide(table)[1].head(20).assign(id=[f"copy{i}" for i in range(20)])
+    both = pd.concat([table, copied])
+    monkeypatch.setattr(stage, "_straddling", lambda table, held, *_: np.zeros(len(table), dtype=bool))
+    train, test, _ = divide(both)
+    assert not train.merge(test, on=["x", "city", "y"]).empty
+
+
+def test_sabotage_without_the_gap_rows_lie_too_close(monkeypatch):
+    table = events()
+    monkeypatch.setattr(stage, "known_before", lambda _table, moments, cut, *_: moments < cut)
+    train, test, _ = divide(table, roles=T, split=Split(gap="5d"))
+    assert test["when"].min() - train["when"].max() < pd.Timedelta("5D")
+
+
+def test_sabotage_a_hash_without_its_key_gives_every_salt_the_same_split(monkeypatch):
+    monkeypatch.setattr("penstock.stages.keys.secret", lambda *_: bytes(16))
+    table = people()
+    assert set(divide(table)[1]["id"]) == set(divide(table, split=Split(salt=1))[1]["id"])

@@ -75,6 +75,7 @@ def _by_arrow(spool: Spool, dialect: Dialect, columns: list[str]) -> Iterator[An
         convert_options=arrow_csv.ConvertOptions(
             column_types=dict.fromkeys(dialect.header, pa.string()),
             strings_can_be_null=False,
+            check_utf8=False,  # every byte was decoded once already
             include_columns=columns,
         ),
     )

@@ -14,6 +14,7 @@ The rules, in words:
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,11 +79,14 @@ class Guess:
         return tuple(m for m in self.markers if m in known or m in declared)
 
 
-def cells(column: Any, *, strip: bool) -> Any:
-    """Cells with the spaces around them dropped."""
+def stripped(blocks: Iterable[Any]) -> Iterator[Any]:
+    """Blocks of text columns with the spaces around their cells dropped."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    return pc.utf8_trim_whitespace(column) if strip else column
+    for block in blocks:
+        columns = [pc.utf8_trim_whitespace(column) for column in block.columns]
+        yield pa.RecordBatch.from_arrays(columns, names=block.schema.names)
 
 
 def guess(column: Any, declared: tuple[str, ...], known: str = "") -> Guess:

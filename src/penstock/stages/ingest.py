@@ -86,9 +86,12 @@ def _read_text(
     text: spool.Spool, source: Source, dialect: Dialect, encoding: str, kind: str, where: str
 ) -> tuple[Any, dict[str, Any]]:
     columns = chosen(list(dialect.header), source, where)
-    stream: Iterable[Any] = blocks(text, dialect, columns, where)
-    if text.in_memory:
-        stream = list(stream)
+
+    def rows() -> Iterable[Any]:
+        found = blocks(text, dialect, columns, where)
+        return infer.stripped(found) if source.strip else found
+
+    stream = list(rows()) if text.in_memory else rows()
     guesses = _guesses(stream, columns, source, where)
     n_rows = next(iter(guesses.values())).cells
     if n_rows == 0:
@@ -96,7 +99,7 @@ def _read_text(
             f"a header line with {len(columns)} columns and no rows below it", where=where, hint="the table has no data"
         )
     kinds = {name: infer.decide(guesses[name], _forced(name, source)) for name in columns}
-    again = stream if text.in_memory else blocks(text, dialect, columns, where)
+    again = stream if text.in_memory else rows()
     typed = _typed(again, guesses, kinds, source, where)
     table: Any = write(typed) if not text.in_memory else _table(typed)
     sniffed = _sniffed(guesses, kinds, source, n_rows)
@@ -138,8 +141,7 @@ def _guesses(stream: Iterable[Any], columns: list[str], source: Source, where: s
         if _forced(name, source) == "category":
             guesses[name].words = set()
     for block in stream:
-        for name, column in zip(columns, block.columns, strict=True):
-            cells = infer.cells(column, strip=source.strip)
+        for name, cells in zip(columns, block.columns, strict=True):
             found, forced = infer.guess(cells, source.na, guesses[name].kind), _forced(name, source)
             if forced in ("str", "category"):
                 found.kind = "str"
@@ -165,7 +167,7 @@ def _typed(
 
     for block in stream:
         arrays = [
-            infer.convert(infer.cells(column, strip=source.strip), guesses[name], kinds[name], source.na, where, name)
+            infer.convert(column, guesses[name], kinds[name], source.na, where, name)
             for name, column in zip(kinds, block.columns, strict=True)
         ]
         yield pa.RecordBatch.from_arrays(arrays, names=list(kinds))
