@@ -197,7 +197,7 @@ def test_the_default_margin_lies_between_one_and_five_percent_of_the_lead():
         found = verdict(data, (NotWorse(),))
         lead = found["metrics"]["roc_auc"]["champion"]["value"] - found["metrics"]["roc_auc"]["baseline"]["value"]
         assert -found["rules"][0]["figures"]["required"] == pytest.approx(share * lead)
-    rule = verdict(rows(3000), (NotWorse(),))["rules"][0]
+    rule = verdict(rows(15_000), (NotWorse(),))["rules"][0]
     assert -rule["figures"]["required"] == pytest.approx(2.49 * rule["figures"]["se"])
 
 
@@ -263,8 +263,8 @@ def test_the_champion_is_given_the_columns_that_it_reads():
     data = rows(2000, good=0.5)
     found = compare(
         data, data, fitted=Scores("good"), champion=Scores("poor"),
-        about={"champion": "m@1", "champion_input": ["poor"]}, rules=(Beats(),), metrics=(), slices=(), target=Target("y"),
-        roles=Roles(drop=("poor",)), schema=BINARY, seed=0,
+        about={"champion": "m@1", "champion_input": ["poor"]}, rules=(Beats(),), metrics=(), slices=(),
+        target=Target("y"), roles=Roles(drop=("poor",)), schema=BINARY, seed=0,
     )  # fmt: skip
     assert found["outcome"] == "better"
 

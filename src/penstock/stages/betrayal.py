@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.core.answer import plain
 from penstock.stages.problem import Problem
-from penstock.stages.profiles import kind_of, tested_as, values_of
+from penstock.stages.profiles import compared_as, kind_of, values_of
 from penstock.stats.auc import roc_auc
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _purity(values: Any, y: Any) -> float | None:
 
 
 def _auc_alone(values: Any, y: Any) -> float:
-    if tested_as(kind_of(values)) != "numeric" or min(int(y.sum()), int((1 - y).sum())) < CLASS_ROWS:
+    if compared_as(kind_of(values)) != "numeric" or min(int(y.sum()), int((1 - y).sum())) < CLASS_ROWS:
         return math.nan
     area = roc_auc(y, values_of(values, kind_of(values)))
     return max(area, 1 - area)
@@ -161,7 +161,7 @@ def _number_column(name: str, values: Any, y: Any, target: str) -> Finding | Non
     import numpy as np
 
     kind = kind_of(values)
-    if tested_as(kind) == "numeric":
+    if compared_as(kind) == "numeric":
         x = np.asarray(values_of(values, kind), dtype=np.float64)
         if np.array_equal(x, y):
             return Finding("error", "copy", f"{name} is a copy of {target}", name, len(y), f"{name}={x[0]:g}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.core.target import Target
 from penstock.errors import DataError
 from penstock.stages.cohort import decay, join_labels
-from penstock.stages.profiles import tested_as, values_of
+from penstock.stages.profiles import compared_as, values_of
 from penstock.stats.checks import json_number
 from penstock.stats.drift import against_profile
 from penstock.stats.multiple import holm
@@ -152,7 +152,7 @@ def _tests(
             continue
         kind = kinds.get(name, "number" if reference["kind"] == "numeric" else "text")
         try:
-            values = values_of(table[name], kind if tested_as(kind) == reference["kind"] else "text")
+            values = values_of(table[name], kind if compared_as(kind) == reference["kind"] else "text")
             found.append((what, name, against_profile(reference, values)))
         except (ValueError, TypeError, DataError) as problem:
             notes.append(f"{what} column {name!r} was not tested: {str(problem)[:150]}")

@@ -34,7 +34,7 @@ def kind_of(column: Any) -> Kind:
     return "datetime" if types.is_datetime64_any_dtype(dtype) else "text"
 
 
-def tested_as(kind: str) -> Literal["numeric", "categorical"]:
+def compared_as(kind: str) -> Literal["numeric", "categorical"]:
     """How a kind of column is compared: numbers and times by their distribution, the rest by categories."""
     return "numeric" if kind in {"number", "integer", "datetime"} else "categorical"
 
@@ -52,7 +52,7 @@ def values_of(column: Any, kind: str) -> Any:
     if kind == "datetime":
         times = pd.to_datetime(column, utc=True)
         return times.dt.tz_localize(None).to_numpy(dtype="datetime64[ns]")
-    if tested_as(kind) == "numeric":
+    if compared_as(kind) == "numeric":
         return column.to_numpy(dtype="float64", na_value=float("nan"))
     return column.astype(object).where(column.notna(), None).to_numpy()
 
@@ -60,7 +60,7 @@ def values_of(column: Any, kind: str) -> Any:
 def column_profile(column: Any) -> dict[str, Any]:
     """The profile of one column, as plain JSON."""
     kind = kind_of(column)
-    build = numeric_profile if tested_as(kind) == "numeric" else categorical_profile
+    build = numeric_profile if compared_as(kind) == "numeric" else categorical_profile
     return build(values_of(column, kind)).to_json()
 
 
