@@ -72,8 +72,6 @@ def read(
             raise DataError("the file is named .parquet but does not begin as one", where=where)
         if kind:
             raw = spool.unpack(raw, kind, where)
-            if raw.size == 0:
-                raise DataError("the file is empty", where=where, hint="a table needs a header line and rows")
         raw, start, encoding = to_utf8(raw, source.encoding, where)
         refuse_nul(raw, where)
         dialect = sniff(raw, start, source.sep, where, strip=source.strip)

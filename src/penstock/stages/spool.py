@@ -175,7 +175,7 @@ def unpack(spool: Spool, kind: str, where: str) -> Spool:
     Raises
     ------
     DataError
-        Corrupt or cut short, or too large once decompressed.
+        Corrupt or cut short, too large once decompressed, or empty.
     """
     plain = Spool(spool.spill, spool.limit)
     try:
@@ -188,6 +188,8 @@ def unpack(spool: Spool, kind: str, where: str) -> Spool:
         raise DataError(f"the {kind} data is corrupt or cut short: {error}", where=where) from None
     finally:
         spool.close()
+    if plain.size == 0:
+        raise DataError("the file is empty", where=where, hint="a table needs a header line and rows")
     return plain
 
 

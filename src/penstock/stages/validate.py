@@ -62,20 +62,8 @@ def validate(
     >>> schema["positive"], report["summary"]
     ('yes', '3 rows × 3 columns · binary, left = yes 33.3 % · schema inferred')
     """
-    failures = Failures(tuple(name for name in roles.key if name in table.columns))
-    notes: list[str] = []
-    _check_named(table, target, roles, slices, failures)
-    if target.column not in table.columns:
-        raise failed(failures, len(table))
-    table, dropped = _without_missing_targets(table, target, failures)
-    labels = table[target.column].dropna()
-    conform.check_target(table, target, failures)
-    known = schema["task"] if schema else (task_of(labels, task) if len(labels) else "regression")
-    _check_cells(table, target, roles, failures)
-    if schema is not None:
-        notes += conform.check_schema(table, schema, target, roles, failures)
-    if failures.found:
-        raise failed(failures, len(table))
+    table, dropped, notes = _checked(table, target, roles, schema, slices)
+    known = schema["task"] if schema else task_of(table[target.column], task)
     table = _whole_labels(table, target, known)
     classes = [plain(label) for label in table[target.column].unique()]
     positive = positive_of(target, classes if schema is None else schema.get("classes", classes), known)
@@ -86,6 +74,28 @@ def validate(
         held = schema | ({"positive": positive} if known == "binary" else {})
     report = _report(table, held, target, schema is not None, dropped, notes)
     return table, held, report
+
+
+def _checked(
+    table: pd.DataFrame, target: Target, roles: Roles, schema: dict[str, Any] | None, slices: tuple[str, ...]
+) -> tuple[pd.DataFrame, dict[str, int], list[str]]:
+    """Every check; the table without rows that may be dropped, their number, and notes.
+
+    Raises
+    ------
+    ValidationFailedError
+    """
+    failures = Failures(tuple(name for name in roles.key if name in table.columns))
+    _check_named(table, target, roles, slices, failures)
+    if target.column not in table.columns:
+        raise failed(failures, len(table))
+    table, dropped = _without_missing_targets(table, target, failures)
+    conform.check_target(table, target, failures)
+    _check_cells(table, target, roles, failures)
+    notes = conform.check_schema(table, schema, target, roles, failures) if schema is not None else []
+    if failures.found:
+        raise failed(failures, len(table))
+    return table, dropped, notes
 
 
 def failed(failures: Failures, n_rows: int) -> ValidationFailedError:
