@@ -232,43 +232,61 @@ def _without(place: int) -> Callable[[ast.AST], None]:
 # ── harmless edits ───────────────────────────────────────────────────────────────────────────────────────────
 
 
+SPARE = "\n\ndef spare_helper(x):\n    return x + 4321\n"
+DECLARED = (
+    ("another step's body", "x + 1000", "x * 2000"),
+    ("the declaration", 'name="first"', 'name="second"'),
+    ("a parameter's default", 'ps.Param("x", 1)', 'ps.Param("x", 7)'),
+    ("a name more in the declaration", "flow = ps", "spare_param = ps.Param('y', 1)\nflow = ps"),
+)
+
+
 def harmless(project: Project) -> list[Edit]:
     """Edits that must leave the digest as it is; those that a whole module would count only where all is followed."""
     found = list(project.keeps)
-    for file, text in project.files.items():
-        if not text.strip():
-            continue
+    for file, text in _written_files(project):
         tree = ast.parse(text)
         found.append(Edit(file, f"{file}: reformatted", ast.unparse(tree) + "\n"))
-        found.append(Edit(file, f"{file}: comments and blank lines", _commented(tree, text)))
-        found.append(Edit(file, f"{file}: docstrings", ast.unparse(_documented(tree)) + "\n"))
+        found.append(Edit(file, f"{file}: comments and blank lines", _commented(text)))
+        found.append(Edit(file, f"{file}: docstrings", _documented(text)))
         if not project.dynamic:
-            spare = "\n\ndef spare_helper(x):\n    return x + 4321\n"
-            found.append(Edit(file, f"{file}: an unused helper", text + spare))
-            front = 1 + max([n.lineno for n in tree.body if getattr(n, "module", "") == "__future__"], default=0)
-            lines = text.splitlines(keepends=True)
-            found.append(
-                Edit(
-                    file,
-                    f"{file}: an unused helper in front",
-                    "".join([*lines[: front - 1], spare, *lines[front - 1 :]]),
-                )
-            )
+            found.append(Edit(file, f"{file}: an unused helper", text + SPARE))
+            found.append(Edit(file, f"{file}: an unused helper in front", _in_front(text)))
     if not project.dynamic:
         text = project.files[project.main]
-        for label, old, new in (
-            ("another step's body", "x + 1000", "x * 2000"),
-            ("the declaration", 'name="first"', 'name="second"'),
-            ("a parameter's default", 'ps.Param("x", 1)', 'ps.Param("x", 7)'),
-            ("a name more in the declaration", "flow = ps", "spare_param = ps.Param('y', 1)\nflow = ps"),
-        ):
+        for label, old, new in DECLARED:
             found.append(Edit(project.main, f"{project.main}: {label}", text.replace(old, new)))
     return found
 
 
-def _commented(tree: ast.Module, text: str) -> str:
+def all_harmless(project: Project) -> dict[str, str]:
+    """The files after all harmless edits at once but the project's own `keeps`."""
+    found = {}
+    for file, text in _written_files(project):
+        new = text
+        if not project.dynamic:
+            for _, old, other in DECLARED if file == project.main else ():
+                new = new.replace(old, other)
+            new = _in_front(new) + SPARE.replace("spare", "another_spare")
+        found[file] = _commented(_documented(new))
+    return found
+
+
+def _written_files(project: Project) -> list[tuple[str, str]]:
+    return [(file, text) for file, text in project.files.items() if text.strip()]
+
+
+def _in_front(text: str) -> str:
+    """The spare helper above everything that may stand below it."""
+    body = ast.parse(text).body
+    lines = text.splitlines(keepends=True)
+    place = max([node.lineno for node in body if getattr(node, "module", "") == "__future__"], default=0)
+    return "".join([*lines[:place], SPARE, *lines[place:]])
+
+
+def _commented(text: str) -> str:
     """A comment and blank lines before every statement."""
-    lines = text.splitlines()
+    tree, lines = ast.parse(text), text.splitlines()
     for node in sorted({first_line(n): n for n in ast.walk(tree) if isinstance(n, ast.stmt)}.items(), reverse=True):
         place, statement = node
         before = lines[place - 1][: statement.col_offset]
@@ -277,10 +295,10 @@ def _commented(tree: ast.Module, text: str) -> str:
     return "\n".join(lines) + "\n# the end\n"
 
 
-def _documented(tree: ast.Module) -> ast.Module:
-    """A docstring in every module, class and function that has none."""
-    tree = copy.deepcopy(tree)
+def _documented(text: str) -> str:
+    """A docstring in every module, class and function that has none, in the layout of `ast.unparse`."""
+    tree = ast.parse(text)
     for node in ast.walk(tree):
         if isinstance(node, Function | ast.ClassDef | ast.Module) and ast.get_docstring(node) is None:
             node.body.insert(0, ast.Expr(ast.Constant("What this is for.")))
-    return ast.fix_missing_locations(tree)
+    return ast.unparse(ast.fix_missing_locations(tree)) + "\n"

@@ -127,7 +127,7 @@ def visit(request, say):
     say(first | call(module, request, also, Recorder(request["root"])))
     for edit in request["edits"]:
         write(request["root"], edit["write"])
-        say(digests(request, also))
+        say(digests(request | {"cache": edit.get("cache")}, also))
         write(request["root"], edit["restore"])
 
 
