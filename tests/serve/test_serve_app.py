@@ -426,6 +426,17 @@ def test_the_description_is_openapi_made_from_the_contract(running):
             assert all(response["description"] for response in operation["responses"].values())
 
 
+def test_the_description_of_a_column_of_objects_allows_what_it_takes(kit):
+    from penstock.serve.contract import Column
+    from penstock.serve.openapi import _column
+
+    objects = kit.column("b", "object", "text", categories=[False, True], missing="allow")
+    described = _column(Column.from_json(objects))
+    assert described["type"] == ["boolean", "null"]
+    assert described["enum"] == [False, True, None]
+    assert _column(Column.from_json(kit.column("at", "datetime64[us]", "datetime")))["format"] == "date-time"
+
+
 def _resolve_all(node, document):
     """Every `$ref` points at something."""
     if isinstance(node, list):

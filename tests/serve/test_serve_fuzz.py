@@ -52,9 +52,8 @@ def fuzzed(customers_model):
     predictor.close()
 
 
-@settings(max_examples=400)
-@given(body=bodies, cut=st.none() | st.integers(0, 80), flip=st.none() | st.integers(0, 400))
-def test_fuzz_no_body_makes_a_5xx_and_every_answer_is_strict_json(fuzzed, body, cut, flip):
+def hold_against(app, body, cut, flip):
+    """One body, perhaps cut and with one character's case turned: refused cleanly or answered in strict JSON."""
     body = body[:cut] if cut is not None else body
     if flip is not None and flip < len(body):
         body = body[:flip] + bytes([body[flip] ^ 32]) + body[flip + 1 :]
@@ -67,7 +66,7 @@ def test_fuzz_no_body_makes_a_5xx_and_every_answer_is_strict_json(fuzzed, body, 
         sent.append(message)
 
     headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
-    asyncio.run(fuzzed({"type": "http", "method": "POST", "path": "/predict", "headers": headers}, receive, send))
+    asyncio.run(app({"type": "http", "method": "POST", "path": "/predict", "headers": headers}, receive, send))
     assert sent[0]["status"] in (200, 400, 413, 422), sent[1]["body"]
 
     def strict(word):
@@ -78,6 +77,23 @@ def test_fuzz_no_body_makes_a_5xx_and_every_answer_is_strict_json(fuzzed, body, 
         records = json.loads(body)["records"]
         assert len(answer["predictions"]) == len(records)
         assert {kind_of(record["member"]) for record in records} <= {"true", "false"}
+
+
+mangled = given(body=bodies, cut=st.none() | st.integers(0, 80), flip=st.none() | st.integers(0, 400))
+
+
+@settings(max_examples=400)
+@mangled
+def test_fuzz_no_body_makes_a_5xx_and_every_answer_is_strict_json(fuzzed, body, cut, flip):
+    hold_against(fuzzed, body, cut, flip)
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(1_800)
+@settings(max_examples=20_000)
+@mangled
+def test_fuzz_for_long(fuzzed, body, cut, flip):
+    hold_against(fuzzed, body, cut, flip)
 
 
 def test_sabotage_the_fuzz_would_notice_a_handler_that_fails():

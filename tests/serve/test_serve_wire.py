@@ -159,13 +159,14 @@ def test_answers_carry_no_server_name_and_no_date_of_others(wire):
     assert b"x-content-type-options: nosniff" in answer
 
 
-def test_a_slow_head_is_cut_off(customers_model, good, kit, monkeypatch):
+@pytest.mark.parametrize("slowly", [30, pytest.param(500, marks=pytest.mark.campaign)])
+def test_a_slow_head_is_cut_off(customers_model, good, kit, monkeypatch, slowly):
     monkeypatch.setattr(GuardedProtocol, "head_deadline_s", 0.3)
     holder = Holder()
     holder.swap(Live.of(customers_model))
     predictor = Predictor(NoLog())
     with kit.on_loopback(Service("churn", holder, predictor).app()) as wire:
-        slow = [wire.connect() for _ in range(30)]
+        slow = [wire.connect() for _ in range(slowly)]
         for number, sock in enumerate(slow):
             if number % 3:
                 sock.sendall(b"GET /healthz HTTP/1.1\r\nX-Slow")
@@ -183,13 +184,14 @@ def test_a_slow_head_is_cut_off(customers_model, good, kit, monkeypatch):
     predictor.close()
 
 
-def test_too_many_connections_are_told_so_and_it_passes(customers_model, good, kit, monkeypatch):
-    monkeypatch.setattr(GuardedProtocol, "max_connections", 20)
+@pytest.mark.parametrize("limit", [20, pytest.param(1_500, marks=pytest.mark.campaign)])
+def test_too_many_connections_are_told_so_and_it_passes(customers_model, good, kit, monkeypatch, limit):
+    monkeypatch.setattr(GuardedProtocol, "max_connections", limit)
     holder = Holder()
     holder.swap(Live.of(customers_model))
     predictor = Predictor(NoLog())
     with kit.on_loopback(Service("churn", holder, predictor).app()) as wire:
-        idle = [wire.connect() for _ in range(20)]
+        idle = [wire.connect() for _ in range(limit)]
         time.sleep(0.2)
         answer = wire.get()
         assert answer.startswith(b"HTTP/1.1 503")

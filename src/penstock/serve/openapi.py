@@ -116,9 +116,9 @@ def _record(model: Model | None) -> dict[str, Any]:
 
 
 def _column(column: Column) -> dict[str, Any]:
-    kind = {"number": "number", "integer": "integer", "boolean": "boolean"}.get(column.kind, "string")
     nullable = column.missing == "allow"
-    made: dict[str, Any] = {"type": [kind, "null"] if nullable else kind}
+    kinds = _kinds(column) + (["null"] if nullable else [])
+    made: dict[str, Any] = {"type": kinds if len(kinds) > 1 else kinds[0]}
     if column.kind == "text":
         made["maxLength"] = MAX_TEXT
     if column.kind == "datetime":
@@ -131,6 +131,14 @@ def _column(column: Column) -> dict[str, Any]:
         else:
             made["examples"] = list(column.categories[:5])
     return made
+
+
+def _kinds(column: Column) -> list[str]:
+    """JSON Schema's words for what a column takes; a column of objects may take several."""
+    if column.kind == "text":
+        words = {str: "string", bool: "boolean", int: "integer", float: "number"}
+        return ["string"] if column.kinds <= {str} else sorted({words[kind] for kind in column.kinds})
+    return [{"number": "number", "integer": "integer", "boolean": "boolean"}.get(column.kind, "string")]
 
 
 def _prediction(model: Model | None) -> dict[str, Any]:
