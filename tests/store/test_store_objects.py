@@ -12,7 +12,9 @@ import pytest
 from penstock.core.digest import digest_bytes
 from penstock.errors import MissingObjectError, StoreError, StoreTooNewError
 from penstock.store import mark
+from penstock.store.fsck import fsck
 from penstock.store.objects import DirectoryObjects
+from penstock.testing import MemoryLedger
 from penstock.testing.sabotage import DropsFileFsync
 
 
@@ -266,6 +268,20 @@ def test_a_wrong_size_is_seen_when_the_maker_stages_again(objects):
         pass
     objects.stage(b"good")
     assert objects.read(digest) == b"good"
+
+
+def test_staged_bytes_that_a_power_cut_tore_are_not_published(objects):
+    """Of the right size, but zeros: another process of the next boot stages the same bytes."""
+    digest, _ = objects.stage(b"good")
+    path = objects.fetch(digest)
+    os.chmod(path, 0o644)
+    with open(path, "wb") as file:
+        file.write(bytes(4))
+    [finding] = fsck(objects, MemoryLedger())
+    assert (finding.kind, finding.fault) == ("torn", False)
+    objects.publish([objects.stage(b"good")[0]])
+    assert objects.read(digest) == b"good"
+    assert fsck(objects, MemoryLedger()) == []
 
 
 # ── files ────────────────────────────────────────────────────────────────────────────────────────────────────

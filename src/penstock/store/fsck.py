@@ -27,13 +27,14 @@ class Finding:
     Attributes
     ----------
     kind : str
-        "corrupt", "missing", "unreadable", "recipe", "inline", "stream", "alias", "leftover", "stray" or "ledger".
+        "corrupt", "torn", "missing", "unreadable", "recipe", "inline", "stream", "alias", "leftover", "stray" or
+        "ledger".
     where : str
         Digest, recipe, stream or path.
     what : str
         A sentence.
     fault : bool
-        False for what is merely untidy (left-over and stray files): the exit code counts faults only.
+        False for what is merely untidy (left-over, torn staged and stray files): the exit code counts faults only.
     repaired : bool
         Whether this call put it right.
     """
@@ -102,7 +103,8 @@ def _ledger_file(ledger: KeptLedger) -> Iterator[Finding]:
 
 
 def _objects(objects: KeptObjects, *, repair: bool) -> Iterator[Finding]:
-    for digest in [item.digest for item in objects.walk()]:
+    for item in list(objects.walk()):
+        digest = item.digest
         try:
             objects.fetch(digest)
         except MissingObjectError:
@@ -110,7 +112,8 @@ def _objects(objects: KeptObjects, *, repair: bool) -> Iterator[Finding]:
         except CorruptObjectError as error:
             if repair:
                 objects.quarantine(digest)
-            yield Finding("corrupt", digest, error.what, repaired=repair)
+            # Staged bytes were promised to nobody: a power cut may tear them, and whoever stages them writes anew.
+            yield Finding("torn" if item.staged else "corrupt", digest, error.what, not item.staged, repair)
         except StoreError as error:
             yield Finding("unreadable", digest, error.what)
 

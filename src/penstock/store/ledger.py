@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -59,9 +60,9 @@ class SqliteLedger:
     """
 
     def __init__(self, path: str, *, clock: Callable[[], float] = time.time) -> None:
-        self.path = path
+        self.path = os.path.abspath(path)
         self._clock = clock
-        self._database = Database(path, lambda connection: migrate(connection, path))
+        self._database = Database(self.path, lambda connection: migrate(connection, self.path))
 
     def close(self) -> None:
         """Release the connection."""

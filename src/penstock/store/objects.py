@@ -130,14 +130,18 @@ class DirectoryObjects:
             raise explain(error, "write an object", self.root) from error
 
     def _there(self, digest: str, size: int) -> bool:
-        """Whether the object is there already; then touch it, so that `gc` knows it is wanted."""
-        for path in self._paths(digest):
-            found = _touch(path)
-            if found == size:
-                return True
-            if found is not None:
-                self.quarantine(digest)
-        return False
+        """Whether the object is there already; then touch it, so that `gc` knows it is wanted.
+
+        Published bytes were synced under their name: their size will do, and every read verifies them. Staged
+        ones may have been torn by a power cut since, and must not be published unseen.
+        """
+        final, staged, _ = self._paths(digest)
+        found = _touch(final)
+        if found == size:
+            return True
+        if found is not None:
+            self.quarantine(digest)
+        return _touch(staged) == size and _hash_file(staged)[0] == digest
 
     def _stage_bytes(self, digest: str, data: bytes) -> None:
         temporary = os.path.join(self._tmp, unique_name())
@@ -264,10 +268,10 @@ class DirectoryObjects:
 
     def _release(self, digest: str, temporary: str) -> None:
         """Drop the private name; where it is the only one, for want of hard links, the bytes go back to staging."""
-        if os.path.exists(self._final(digest)) or os.path.exists(self._staged(digest)):
-            remove(temporary)
-        else:
-            with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # what cannot be removed is swept later, as after a kill
+            if os.path.exists(self._final(digest)) or os.path.exists(self._staged(digest)):
+                remove(temporary)
+            else:
                 os.rename(temporary, self._staged(digest))
 
     def _place(self, digest: str, temporary: str) -> None:

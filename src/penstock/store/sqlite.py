@@ -190,6 +190,10 @@ class Database:
             raise explain_sqlite(error, self.path) from error
         except UnicodeDecodeError as error:  # SQLite's own message quotes damaged bytes
             raise _damaged(error, self.path) from error
+        except PenstockError:
+            raise
+        except OSError as error:
+            raise explain(error, "open the ledger", self.path) from error
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:

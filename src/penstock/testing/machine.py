@@ -35,6 +35,9 @@ class StoreMachine(RuleBasedStateMachine):
     The model: what was staged since the last crash, what was published, what was committed, the streams.
     """
 
+    folder: str | None = None
+    """Where its directories are made; None for the system's temporary folder."""
+
     def open(self, root: str) -> tuple[KeptObjects, KeptLedger]:
         """Open, or open again, what is kept below a directory: the subclass says how."""
         raise TypeError(f"{type(self).__name__} must define open(); it was asked to open {root}")
@@ -42,7 +45,7 @@ class StoreMachine(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         """An empty store."""
-        self.root = tempfile.mkdtemp(prefix="penstock-machine-")
+        self.root = tempfile.mkdtemp(prefix="penstock-machine-", dir=self.folder)
         self.objects, self.ledger = self.open(self.root)
         self.staged: dict[str, bytes] = {}
         self.published: dict[str, bytes] = {}
