@@ -53,7 +53,7 @@ def for_clients(error: BaseException) -> str:
 
     Examples
     --------
-    >>> for_clients(PenstockError("cannot read /home/ann/x/objects/ab12: gone"))
+    >>> for_clients(PenstockError("cannot read /srv/models/objects/ab12: gone"))
     'cannot read …/ab12: gone'
     """
     if not isinstance(error, PenstockError):
