@@ -57,7 +57,7 @@ class Call:
     kind: str = "step"
     function: Callable[..., Any] | None = None
     part: str = ""
-    note: str = ""
+    uncacheable: str = ""
 
 
 def _refuse(what: str, instead: str) -> Callable[..., NoReturn]:

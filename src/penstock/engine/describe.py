@@ -93,7 +93,7 @@ def _node(
     codes: dict[str, dict[str, str]],
 ) -> Node:
     step = ids[id(call)]
-    uncacheable = ""
+    uncacheable = call.uncacheable
     special = _references(ids, params)
     try:
         tree = encode([list(call.args), call.kwargs], "", special)

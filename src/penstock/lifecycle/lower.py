@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from penstock.core.step import Call, Options, Ref, call_of
 from penstock.core.flow import calls_of
+from penstock.core.step import Call, Options, Ref, call_of
 from penstock.core.workflow import Workflow
 from penstock.errors import DeclarationError
+from penstock.stages.schema import from_toml, frozen_columns
 
 STAGES = (
     "validate",
@@ -64,9 +65,17 @@ def lower(workflow: Workflow, file: str, *, seed: int | None = None) -> tuple[tu
     roles: dict[str, Any] = {"target": w.target, "roles": w.roles}
     schema = read_schema(w, file)
 
-    checked = stage("validate", w.data, **roles, schema=schema, slices=w.slices, outputs=("table", "schema", "report"))
+    checked = stage(
+        "validate",
+        w.data,
+        **roles,
+        schema=schema,
+        slices=w.slices,
+        task=task_of(w.model),
+        outputs=("table", "schema", "report"),
+    )
     known = {**roles, "schema": Ref(checked, "schema")}
-    frozen = tuple(schema["columns"]) if schema else ()
+    frozen = frozen_columns(schema) if schema else ()
     parted = stage(
         "split",
         Ref(checked, "table"),
@@ -157,10 +166,15 @@ def read_schema(workflow: Workflow, file: str) -> dict[str, Any] | None:
         raise DeclarationError(
             f"schema={workflow.schema!r}: there is no file {path}", where=f"workflow {workflow.name}"
         )
-    from penstock.stages.schema import from_toml
-
     with open(path, encoding="utf-8") as text:
-        return from_toml(text.read())
+        return from_toml(text.read(), where=os.path.basename(path))
+
+
+def task_of(model: Any) -> str | None:
+    """What an estimator is for, by its tags: "classification", "regression", or None when it does not say."""
+    tags = getattr(model, "__sklearn_tags__", None)
+    kind = tags().estimator_type if callable(tags) else getattr(model, "_estimator_type", None)
+    return {"classifier": "classification", "regressor": "regression"}.get(kind or "")
 
 
 def data_of(workflow: Workflow) -> Call:

@@ -48,9 +48,10 @@ def lower_window(workflow: Workflow, file: str, extra: Mapping[str, Any]) -> tup
             "penstock.stages.prediction_log:read_log",
             "read_log",
             (extra["log"],),
-            {"model": extra.get("model"), "since": _Now(extra.get("since") or 0.0)},
+            {"model": extra.get("model"), "since": extra.get("since") or 0.0},
             Options(outputs=("inputs", "predictions")),
             part="monitor",
+            uncacheable="the log may have grown",
         )
         current, predictions = Ref(taken, "inputs"), Ref(taken, "predictions")
     window = stage(
@@ -70,12 +71,6 @@ def lower_window(workflow: Workflow, file: str, extra: Mapping[str, Any]) -> tup
     recorded = effect("window", Ref(window))
     about = {"workflow": workflow.name, "seed": workflow.seed}
     return (Ref(recorded),), about
-
-
-class _Now(float):
-    """A time that makes its step run each time: the log may have grown, whatever its name says."""
-
-    __slots__ = ()
 
 
 @dataclass
