@@ -16,6 +16,7 @@ import enum
 import functools
 import hashlib
 import os
+import sys
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -143,6 +144,8 @@ def _encode_library(value: Any, path: str, special: Callable[[Any], Any] | None)
             return ["scalar", value.dtype.str, repr(value.item())]
         if kind.__name__.endswith("DType"):
             return ["dtype", value.str]
+        if kind.__name__ in ("ufunc", "_ArrayFunctionDispatcher"):
+            return ["function", _array_function(value, path)]
     if library == "scipy" and hasattr(value, "dist") and hasattr(value, "kwds"):
         law = f"{type(value.dist).__module__}:{type(value.dist).__qualname__}"
         return ["frozen", law, encode([list(value.args), dict(value.kwds)], path, special)]
@@ -159,6 +162,15 @@ def _findable(thing: Any, path: str) -> str:
     if "<" in qualname or not module:
         raise NotCanonical(path or "value", thing)
     return f"{module}:{qualname}"
+
+
+def _array_function(value: Any, path: str) -> str:
+    """Name of a function of arrays (`np.log1p`, `np.mean`, `scipy.special.expit`), which is no Python function."""
+    for module in ("numpy", "scipy.special"):
+        name = getattr(value, "__name__", "")
+        if name and getattr(sys.modules.get(module), name, None) is value:
+            return f"{module}:{name}"
+    return _findable(value, path)
 
 
 def is_estimator(value: Any) -> bool:
@@ -210,6 +222,56 @@ def parts_of(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             stack += [(f"{here}.{k}", v) for k, v in vars(item).items()]
 
 
+_ITEMS = frozenset({"list", "tuple", "set", "frozenset", "slice", "partial", "source"})
+"""Tags whose second part is (or holds) further trees, in order."""
+_NAMED = frozenset({"estimator", "data", "object"})
+"""Tags whose third part maps names to further trees."""
+
+
+def children(tree: Any) -> list[tuple[str, Any]]:
+    """The trees right below one, each with the step of a path that leads there ("[0]", ".C").
+
+    Only where a tag says so is a list looked into: a user's own list may begin with any word, "ref" too.
+
+    Examples
+    --------
+    >>> children(encode(["ref", 0.5]))
+    [('[0]', 'ref'), ('[1]', ['float', '0.5'])]
+    """
+    if type(tree) is not list or not tree:
+        return []
+    tag = tree[0]
+    if tag == "source":
+        return [("", tree[1])]
+    if tag in _ITEMS:
+        return [(f"[{i}]", item) for i, item in enumerate(tree[1])]
+    if tag == "dict":
+        return [(f".{key if isinstance(key, str) else canonical(key)}", value) for key, value in tree[1]]
+    if tag in _NAMED:
+        return [(f".{name}", value) for name, value in tree[2].items()]
+    if tag == "frozen":
+        return [("", tree[2])]
+    return [("", tree[3])] if tag == "ndarray" and tree[1] == "O" else []
+
+
+def rebuilt(tree: Any, change: Callable[[Any], Any]) -> Any:
+    """A tree with each of the trees right below it changed."""
+    if type(tree) is not list or not tree:
+        return tree
+    tag = tree[0]
+    if tag in _ITEMS:
+        return [tag, change(tree[1]) if tag == "source" else [change(item) for item in tree[1]]]
+    if tag == "dict":
+        return [tag, [[key, change(value)] for key, value in tree[1]]]
+    if tag in _NAMED:
+        return [tag, tree[1], {name: change(value) for name, value in tree[2].items()}]
+    if tag == "frozen":
+        return [tag, tree[1], change(tree[2])]
+    if tag == "ndarray" and tree[1] == "O":
+        return [*tree[:3], change(tree[3])]
+    return tree
+
+
 def resolve(tree: Any, inputs: dict[tuple[str, str], list[str]]) -> Any:
     """A tree in which each ["ref", step, output] is replaced by what the reference stands for.
 
@@ -220,13 +282,9 @@ def resolve(tree: Any, inputs: dict[tuple[str, str], list[str]]) -> Any:
     inputs : dict
         (step, output) → [format, digest]; gives ["artifact", format, digest].
     """
-    if type(tree) is not list:
-        if type(tree) is dict:
-            return {key: resolve(value, inputs) for key, value in tree.items()}
-        return tree
-    if tree and tree[0] == "ref":
+    if type(tree) is list and tree and tree[0] == "ref":
         return ["artifact", *inputs[tree[1], tree[2]]]
-    return [resolve(item, inputs) if type(item) in (list, dict) else item for item in tree]
+    return rebuilt(tree, lambda part: resolve(part, inputs))
 
 
 def refs_in(tree: Any) -> list[tuple[str, str]]:
@@ -235,11 +293,8 @@ def refs_in(tree: Any) -> list[tuple[str, str]]:
     stack = [tree]
     while stack:
         item = stack.pop()
-        if type(item) is list:
-            if item and item[0] == "ref":
-                found[item[1], item[2]] = None
-            else:
-                stack.extend(reversed(item))
-        elif type(item) is dict:
-            stack.extend(reversed(list(item.values())))
+        if type(item) is list and item and item[0] == "ref":
+            found[item[1], item[2]] = None
+        else:
+            stack.extend(part for _, part in reversed(children(item)))
     return list(found)

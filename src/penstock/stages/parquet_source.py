@@ -7,6 +7,7 @@ from typing import Any
 
 from penstock.core.step import Source
 from penstock.errors import DataError, bounded
+from penstock.stages.columns import chosen, write
 from penstock.stages.spool import Spool
 
 CELL_BYTES = 8
@@ -30,8 +31,6 @@ def read_parquet(raw: Spool, source: Source, where: str) -> tuple[Any, dict[str,
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
-
-    from penstock.stages.ingest import chosen, write
 
     try:
         file = pq.ParquetFile(raw.reader())
