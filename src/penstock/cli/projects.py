@@ -1,0 +1,119 @@
+"""From what stands on the command line to an open project and the file concerned."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.core.ports import Home
+from penstock.errors import UsageError
+
+WORKER = "penstock.worker"
+"""Module that runs steps."""
+
+SERVER = "penstock.serve"
+"""Module that serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An open project and the declaration in it that is meant."""
+
+    home: Home
+    file: str
+    variable: str | None
+
+
+def here(path: str = ".", env: str | None = None, flags: Mapping[str, Any] | None = None) -> Home:
+    """Open the project that a path belongs to.
+
+    Parameters
+    ----------
+    path : str
+    env : str, optional
+        Environment whose settings hold; workers find it under `PENSTOCK_ENV` as well.
+    flags : dict, optional
+        Settings given on the command line.
+    """
+    from penstock.project import open_home
+
+    if env is not None:
+        os.environ["PENSTOCK_ENV"] = env
+    return open_home(path, flags)
+
+
+def target(text: str | None, env: str | None = None, flags: Mapping[str, Any] | None = None) -> Target:
+    """The declaration that "FILE[:VARIABLE]", a workflow's name or nothing names.
+
+    Raises
+    ------
+    UsageError, UnknownNameError
+    """
+    from penstock.lifecycle.naming import is_file, only_file, recent_file, split_file
+
+    if text is None:
+        home = here(env=env, flags=flags)
+        return Target(home, only_file(home.config.root), None)
+    if is_file(text):
+        file, variable = split_file(text)
+        path = os.path.abspath(file)
+        if not os.path.isfile(path):
+            raise UsageError(f"there is no file {file}{_near(path)}", hint="name the file that declares the workflow")
+        return Target(here(path, env, flags), path, variable)
+    home = here(env=env, flags=flags)
+    return Target(home, *recent_file(home, text.partition("@")[0]))
+
+
+def _near(path: str) -> str:
+    """A Python file beside it with a like name."""
+    from penstock.core.names import did_you_mean
+
+    folder, base = os.path.split(path)
+    names = [name for name in os.listdir(folder) if name.endswith(".py")] if os.path.isdir(folder) else []
+    return did_you_mean(base, names)
+
+
+def parameters(given: list[str] | None) -> dict[str, str]:
+    """`--param` texts as a dict.
+
+    Raises
+    ------
+    UsageError
+
+    Examples
+    --------
+    >>> parameters(["since=2026-01-01"])
+    {'since': '2026-01-01'}
+    """
+    found = {}
+    for text in given or ():
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--param {text}: NAME=VALUE is meant", hint="for instance --param since=2026-01-01")
+        found[name] = value
+    return found
+
+
+def seconds_of(text: str, flag: str) -> float:
+    """Seconds of "90s", "15m", "6h", "14d" or "2w".
+
+    Raises
+    ------
+    UsageError
+
+    Examples
+    --------
+    >>> seconds_of("14d", "--grace")
+    1209600.0
+    """
+    units = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+    number, unit = text[:-1], text[-1:]
+    try:
+        value = float(number) * units[unit]
+    except (KeyError, ValueError):
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise UsageError(f"{flag} {text}: a number with s, m, h, d or w is meant", hint=f"for instance {flag} 14d")
+    return value

@@ -1,0 +1,152 @@
+"""`penstock run`: take a declaration through every stage."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.cli.options import Env, Force, Jobs, Json, Note, Params, Quiet, Seed, Target, Verbose
+
+if TYPE_CHECKING:
+    from penstock.cli.progress import Progress
+    from penstock.lifecycle.run import Report
+
+MOST_LINES = 20
+"""Lines of a first run's output, in all."""
+
+IDLE = "nothing to do: all steps reused; no look spent"
+EPILOG = "Exit codes: 0 done, 2 declaration, 3 data, 4 refused, 5 a step failed, 7 not enough evidence, 130 cancelled."
+
+
+def command(
+    file: Target = None,
+    param: Params = None,
+    force: Force = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="STEP", show_default=False, help="Stop after this step.")
+    ] = None,
+    jobs: Jobs = None,
+    seed: Seed = None,
+    note: Note = "",
+    env: Env = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> int:
+    """Run and tell; the exit code says how it ended."""
+    from penstock.cli.output import document
+    from penstock.cli.progress import Progress
+    from penstock.cli.projects import SERVER, WORKER, parameters, target
+    from penstock.lifecycle.rehearse import rehearse_with
+    from penstock.lifecycle.run import Request, run
+
+    flags = {"jobs": jobs, "seed": seed}
+    found = target(file, env, flags)
+    request = Request(
+        found.file,
+        found.variable,
+        params=parameters(param),
+        force=tuple(force or ()),
+        until=until,
+        flags=flags,
+        note=note,
+    )
+    with Progress(found.home, title(found.file), quiet=quiet or as_json, verbose=verbose) as progress:
+        report = run(found.home, request, WORKER, rehearse=rehearse_with(SERVER), listen=progress, began=progress.began)
+        progress.flush()
+    if as_json:
+        document(to_json(report))
+        return report.exit_code
+    if report.error is not None:
+        raise report.error
+    conclude(report, progress, title(found.file))
+    return report.exit_code
+
+
+def title(file: str) -> str:
+    """A file as a person would name it from here."""
+    relative = os.path.relpath(file)
+    return file if relative.startswith("..") else relative
+
+
+def conclude(report: Report, progress: Progress, file: str) -> None:
+    """Say how it ended, what to know and what to do next, within the lines that are left."""
+    from penstock.cli.output import clean, clip, duration, paint, say, width
+    from penstock.lifecycle import story
+
+    end = story.ending(report)
+    colour = {"✗": "red", "?": "yellow"}.get(end.mark, "green")
+    took = duration(report.wall_s)
+    if report.idle:
+        say(_idle_line(report, took))
+        if report.exit_code:
+            say(paint(f"{end.mark} {clean(end.sentence)}", colour))
+        return
+    if end.state == "done":
+        from penstock.cli.progress import counts_text
+
+        say(paint(f"{end.mark} {counts_text(report.outcome.run.counts)} · {took}", colour))
+        return
+    last = [paint(f"{end.mark} {clean(end.sentence)} · {took}", colour)]
+    attempt = report.attempt
+    if end.state in ("champion", "challenger") and attempt is not None and attempt.verdict is not None:
+        last.insert(0, f"  {clean(attempt.verdict['sentence'])}")
+    commands = " · ".join(story.next_commands(report, file))
+    room = MOST_LINES - progress.printed - len(last) - 1
+    for line in last:
+        say(line)
+    if progress.quiet:
+        return
+    remarks = story.remarks(report.graph, progress.known, progress.load)
+    for text in _fitting(remarks, room, story.next_commands(report, file)[1]):
+        say(f"note  {clip(clean(text), width() - 6)}")
+    say(f"next  {commands}")
+
+
+def _fitting(remarks: list[str], room: int, more: str) -> list[str]:
+    """As many remarks as lines are left, the last one telling where the others stand."""
+    if len(remarks) <= room:
+        return remarks
+    shown = remarks[: max(room - 1, 0)]
+    return [*shown, f"{len(remarks) - len(shown)} more: {more}"] if room > 0 else []
+
+
+def _idle_line(report: Report, took: str) -> str:
+    """The one line of a run that had nothing to do."""
+    attempt = report.attempt
+    version = f" · {attempt.version.name}" if attempt is not None and attempt.version is not None else ""
+    return f"{IDLE}{version} · {took}"
+
+
+def to_json(report: Report) -> dict[str, Any]:
+    """A run as one JSON document."""
+    from penstock.lifecycle import story
+
+    attempt, outcome = report.attempt, report.outcome
+    steps = [
+        {"step": node.id, "state": outcome.states.get(node.id), "reason": _reason(report, node.id)}
+        for node in report.graph.nodes
+    ]
+    return {
+        "flow": report.graph.name,
+        "run": outcome.run.id,
+        "state": outcome.run.state,
+        "exit_code": report.exit_code,
+        "idle": report.idle,
+        "ending": None if report.error is not None else story.ending(report).sentence,
+        "version": attempt.version.name if attempt is not None and attempt.version is not None else None,
+        "champion": bool(attempt is not None and attempt.promoted),
+        "verdict": dict(attempt.verdict) if attempt is not None and attempt.verdict is not None else None,
+        "looked": bool(attempt is not None and attempt.looked),
+        "counts": dict(outcome.run.counts),
+        "steps": steps,
+        "wall_s": round(report.wall_s, 3),
+        "error": report.error.to_json() if report.error is not None else None,
+    }
+
+
+def _reason(report: Report, step: str) -> str:
+    decision = report.outcome.decisions.get(step)
+    return str(decision.reason) if decision is not None else ""

@@ -1,0 +1,91 @@
+"""`penstock try`: an afternoon's tries, cross-validated and ranked; the hold-out stays closed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from penstock.cli.options import Env, Force, Jobs, Json, Note, Params, Quiet, Seed, Target, Verbose
+
+if TYPE_CHECKING:
+    from penstock.lifecycle.tries import Try
+
+MOST_SHOWN = 5
+"""Tries on the leaderboard, beside the present one."""
+
+
+def command(
+    file: Target = None,
+    param: Params = None,
+    force: Force = None,
+    jobs: Jobs = None,
+    seed: Seed = None,
+    note: Note = "",
+    env: Env = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> int:
+    """Try, record, rank."""
+    from penstock.cli.output import document
+    from penstock.cli.progress import Progress
+    from penstock.cli.projects import WORKER, parameters, target
+    from penstock.cli.run import title, to_json
+    from penstock.lifecycle.run import Request
+    from penstock.lifecycle.tries import attempt, board
+
+    flags = {"jobs": jobs, "seed": seed}
+    found = target(file, env, flags)
+    request = Request(
+        found.file, found.variable, params=parameters(param), force=tuple(force or ()), flags=flags, note=note
+    )
+    with Progress(found.home, title(found.file), quiet=quiet or as_json, verbose=verbose) as progress:
+        report, present = attempt(found.home, request, WORKER, listen=progress, began=progress.began)
+        progress.flush()
+    if as_json:
+        tries = board(found.home, present, report.graph.name)
+        document(_document(to_json(report), present, tries))
+        return report.exit_code
+    if report.error is not None:
+        raise report.error
+    assert present is not None
+    tries = board(found.home, present, report.graph.name)
+    _tell(present, tries, report.wall_s, quiet=quiet)
+    return 0
+
+
+def _document(run: dict[str, Any], present: Try | None, tries: list[Try]) -> dict[str, Any]:
+    keep = ("flow", "run", "state", "exit_code", "wall_s", "error")
+    mine = present.to_json() if present is not None else None
+    return {name: run[name] for name in keep} | {"try": mine, "board": [one.to_json() for one in tries]}
+
+
+def _tell(present: Try, tries: list[Try], wall_s: float, *, quiet: bool) -> None:
+    """The figures beside the best try so far, then the leaderboard."""
+    from penstock.cli.output import columns, duration, paint, say
+
+    rank = next(i for i, one in enumerate(tries, 1) if one.result == present.result)
+    where = f"try {rank} of {len(tries)}" if len(tries) > 1 else "the first try on these rows"
+    if tries[rank - 1].run != present.run:
+        where += f" · equal to run:{tries[rank - 1].run[:4]}"
+    say(f"{figure(present)} · {where} · {duration(wall_s)}")
+    if quiet:
+        return
+    others = [one for one in present.metrics if one != present.primary]
+    if others:
+        say("  " + " · ".join(figure(present, name) for name in others))
+    if len(tries) < 2:
+        say(paint("cross-validated on the training rows; the hold-out was not opened", "dim"))
+        return
+    shown = [(i, one) for i, one in enumerate(tries, 1) if i <= MOST_SHOWN or i == rank]
+    rows = [
+        ["▸" if i == rank else "", str(i), f"run:{one.run[:4]}", figure(one), one.model, one.note] for i, one in shown
+    ]
+    for line in columns(["", "", "try", "cross-validated", "model", "note"], rows, right=[1]):
+        say(line)
+
+
+def figure(one: Try, name: str = "") -> str:
+    """A metric of a try with its interval, as shown to people."""
+    from penstock.lifecycle.figures import figure_text
+
+    return figure_text(one.metrics[name or one.primary])

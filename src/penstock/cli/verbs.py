@@ -1,0 +1,110 @@
+"""The table of verbs, and the group that loads the module of one when it is called."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from penstock.core.names import did_you_mean
+from penstock.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One verb: its panel, the sentence that help shows, and the module whose `command` does it."""
+
+    panel: str
+    help: str
+    module: str
+
+
+VERBS: dict[str, Verb] = {
+    "try": Verb(
+        "build", "Cross-validate a declaration and rank it among the tries; the hold-out stays closed.", "tries"
+    ),
+    "run": Verb("build", "Take a workflow through every stage: a champion, or the reason why not.", "run"),
+    "plan": Verb("build", "Say what a run would do, step by step, and why. Runs nothing.", "plan"),
+    "show": Verb("judge", "Show a run or a version: steps, figures, verdict.", "show"),
+    "report": Verb("judge", "Write a version's report as one HTML file.", "report"),
+    "models": Verb("release", "List workflows, or the versions and aliases of one.", "models"),
+    "promote": Verb("release", "Make a version that passed its gate the champion.", "promote"),
+    "rollback": Verb("release", "Move the champion back to the version before it.", "rollback"),
+    "log": Verb("release", "List every verdict and every move of an alias: who, when, why.", "log"),
+    "runs": Verb("look", "List runs, newest first.", "runs"),
+    "diff": Verb("look", "Say what two runs differ in: parameters, code, inputs, libraries, figures.", "diff"),
+    "lineage": Verb("look", "Follow a version back to its data and code, or a file forward to versions.", "lineage"),
+    "monitor": Verb("look", "Hold traffic or a file against what the champion was trained on.", "monitor"),
+    "serve": Verb("operate", "Answer over HTTP with the champion, and follow it.", "serve"),
+    "predict": Verb("operate", "Score a CSV or Parquet file.", "predict"),
+    "schema": Verb("store", "Show the schema of the data, or freeze it as a file to review and commit.", "schema"),
+    "fsck": Verb("store", "Check every object, reference and recipe on record.", "fsck"),
+    "gc": Verb("store", "Remove what no decision and no recent run needs.", "gc"),
+    "doctor": Verb("store", "Show configuration with origins, libraries, extras and the ledger's state.", "doctor"),
+}
+"""Verb → what it is, in the order of the help."""
+
+
+class Verbs(TyperGroup):
+    """The group of all verbs; a verb's module is imported when the verb is called, never for the help."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  Typer's signature
+        """Names of the verbs, in the order of the help."""
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002  Typer's signature
+        """The command of a verb.
+
+        Raises
+        ------
+        UsageError
+            There is no such verb; the nearest one is told.
+        """
+        if cmd_name not in VERBS:
+            near = did_you_mean(cmd_name, VERBS)
+            raise UsageError(f"there is no verb {cmd_name!r}{near}", hint="`penstock --help` lists the verbs")
+        return command_of(cmd_name)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  Typer's signature
+        """Write the verbs in their panels."""
+        for panel in dict.fromkeys(verb.panel for verb in VERBS.values()):
+            with formatter.section(panel.capitalize()):
+                rows = [(f"{name:<8}", verb.help) for name, verb in VERBS.items() if verb.panel == panel]
+                formatter.write_dl(rows)
+
+
+def command_of(name: str) -> Any:
+    """The Typer command of one verb."""
+    verb = VERBS[name]
+    module = importlib.import_module(f"penstock.cli.{verb.module}")
+    one = typer.Typer(add_completion=False, rich_markup_mode=None)
+    epilog = getattr(module, "EPILOG", None)
+    one.command(name, help=getattr(module, "HELP", verb.help), short_help=verb.help, epilog=epilog)(module.command)
+    return typer.main.get_command(one)
+
+
+def app() -> Any:
+    """The command `penstock`."""
+    root = typer.Typer(
+        cls=Verbs,
+        add_completion=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help="Take a tabular model from raw data to production, and keep it there.",
+        epilog="A verb's own help: penstock VERB --help. PENSTOCK_DEBUG=1 shows the whole of an unexpected error.",
+    )
+
+    @root.callback()
+    def penstock(
+        version: Annotated[bool, typer.Option("--version", help="Show the version and end.")] = False,
+    ) -> None:
+        if version:
+            from penstock import __version__
+
+            print(f"penstock {__version__}")
+            raise typer.Exit
+
+    return typer.main.get_command(root)

@@ -1,0 +1,76 @@
+"""All that two recipes of one step differ in: code, libraries, sources, parameters."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from penstock.core.plan import Reason
+from penstock.engine.reasons import LIBRARY, differences
+
+Parts = tuple[Mapping[str, str], Any, str | None]
+"""Parts of the code, argument tree, digest of the source read."""
+
+
+def changes(before: Parts, now: Parts, path: str = "") -> list[Reason]:
+    """Every difference, not only the first that a plan tells.
+
+    Parameters
+    ----------
+    before, now : tuple
+        (parts of the code, argument tree, digest of the source).
+    path : str
+        The step's file or id, for a changed source.
+
+    Examples
+    --------
+    >>> [str(reason) for reason in changes(({"prep:clean": "a"}, 1, None), ({"prep:clean": "b"}, 2, None))]
+    ['code changed: clean in prep.py', 'parameter changed: arguments 1 → 2']
+    """
+    found = [_part(name, before[0].get(name), now[0].get(name)) for name in sorted({*before[0], *now[0]})]
+    reasons = [reason for reason in found if reason is not None]
+    if before[2] != now[2]:
+        reasons.append(Reason("input", os.path.basename(path)))
+    inputs = False
+    for place, old, new in differences(before[1], now[1]):
+        if _is_artifact(old) or _is_artifact(new):
+            inputs = True
+        else:
+            reasons.append(Reason("parameter", f"{_place(place)} {_short(old)} → {_short(new)}"))
+    if inputs:
+        reasons.append(Reason("input", "what the steps before it give"))
+    return reasons
+
+
+def _part(name: str, before: str | None, now: str | None) -> Reason | None:
+    if before == now:
+        return None
+    if name.startswith(LIBRARY) or name == "python":
+        return Reason("library", f"{name.removeprefix(LIBRARY)} {before or '–'} → {now or '–'}")
+    module, colon, definition = name.partition(":")
+    if name.startswith("penstock"):
+        return Reason("library", name.replace(":", "."))
+    return Reason("code", f"{definition} in {module.replace('.', '/')}.py" if colon else name)
+
+
+def _place(path: str) -> str:
+    """Where in the arguments, without the marks of the tree.
+
+    Examples
+    --------
+    >>> _place("model.steps[0]")
+    'model.steps[0]'
+    """
+    return path or "arguments"
+
+
+def _is_artifact(tree: Any) -> bool:
+    return isinstance(tree, list) and bool(tree) and tree[0] == "artifact"
+
+
+def _short(tree: Any) -> str:
+    if isinstance(tree, list) and len(tree) == 2 and isinstance(tree[1], str):
+        return tree[1]
+    text = str(tree)
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -1,0 +1,153 @@
+"""What a run tells people: one fact a stage, the rules of its gate, how it ended, what to do next."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.core.artifact import Artifact
+from penstock.core.flow import Graph, Node
+from penstock.lifecycle.lower import STAGES
+from penstock.lifecycle.run import Report
+
+Known = Mapping[tuple[str, str], Artifact]
+Load = Callable[[Artifact], Any]
+SILENT = ("package", "champion", "compare")
+"""Stages whose outcome another one tells."""
+
+_REPORTS = {"validate": "report", "split": "report", "train": "report", "evaluate": "report", "audit": ""}
+_GRADES = ("error", "warning", "note")
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended.
+
+    Attributes
+    ----------
+    state : str
+        "champion", "challenger", "kept", "refused", "undecided" or "done".
+    sentence : str
+    mark : str
+        "→", "✗", "?" or "✓".
+    """
+
+    state: str
+    sentence: str
+    mark: str
+
+
+def is_workflow(graph: Graph) -> bool:
+    """Whether a flow is the life of a model rather than steps alone."""
+    return "workflow" in graph.about
+
+
+def label(node: Node) -> str:
+    """The word under which a step is shown: its stage, or its id where the user named it."""
+    return "ingest" if node.kind == "source" else node.id
+
+
+def prepares(node: Node) -> bool:
+    """Whether a step is the user's own."""
+    return node.kind == "step" and node.id not in STAGES
+
+
+def fact(node: Node, known: Known, load: Load, notes: Mapping[str, Any]) -> str:
+    """The one fact that matters of a step that is done, "" where there is none.
+
+    Parameters
+    ----------
+    node : Node
+    known : mapping
+        (step id, output) → artifact, of what is done.
+    load : callable
+        Reads a JSON artifact.
+    notes : mapping
+        What the step noted.
+    """
+    if node.kind == "source":
+        name = os.path.basename(node.path or node.id)
+        sniffed = known.get((node.id, "sniffed"))
+        return name if sniffed is None else f"{name} · {load(sniffed)['summary']}"
+    if node.id in _REPORTS:
+        report = load(known[node.id, _REPORTS[node.id]])
+        return _trained(report) if node.id == "train" else str(report["summary"])
+    if node.id == "deploy" and (node.id, "") in known:
+        return f"{load(known[node.id, ''])['golden']} golden rows answered over HTTP as in training"
+    return " · ".join(f"{name} {value}" for name, value in notes.items() if isinstance(value, str | int | float))
+
+
+def _trained(report: Mapping[str, Any]) -> str:
+    """Of training without what preprocessing tells in its own line."""
+    parts = [part for part in str(report["summary"]).split(" · ") if not part.endswith(" features")]
+    return " · ".join(parts)
+
+
+def preprocessed(report: Mapping[str, Any]) -> str:
+    """What preprocessing made of the features, and which columns the model does not see."""
+    before, after = report["n_features"], report.get("n_features_out")
+    text = f"{before} → {after} features" if after not in (None, before) else f"{before} features"
+    left = [f"{name} ({why})" for name, why in report.get("left_out", {}).items()]
+    if left:
+        text += " · left out: " + ", ".join(left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
+    return text
+
+
+def rules(known: Known, load: Load) -> list[str]:
+    """The gate's rules, each as one line with its figures and ✓, ✗ or ?."""
+    compared = known.get(("compare", ""))
+    return [] if compared is None else [rule["text"] for rule in load(compared)["rules"]]
+
+
+def remarks(graph: Graph, known: Known, load: Load) -> list[str]:
+    """What a person should know of a run, the gravest first."""
+    found: list[str] = []
+    proof = known.get(("audit", ""))
+    if proof is not None:
+        findings = sorted(load(proof)["findings"], key=lambda one: _GRADES.index(one["grade"]))
+        found += [one["what"] if one["grade"] == "note" else f"{one['grade']}: {one['what']}" for one in findings]
+    found += graph.notes
+    places = [(node.id, "sniffed") for node in graph.nodes if node.kind == "source"]
+    for place in [*places, ("validate", "report"), ("split", "report"), ("evaluate", "report")]:
+        if place in known:
+            found += load(known[place]).get("notes", ())
+    return list(dict.fromkeys(str(text) for text in found))
+
+
+def ending(report: Report) -> Ending:
+    """How a run that did not fail ended."""
+    attempt = report.attempt
+    if attempt is None or attempt.version is None:
+        return Ending("done", "done", "✓")
+    name, workflow = attempt.version.name, attempt.version.workflow
+    if attempt.promoted:
+        return Ending("champion", f"champion: {name} (local store)", "→")
+    if report.exit_code == 4:
+        return Ending("refused", f"{name} refused: {attempt.reason}", "✗")
+    if report.exit_code == 7:
+        return Ending("undecided", f"{name} undecided: {attempt.reason}", "?")
+    if attempt.verdict is not None:
+        return Ending("challenger", f"challenger: {name} · {attempt.reason}", "→")
+    return Ending("kept", attempt.reason or f"the champion of {workflow} stays", "→")
+
+
+def next_commands(report: Report, file: str) -> list[str]:
+    """Two or three commands that make sense after a run.
+
+    Parameters
+    ----------
+    file : str
+        The declaring file, as it was named.
+    """
+    attempt = report.attempt
+    if attempt is None or attempt.version is None:
+        return [f"penstock show run:{report.outcome.run.id[:4]}", f"penstock plan {file}"]
+    name, workflow = attempt.version.name, attempt.version.workflow
+    if report.exit_code:
+        return [f"penstock show {name}", f"penstock log {workflow}", f"penstock try {file}"]
+    if not attempt.promoted and attempt.verdict is not None:
+        return [f"penstock show {name}", f'penstock promote {name} --because "…"']
+    freeze = f"penstock monitor {file}" if report.graph.about.get("schema") else f"penstock schema accept {file}"
+    return [f"penstock serve {workflow}", f"penstock show {name}", freeze]
