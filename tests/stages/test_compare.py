@@ -301,3 +301,15 @@ def test_rules_that_cannot_be_judged_are_all_refused_at_once():
 def test_a_held_out_label_of_no_class_is_an_error():
     with pytest.raises(DataError, match="none of the classes"):
         verdict(rows().assign(y=7), (Beats(),), train=rows())
+
+
+def test_where_no_slice_has_enough_rows_nothing_is_refused_and_it_is_said():
+    data = rows(200).assign(city=[f"c{i % 40}" for i in range(200)])
+    rule = verdict(data, (NoWorseOn("city"),))["rules"][0]
+    assert rule["outcome"] == "pass"
+    assert "other values" not in rule["text"]
+    assert [one["outcome"] for one in rule["figures"]["slices"]][:20] == ["unknown"] * 20
+    alone = verdict(rows(60).assign(city=[f"c{i % 10}" for i in range(60)]), (NoWorseOn("city"),))["rules"][0]
+    assert alone["text"] == (
+        "no slice of city has enough rows to judge; 10 with fewer than 30 rows that tell, not judged ✓"
+    )

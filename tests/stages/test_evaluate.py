@@ -1,6 +1,10 @@
 """Cross-validated figures equal scikit-learn's; the report is bounded, deterministic and plain JSON."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
 
+import penstock
 from penstock.core.notes import take
 from penstock.core.split import Split
 from penstock.core.target import Roles, Target
@@ -207,3 +212,46 @@ def test_real_tables_reach_the_figures_known_for_them(name, shared_data):
         slices=(), seed=0,
     )  # fmt: skip
     assert report["metrics"]["roc_auc"]["value"] > least
+
+
+def test_a_category_that_a_fold_lacks_is_blamed_on_its_column():
+    data = table().assign(city=lambda t: np.where(t.id == 3, "Lima", t.city))
+    with pytest.raises(ValueError, match="unknown categories") as caught:
+        judged(data)
+    assert caught.value.__notes__ == ["penstock: a category that the rows it was fitted on lack, in column 'city'"]
+
+
+PROGRAM = """
+import hashlib, json, sys
+sys.path[:0] = sys.argv[1:]
+import test_evaluate as t
+from penstock.core.gate import Beats, Improves, NoWorseOn
+from penstock.stages.audit import audit
+from penstock.stages.compare import compare
+from penstock.stages.package import package
+from penstock.stages.train import train
+kw = dict(target=t.Target("y"), roles=t.ROLES, schema=t.BINARY)
+data = t.table()
+learn, held = data.iloc[:300], data.iloc[300:]
+model = t.model(t.HistGradientBoostingClassifier(max_iter=5, early_stopping=True))
+fitted, report = train(learn, model=model, split=t.SPLIT, seed=0, **kw)
+found = [report, t.judged(data, model, slices=("city",))[0], audit(learn, held, **kw)]
+found += package(learn, fitted=fitted, **kw)
+found.append(compare(held, learn, fitted=fitted, champion=None, about={}, rules=(Improves(), Beats("baseline", "f1"),
+    NoWorseOn("city")), metrics=(), slices=("city",), seed=0, **kw))
+print(hashlib.sha256(json.dumps(found, allow_nan=False).encode()).hexdigest())
+"""
+
+
+def test_what_the_stages_give_does_not_depend_on_process_or_hash_seed():
+    source = Path(penstock.__file__).parents[1]
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", PROGRAM, str(Path(__file__).parent), str(source)],
+            env={**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1"},
+            check=True, capture_output=True, text=True,
+        ).stdout
+        for seed in ("1", "2")
+    }  # fmt: skip
+    assert len(digests) == 1
+    assert len(digests.pop().strip()) == 64

@@ -160,7 +160,7 @@ def test_labels_without_their_columns_are_refused(binary):
     with pytest.raises(DataError, match="'y'"):
         watch(binary, data, data[["id"]])
     with pytest.raises(DataError, match="'order'"):
-        watch(binary, data, data[["id", "y"]], on=("order",))
+        watch(binary, data, data[["y"]].assign(who=1), on=("order",))
 
 
 def test_few_rows_give_no_verdict_and_it_is_said(binary):
@@ -185,3 +185,24 @@ def test_nothing_to_compare_is_said(binary):
         label_on=(), metrics=(), target=Target("y"), reference_metrics={},
     )  # fmt: skip
     assert found["summary"] == "no verdict: nothing to compare"
+
+
+def test_a_verdicts_metrics_may_be_given_as_they_are_and_the_id_is_used_without_the_key(binary):
+    data = traffic(300, 11, noise=6.0)
+    verdicts = {name: {"challenger": figure, "baseline": None} for name, figure in binary[5].items()}
+    found = watch(binary, data, data[["id", "y"]], on=("customer",), reference_metrics=verdicts)
+    assert found["n_labelled"] == 300
+    assert found["alarms"][0]["kind"] == "decay"
+
+
+def test_the_key_is_taken_from_the_input_rows_where_the_answers_lack_it(binary):
+    data = traffic(60, 12).assign(customer=range(60))
+    labels = pd.DataFrame({"customer": range(60), "y": data.y})
+    contract = {**binary[2], "columns": [*binary[2]["columns"], {"name": "customer", "kind": "integer"}]}
+    X = data[[column["name"] for column in contract["columns"]]]
+    predictions = pd.DataFrame(answers(binary[1], X, contract))
+    found = window(
+        X, profile=binary[3], prediction_profile=None, input=contract, predictions=predictions, labels=labels,
+        label_on=("customer",), metrics=(), target=Target("y"), reference_metrics={},
+    )  # fmt: skip
+    assert found["n_labelled"] == 60

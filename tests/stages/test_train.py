@@ -238,7 +238,7 @@ def test_an_error_that_nothing_explains_gets_no_note():
     [
         (Roles(drop=("id", "a", "city", "b", "note", "when")), table(), "no column is left"),
         (Roles(features=("a", "zzz")), table(), "zzz"),
-        (ROLES, table().iloc[:0], "no training row"),
+        (ROLES, table().iloc[:0], "no row"),
         (ROLES, table().drop(columns="y"), "the target"),
     ],
 )

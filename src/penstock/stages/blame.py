@@ -41,6 +41,9 @@ def _notes(message: str, X: Any, y: Any) -> list[str]:
         quoted = [c for c in _texts(X) if _holds_quoted(X[c], message)]
         notes += _named("text, which this estimator cannot read, in", quoted or _texts(X))
         notes += _named("dates, which this estimator cannot read, in", _dates(X))
+    if "unknown categor" in lower:
+        quoted = [c for c in X.columns if _holds_quoted(X[c], message)]
+        notes += _named("a category that the rows it was fitted on lack, in", quoted)
     if "window shape" in lower:
         notes += _named("nothing but missing values in", [c for c in X.columns if X[c].isna().all()])
     if not notes:

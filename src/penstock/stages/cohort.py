@@ -92,6 +92,7 @@ def decay(
             continue
         figure = figure_json(name, interval(name, predicted))
         was = reference.get(name)
+        was = was.get("challenger", was) if was else None
         found[name] = {**figure, "reference": was, "p_value": _p_worse(figure, was) if was else None}
     tested = [name for name, one in found.items() if one["p_value"] is not None]
     worse, adjusted = holm([found[name]["p_value"] for name in tested], alpha)

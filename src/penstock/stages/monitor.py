@@ -55,12 +55,13 @@ def window(
     labels : DataFrame or None
         Outcomes, maybe late and for some rows only: the columns of `label_on` and the target.
     label_on : tuple of str
-        Columns that name a prediction in both: ("id",), or the key.
+        Columns that name a prediction in both, such as the key; where one side lacks them, "id" if both have it.
     metrics : tuple of str
         Scorer names.
     target : Target
     reference_metrics : dict
-        Scorer name → {"value", "low", "high"}: the model's figures on the hold-out.
+        Scorer name → {"value", "low", "high"}: the model's figures on the hold-out; or a verdict's "metrics", whose
+        "challenger" is taken.
     alpha : float, default=0.01
 
     Returns
@@ -79,7 +80,8 @@ def window(
     judged: dict[str, Any] = {}
     n_labelled, share = 0, None
     if labels is not None and predictions is not None:
-        joined = join_labels(_named(predictions, current, label_on), labels, label_on, target.column)
+        named = _named(predictions, current, label_on)
+        joined = join_labels(named, labels, _joined_on(named, labels, label_on), target.column)
         n_labelled = len(joined)
         share = n_labelled / len(predictions) if len(predictions) else 0.0
         if n_labelled < ENOUGH:
@@ -109,6 +111,14 @@ def _named(predictions: pd.DataFrame, current: pd.DataFrame | None, on: tuple[st
     if current is None or len(current) != len(predictions) or any(name not in current.columns for name in absent):
         return predictions
     return predictions.assign(**{name: current[name].to_numpy() for name in absent})
+
+
+def _joined_on(predictions: pd.DataFrame, labels: pd.DataFrame, on: tuple[str, ...]) -> tuple[str, ...]:
+    """The declared columns where both sides have them, else the prediction's id where both have that."""
+    both = set(predictions.columns) & set(labels.columns)
+    if on and both.issuperset(on):
+        return on
+    return ("id",) if "id" in both or not on else on
 
 
 def _drift(

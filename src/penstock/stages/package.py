@@ -20,6 +20,7 @@ MAX_CATEGORIES = 1_000
 GOLDEN_ROWS = 20
 UNSEEN = "\u00abunseen\u00bb"
 TRY_ROWS = 3
+LARGEST = 2**63 - 1
 
 
 def package(
@@ -56,6 +57,7 @@ def package(
         "classes": None if problem.task == "regression" else [plain(label) for label in fitted.classes_],
         "positive": problem.positive,
         "columns": [_column(X[name], name in unseen, name in missing) for name in X.columns],
+        "key": [name for name in roles.key if name not in X.columns],
     }
     rows = X.iloc[golden_rows(X)]
     golden = {"rows": records(rows), "expected": answers(fitted, rows, contract)}
@@ -102,8 +104,10 @@ def _with_unseen(rows: pd.DataFrame, column: Any, name: Any) -> pd.DataFrame:
     if kind == "text":
         changed = pd.Series([UNSEEN] * n, index=rows.index)
         return rows.assign(**{name: changed.astype("category" if str(column.dtype) == "category" else column.dtype)})
-    if kind in {"integer", "number"} and column.notna().any():
-        return rows.assign(**{name: pd.Series([column.max() + 1] * n, index=rows.index).astype(column.dtype)})
+    if kind == "number" and column.notna().any():
+        return rows.assign(**{name: pd.Series([float(column.max()) + 1.0] * n, index=rows.index)})
+    if kind == "integer" and column.notna().any() and int(column.max()) < LARGEST:
+        return rows.assign(**{name: pd.Series([int(column.max()) + 1] * n, index=rows.index, dtype="int64")})
     return rows
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.core.answer import plain
+from penstock.stages.blame import add_blame
 from penstock.stages.problem import Problem
 
 
@@ -88,7 +89,7 @@ def response_of(answers: Any, response: str, proba: slice | None, decision: slic
     return answers[:, decision][:, -1] if decision is not None else answers[:, proba][:, -1]
 
 
-def predict(estimator: Any, X: Any, y: Any, problem: Problem) -> Predicted:
+def predict(estimator: Any, X: Any, y: Any, problem: Problem, *, only: str = "") -> Predicted:
     """Ask a fitted estimator once, and keep all that scorers need.
 
     Parameters
@@ -98,6 +99,8 @@ def predict(estimator: Any, X: Any, y: Any, problem: Problem) -> Predicted:
     y : array-like of shape (n_rows,)
         The truth, as labels or values.
     problem : Problem
+    only : {"", "label", "proba", "ranking"}
+        Ask for no more than this; "ranking" is one of probabilities and decision values.
 
     Raises
     ------
@@ -107,21 +110,42 @@ def predict(estimator: Any, X: Any, y: Any, problem: Problem) -> Predicted:
     import numpy as np
 
     truth = problem.encode(y)
-    if problem.task == "regression":
-        return Predicted(problem, truth, np.asarray(estimator.predict(X), dtype=np.float64).reshape(len(truth), -1))
-    parts = [problem.encode(estimator.predict(X)).astype(np.float64)[:, None]]
+    try:
+        if problem.task == "regression":
+            values = np.asarray(estimator.predict(X), dtype=np.float64)
+            return Predicted(problem, truth, values.reshape(len(truth), -1))
+        return _classify(estimator, X, truth, problem, only)
+    except Exception as error:
+        add_blame(error, X, None)
+        raise
+
+
+def _classify(estimator: Any, X: Any, truth: Any, problem: Problem, only: str) -> Predicted:
+    import numpy as np
+
+    wanted, order = _wanted(estimator, only), problem.order(estimator.classes_)
+    labels = problem.encode(estimator.predict(X)) if "label" in wanted else np.zeros(len(truth))
+    parts = [labels.astype(np.float64)[:, None]]
     width, proba, decision = 1, None, None
-    order = problem.order(estimator.classes_)
-    if hasattr(estimator, "predict_proba"):
+    if "proba" in wanted:
         # A fold may lack a class: the model then gives it no probability.
         parts.append(_spread(np.asarray(estimator.predict_proba(X), dtype=np.float64), order, problem, 0.0))
         proba, width = slice(width, width + len(problem.classes)), width + len(problem.classes)
-    if hasattr(estimator, "decision_function"):
+    if "decision" in wanted:
         values = _decision(np.asarray(estimator.decision_function(X), dtype=np.float64), order, problem)
         if values is not None:
             parts.append(values)
             decision = slice(width, width + values.shape[1])
     return Predicted(problem, truth, np.hstack(parts), proba, decision)
+
+
+def _wanted(estimator: Any, only: str) -> list[str]:
+    """Which answers to ask for, of those that the estimator gives."""
+    methods = (("proba", "predict_proba"), ("decision", "decision_function"))
+    given = [name for name, method in methods if hasattr(estimator, method)]
+    if only == "ranking":
+        return given[-1:]  # decision values first, as scikit-learn's scorers prefer them
+    return [name for name in ("label", *given) if only in {"", name}]
 
 
 def join(parts: list[Predicted]) -> Predicted:

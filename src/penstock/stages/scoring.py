@@ -149,6 +149,19 @@ def metric(name: str, like: Predicted) -> Callable[[Any, Matrix], float]:
     return by_scorer
 
 
+def response(name: str) -> str:
+    """What a metric reads of a classifier: "label", "proba" or "ranking".
+
+    Examples
+    --------
+    >>> response("f1"), response("neg_log_loss"), response("roc_auc")
+    ('label', 'proba', 'ranking')
+    """
+    if name in NEEDS_PROBA:
+        return "proba"
+    return "ranking" if name in RANKING else "label"
+
+
 def narrow(name: str, predicted: Predicted) -> Predicted:
     """Only those answers that a metric reads, in one layout for all models.
 
@@ -157,16 +170,17 @@ def narrow(name: str, predicted: Predicted) -> Predicted:
     """
     import numpy as np
 
-    if predicted.problem.task == "regression" or name not in (*RANKING, *NEEDS_PROBA):
+    read = response(name)
+    if predicted.problem.task == "regression" or read == "label":
         return Predicted(predicted.problem, predicted.y, predicted.answers[:, :1])
-    if name in NEEDS_PROBA:
+    if read == "proba":
         values = predicted.column("proba")
     elif predicted.problem.task == "binary":
         values = predicted.column("score")[:, None]
     else:
         values = predicted.answers[:, predicted.decision or predicted.proba]
     answers, where = np.hstack([np.zeros((len(values), 1)), values]), slice(1, 1 + values.shape[1])
-    if name in NEEDS_PROBA:
+    if read == "proba":
         return Predicted(predicted.problem, predicted.y, answers, proba=where)
     return Predicted(predicted.problem, predicted.y, answers, decision=where)
 

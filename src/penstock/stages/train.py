@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from penstock.stages.seeding import derive, seeded, seeds
 if TYPE_CHECKING:
     import pandas as pd
 
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 MAX_LISTED = 200
 """Names of features listed in a report."""
 
@@ -102,7 +104,7 @@ def features_and_target(table: pd.DataFrame, target: Target, roles: Roles) -> tu
         hidden = ", ".join(roles.hidden(target))
         raise DataError("no column is left for the model to learn from", hint=f"left out by their role: {hidden}")
     if len(table) == 0:
-        raise DataError("there is no training row")
+        raise DataError("the table has no row")
     return table[visible], table[target.column]
 
 
@@ -245,7 +247,8 @@ def _search(fitted: Any) -> dict[str, Any] | None:
     """What a search chose, as text: parameters may be any object."""
     if not hasattr(fitted, "best_params_"):
         return None
-    best = {str(name): repr(value)[:200] for name, value in fitted.best_params_.items()}
+    # An address in memory differs from process to process.
+    best = {str(name): _ADDRESS.sub("", repr(value))[:200] for name, value in fitted.best_params_.items()}
     score = getattr(fitted, "best_score_", None)
     return {"best_params": best, "best_score": None if score is None else float(score)}
 
