@@ -31,7 +31,8 @@ def read_log(folder: str, *, model: str | None = None, since: float = 0.0) -> tu
     inputs : DataFrame of shape (n_predictions, n_columns)
         What was asked, a row a prediction.
     predictions : DataFrame of shape (n_predictions, …)
-        "id", "at", "model" and the fields of the answers; the same rows in the same order.
+        "id", "at", "model", the row's key where it was sent, and the fields of the answers; the same rows in the
+        same order.
 
     Raises
     ------
@@ -57,7 +58,8 @@ def read_log(folder: str, *, model: str | None = None, since: float = 0.0) -> tu
                     continue
                 inputs.append(entry["row"])
                 answer = {k: v for k, v in entry["answer"].items() if k != "scores"}
-                answers.append({"id": entry["id"], "at": entry["at"], "model": entry["model"]} | answer)
+                names = {"id": entry["id"], "at": entry["at"], "model": entry["model"]}
+                answers.append(entry.get("key", {}) | names | answer)
     note(predictions=len(answers), broken_lines=broken)
     if not answers:
         asked = f" by {model}" if model else ""
