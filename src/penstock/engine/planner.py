@@ -75,7 +75,8 @@ def decide(node: Node, known: Known, facts: Facts) -> Decision:
 def plan(graph: Graph, facts: Facts) -> Plan:
     """Decisions on a whole flow, with what is known before it runs.
 
-    A step behind one that will run is "wait": whether it runs depends on what that one gives (early cut-off).
+    A step behind one that will run is "wait": whether it runs depends on what that one gives (early cut-off). So is
+    an effect: what it does depends on the ledger at that moment.
     """
     known: dict[tuple[str, str], Artifact] = {}
     decisions: list[Decision] = []
@@ -85,6 +86,9 @@ def plan(graph: Graph, facts: Facts) -> Plan:
         if behind is not None:
             decision = Decision(node.id, "wait", Reason("waits", running[behind]))
             running[node.id] = running[behind]
+        elif node.kind == "effect":
+            decision = Decision(node.id, "wait", Reason("effect"))
+            running[node.id] = node.id
         else:
             decision = decide(node, known, facts)
             if decision.action == "reuse":
