@@ -83,8 +83,6 @@ class _Reader:
             classes = [inner for inner in ast.walk(node) if isinstance(inner, ast.ClassDef)]
             unit.bases = [walker.chain_text(base) for inner in classes for base in inner.bases]
             unit.hook = any(acts_on_subclassing(inner) for inner in classes)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            unit.untyped = any(a.annotation is None for a in [*node.args.posonlyargs, *node.args.args])
         if isinstance(node, ast.Assign | ast.AnnAssign):
             unit.constant, unit.literal, unit.flat = shape_of(node)
         unit.digest = normal_digest([node], docstrings=self.docstrings)

@@ -19,7 +19,8 @@ from penstock.engine.analysis import analyse, opaque
 from penstock.engine.libraries import Libraries
 from penstock.engine.memory import Memory
 from penstock.engine.modules import LIBRARY, Modules, is_own
-from penstock.engine.reach import Reach, World, parts_of
+from penstock.engine.parts import nameless, parts_of
+from penstock.engine.reach import Reach, World
 from penstock.engine.summary import Summary
 
 PYTHON = ".".join(map(str, sys.version_info[:3]))
@@ -112,6 +113,7 @@ class Closure:
         modules = {name.partition(":")[0] for name in (entry, *others)}
         reach = Reach(self._world, self._universe(modules))
         problems = [problem for name in (entry, *others) if (problem := self._start(reach, name))]
+        problems += filter(None, [nameless(reach, entry)])
         found = reach.run()
         parts = parts_of(reach)
         for library in sorted(found.libraries):
@@ -139,8 +141,6 @@ class Closure:
             reach.add(self._world.resolver.chain(found, top, ""))
         else:
             reach.open(module)
-        if found.own is False and top in found.binds and any(found.units[i].untyped for i in found.binds[top]):
-            reach.library("pandas")  # what such a parameter is given is a pandas frame
         return ""
 
     def _universe(self, modules: set[str]) -> list[str]:

@@ -235,7 +235,11 @@ class _Trace:
         return home is not None and not self.effects.is_step(home, int(target[2]))
 
     def touch(self, place: Place) -> None:
+        """Note a change; what is changed in a class may belong to one that it derives from."""
         self.effect.touched.add(place)
+        name, index = place
+        if isinstance(index, int) and self.resolver.unit(name, index).bases:
+            self.effect.touched.update(self.effects.bases(name, index))
 
     def activate(self, place: tuple[str, int], *, made: bool = False) -> None:
         self.todo.append((*place, made))
@@ -282,12 +286,10 @@ class _Trace:
 
     def on_unit(self, module: Module, use: Use, place: tuple[str, int], rest: str, *, deep: bool) -> None:
         """A use of one of the project's definitions."""
-        if deep and use.how == ARG:
-            use = use._replace(how=ALIAS)
         unit = self.resolver.unit(*place)
         home = self.resolver.modules.get(place[0])
         assert home is not None
-        if use.how == STORE:
+        if use.how == STORE or (deep and use.how in (ARG, ALIAS, KEEP) and not unit.constant):
             self.touch(place)
             self.activate(place)
         elif use.how == ARG and self.receives_nothing(module, use):

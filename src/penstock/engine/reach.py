@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from penstock.core.digest import digest_value
 from penstock.engine.effects import Effects, Place
 from penstock.engine.libraries import Libraries
 from penstock.engine.modules import LIBRARY, Module, Modules, is_own
 from penstock.engine.resolve import Resolver, Target
-from penstock.engine.summary import NOW, Unit
+from penstock.engine.summary import Unit
 
 MOST_FILES = 2_000
 """Of a project whose code imports modules by computed names: above this its steps are not cacheable."""
@@ -23,12 +22,15 @@ class Reached:
     Attributes
     ----------
     units : set of (module, index)
+    imports : set of (module, name)
+        Names that imports bind, on the way to a definition; "p.q" for a chain that starts from `import p.q`.
     libraries : set of str
         Top-level modules.
     uncacheable : str
     """
 
     units: set[tuple[str, int]] = field(default_factory=set)
+    imports: set[tuple[str, str]] = field(default_factory=set)
     libraries: set[str] = field(default_factory=set)
     uncacheable: str = ""
 
@@ -95,8 +97,8 @@ class Reach:
         self.world = world
         self.universe = universe
         self.found = Reached()
-        self.folds: dict[tuple[str, int], list[list[str]]] = {}
         self.missed: set[Place] = set()
+        self._importers: dict[str, list[tuple[str, str]]] = {}
         self.modules: set[str] = set()
         self.counted: dict[tuple[str, int], set[Place]] = {}
         self._subclasses = False
@@ -121,6 +123,10 @@ class Reach:
                 self.modules.add(name)
             elif kind == "library":
                 self.library(name)
+            elif kind == "import":
+                self.found.imports.add((name, str(index)))
+            elif kind == "below":
+                self.found.imports.update(self._importers_of(name))
 
     def library(self, top: str) -> None:
         """Reach a library."""
@@ -133,12 +139,34 @@ class Reach:
         if module is not None and name not in self._whole:
             self._whole.add(name)
             self.modules.add(name)
-            self._todo += [(name, index) for index in range(len(module.units))]
+            for index, unit in enumerate(module.units):
+                self._todo.append((name, index))
+                if unit.kind == "import":
+                    self.found.imports.update((name, bound) for bound in unit.binds if bound not in unit.typed)
+                    self.found.imports.update([(name, "*")] if unit.star else [])
 
     def open(self, name: str) -> None:
         """Reach a whole module and every module of the project that it imports, as far as that goes."""
         if name not in self._dynamic:
             self._open.append(name)
+
+    def _importers_of(self, below: str) -> list[tuple[str, str]]:
+        """The imports that make a submodule an attribute of its package."""
+        if below not in self._importers:
+            self._importers[below] = [
+                (name, bound)
+                for name in self.universe
+                for unit in self.module(name).units
+                if unit.kind == "import" and below in self._executed(name, unit)
+                for bound in unit.binds
+            ]
+        return self._importers[below]
+
+    def _executed(self, name: str, unit: Unit) -> set[str]:
+        module = self.module(name)
+        return {".".join(part for part in pair if part) for pair in map(module.absolute, unit.needs)} | {
+            module.absolute(need)[0] for need in unit.needs
+        }
 
     def run(self) -> Reached:
         """Alternate names and effects until neither adds anything."""
@@ -172,24 +200,11 @@ class Reach:
             self._anything.add(module.own)
             self._everything(own=module.own)
         self._subclasses |= unit.subclasses
-        folds: set[tuple[str, ...]] = set()
         for use in unit.uses:
-            targets = self.world.resolver.use(module, use)
-            self.add(targets)
-            if use.root in module.binds and any(use.root in module.units[i].imports for i in module.binds[use.root]):
-                folds.add((use.root, use.attrs, *sorted({self._shown(target) for target in targets})))
+            self.add(self.world.resolver.trail(module, use.root, use.attrs))
         for target in unit.needs:
             base, _ = module.absolute(target)
             self.library(base.partition(".")[0])
-        self.folds[name, index] = [list(fold) for fold in sorted(folds)]
-
-    def _shown(self, target: Target) -> str:
-        """A target in words that do not depend on where things stand in a file."""
-        kind, name, index, rest = target
-        if kind == "unit":
-            unit = self.world.resolver.unit(name, int(index))
-            return f"{name}:{label(unit)}.{rest}"
-        return f"{kind} {name} {index}"
 
     def _everything(self, *, own: bool) -> None:
         """Whatever a computed name may mean: all files of the project, or all of Penstock that may be imported."""
@@ -213,7 +228,7 @@ class Reach:
                 continue
             if self._counts(place):
                 self._todo.append(place)
-                self.counted[place] = self.world.effects.of(self._module(place[0]), place[1]).touched
+                self.counted[place] = self.world.effects.of(self.module(place[0]), place[1]).touched
                 added = True
             else:
                 rest.append(place)
@@ -225,12 +240,12 @@ class Reach:
         return [
             (name, index)
             for name in self.universe
-            for index in range(len(self._module(name).units))
-            if effects.of(self._module(name), index)
+            for index in range(len(self.module(name).units))
+            if effects.of(self.module(name), index)
         ]
 
     def _counts(self, place: tuple[str, int]) -> bool:
-        effect = self.world.effects.of(self._module(place[0]), place[1])
+        effect = self.world.effects.of(self.module(place[0]), place[1])
         if effect.everywhere or place in self.found.units or not effect.libraries.isdisjoint(self.found.libraries):
             return True
         for name, index in effect.touched:
@@ -246,7 +261,7 @@ class Reach:
             return False
         added = False
         for name in self.universe:
-            for index, unit in enumerate(self._module(name).units):
+            for index, unit in enumerate(self.module(name).units):
                 if unit.bases and (name, index) not in self.found.units:
                     bases = set(self.world.effects.bases(name, index))
                     if not bases.isdisjoint(self.found.units):
@@ -254,85 +269,8 @@ class Reach:
                         added = True
         return added
 
-    def _module(self, name: str) -> Module:
+    def module(self, name: str) -> Module:
+        """A module that is known to be the project's or Penstock's."""
         module = self.world.modules.get(name)
         assert module is not None
         return module
-
-
-def label(unit: Unit) -> str:
-    """Name of a unit in a code part: what it binds, else the first name that it uses at import."""
-    if unit.kind in ("def", "class", "assign"):
-        return ",".join(unit.binds)
-    name = next(iter(unit.binds), None) or next((use.root.lstrip("=") for use in unit.uses if use.when == NOW), "")
-    return f"<top>:{name}"
-
-
-def parts_of(reach: Reach) -> dict[str, str]:
-    """Qualified definition → digest, from a finished fix-point.
-
-    Statements with one name are one part, in the order of the file; where order counts beyond that, "module:<top>"
-    is the sequence of what is executed.
-    """
-    gathered: dict[str, list[list[object]]] = {}
-    for name, index in sorted(reach.found.units):
-        unit = reach.world.resolver.unit(name, index)
-        if unit.kind == "import":
-            continue
-        gathered.setdefault(f"{name}:{label(unit)}", []).append([unit.digest, reach.folds.get((name, index), [])])
-    parts = {key: digest_value("definition", value) for key, value in gathered.items()}
-    for name in sorted({name for name, _ in reach.found.units} | _importers(reach)):
-        order = _order(reach, name)
-        if len(order) > 1:
-            parts[f"{name}:<top>"] = digest_value("order", order)
-    return parts
-
-
-def _importers(reach: Reach) -> set[str]:
-    """Modules that import two or more modules with effects that count: their order is the order of the effects."""
-    acting = {name for name, _ in reach.counted}
-    return {
-        name for name in reach.universe if sum(bool(_reaches(reach, n, acting)) for n in reach.world.imports(name)) > 1
-    }
-
-
-def _reaches(reach: Reach, name: str, acting: set[str]) -> bool:
-    return not acting.isdisjoint(reach.world.universe([name]))
-
-
-def _order(reach: Reach, name: str) -> list[str]:
-    """What is executed as a module is imported, where one statement may see another's effect."""
-    module = reach.world.modules.get(name)
-    assert module is not None
-    touched = {place for places in reach.counted.values() for place in places}
-    acting = {home for home, _ in reach.counted}
-    several = {bound for bound, indices in module.binds.items() if len(indices) > 1}
-    order: list[str] = []
-    for index, unit in enumerate(module.units):
-        place = (name, index)
-        if unit.kind == "import":
-            order += [f"import {base}" for base in _acting_imports(reach, module, unit, acting - {name})]
-        elif place in reach.found.units and (place in reach.counted or _sees(reach, module, unit, touched, several)):
-            order.append(unit.digest)
-    return order
-
-
-def _acting_imports(reach: Reach, module: Module, unit: Unit, acting: set[str]) -> list[str]:
-    if not acting:
-        return []
-    bases = [module.absolute(target)[0] for target in unit.needs]
-    return [base for base in dict.fromkeys(bases) if _reaches(reach, base, acting)]
-
-
-def _sees(reach: Reach, module: Module, unit: Unit, touched: set[Place], several: set[str]) -> bool:
-    """Whether executing a statement earlier or later may give something else."""
-    if not several.isdisjoint(unit.binds):
-        return True
-    for use in unit.uses:
-        if use.when == NOW:
-            if use.root in several:
-                return True
-            targets = reach.world.resolver.use(module, use)
-            if any((target[1], target[2]) in touched for target in targets):
-                return True
-    return False

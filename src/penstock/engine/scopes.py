@@ -23,6 +23,8 @@ class Scope:
         Name → what it may be, as targets "=module" or "=module:name".
     free : set of str
         Declared `global`.
+    owner : str
+        Name of the class whose body this is.
     """
 
     kind: str
@@ -30,6 +32,7 @@ class Scope:
     names: set[str] = field(default_factory=set)
     imports: dict[str, list[str]] = field(default_factory=dict)
     free: set[str] = field(default_factory=set)
+    owner: str = ""
 
     def roots(self, name: str) -> list[str]:
         """What a name may stand for outside this function: a module's name or an import's target.
@@ -48,6 +51,16 @@ class Scope:
                     return found
             scope = scope.parent
         return [*found, name]
+
+
+def private_name(name: str, scope: Scope | None) -> str:
+    """A name as Python writes it: `__x` inside a class `C` is `_C__x`."""
+    if name.startswith("__") and not name.endswith("__"):
+        while scope is not None:
+            if scope.owner:
+                return f"_{scope.owner.lstrip('_')}{name}"
+            scope = scope.parent
+    return name
 
 
 def import_targets(node: ast.Import | ast.ImportFrom) -> list[tuple[str, str]]:

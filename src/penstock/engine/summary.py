@@ -67,8 +67,6 @@ class Unit:
         A class that acts when it is subclassed.
     stateful : bool
         A class whose methods change the class.
-    untyped : bool
-        A function with a parameter without annotation.
     """
 
     kind: str
@@ -91,7 +89,6 @@ class Unit:
     bases: list[str] = field(default_factory=list)
     hook: bool = False
     stateful: bool = False
-    untyped: bool = False
 
 
 _FIELDS = [f.name for f in fields(Unit)]

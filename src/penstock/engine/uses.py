@@ -5,7 +5,16 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterable, Mapping
 
-from penstock.engine.scopes import COMPREHENSIONS, Scope, arguments_of, bound_in, function_scope, type_parameters
+from penstock.engine.scopes import (
+    COMPREHENSIONS,
+    Scope,
+    arguments_of,
+    bound_in,
+    function_scope,
+    import_targets,
+    private_name,
+    type_parameters,
+)
 from penstock.engine.summary import (
     ALIAS,
     ARG,
@@ -102,7 +111,7 @@ class Walker:
         """Note a use for each thing that the name may stand for; gives these."""
         roots = scope.roots(name)
         for root in roots:
-            self.uses.add(Use(root, ".".join(attrs), how, via, at))
+            self.uses.add(Use(private_name(root, scope), ".".join(attrs), how, via, at))
             self._suspect(root, attrs, at)
         if name in DYNAMIC_NAMES and name in roots and name not in self.module.names:
             if name == "__import__":
@@ -230,7 +239,7 @@ class Walker:
     def expression(self, node: ast.Expr, scope: Scope, how: int, via: str, at: int) -> None:
         del how, via
         value = node.value
-        acts = isinstance(value, ast.Call | ast.BinOp | ast.Await | ast.BoolOp | ast.IfExp)
+        acts = not isinstance(value, ast.Name | ast.Constant | ast.Yield | ast.YieldFrom)
         self._push(value, scope, DISCARD if acts else LOAD, "", at)
 
     def assign(self, node: ast.AST, scope: Scope, how: int, via: str, at: int) -> None:
@@ -281,21 +290,17 @@ class Walker:
         self._each(node.bases, outer, LOAD, "", at)
         for keyword in node.keywords:
             self._push(keyword.value, outer, CALL if keyword.arg == "metaclass" else ARG, "?|", at)
-        inner = bound_in(node.body, Scope("class", outer))
+        inner = bound_in(node.body, Scope("class", outer, owner=node.name))
         self._each(node.body, inner, LOAD, "", at)
 
     def import_(self, node: ast.AST, scope: Scope, how: int, via: str, at: int) -> None:
-        """Imports are taken by the analysis; here only the ways around them count."""
+        """Imports are taken by the analysis; those in a class body are attributes, used in ways that no text shows."""
         del how, via
-        if scope is self.module:
-            return
-        names = node.names  # type: ignore[attr-defined]
-        for alias in names:
-            bound = alias.asname or alias.name.partition(".")[0]
-            if isinstance(node, ast.ImportFrom):
-                for target in scope.imports.get(bound, ()):
-                    self.uses.add(Use(target, "", LOAD, "", LATER))
-                    self._suspect(target, [], at)
+        assert isinstance(node, ast.Import | ast.ImportFrom)
+        for _, target in import_targets(node):
+            self._suspect(target, [], at)
+            if scope.kind == "class":
+                self.uses.add(Use(target, "", ALIAS, "", at))
 
     def _annotation(self, node: ast.expr | None, scope: Scope, at: int) -> None:
         """An annotation, also one that is written as text."""
