@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import heapq
-import os
-import signal
-import threading
+import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,9 +20,11 @@ from penstock.core.run import Decided, Result, Run, SourceStat, StepRun
 from penstock.engine.commit import Committer
 from penstock.engine.events import Event, EventKind, Listener, silent
 from penstock.engine.gather import ask, probe
+from penstock.engine.logs import keep_log, sweep_logs
 from penstock.engine.planner import decide
 from penstock.engine.pool import Answer, Pool, rebuilt
-from penstock.errors import CancelledError, InternalError, PenstockError, StepError, StoreError
+from penstock.engine.processes import Terminated, terminable
+from penstock.errors import CancelledError, PenstockError, StepError, StoreError
 
 Key = tuple[str, str]
 MOST_HEALS = 3
@@ -129,6 +129,7 @@ class Execution:
         self._ready: deque[Node] = deque()
         self._queue: deque[Node] = deque()
         self._later: list[tuple[float, int, Node]] = []
+        self._order = itertools.count()
         self._flying: dict[str, list[Node]] = {}
         self._attempts: dict[str, int] = {}
         self._tries: dict[str, int] = {}
@@ -152,12 +153,12 @@ class Execution:
             Ctrl-C or SIGTERM; workers are ended and the run is on record as cancelled.
         """
         self._wire()
-        with _terminable():
+        with terminable():
             try:
                 self._loop()
-            except (KeyboardInterrupt, _Terminated) as stop:
+            except (KeyboardInterrupt, Terminated) as stop:
                 self._end("cancelled")
-                code = 143 if isinstance(stop, _Terminated) else 130
+                code = 143 if isinstance(stop, Terminated) else 130
                 error = CancelledError("the run was cancelled; what had finished is kept")
                 error.exit_code = code  # type: ignore[misc]  # this one error has two codes
                 raise error from None
@@ -325,7 +326,7 @@ class Execution:
         if data.get("again"):
             self._queue.appendleft(node)
             return
-        self._keep_log(answer)
+        keep_log(answer)
         self.outcome.notes[node.id] = data.get("notes", {})
         if "outputs" in data:
             self._done(node, tuple(map(Artifact.from_json, data["outputs"])), data)
@@ -362,7 +363,7 @@ class Execution:
         if retriable and tries <= node.retries and self.outcome.error is None:
             wait = node.backoff_s * 2 ** (tries - 1)
             self._listen(Event("retry", node.id, decision, facts=data["error"] | {"wait_s": wait, "try": tries + 1}))
-            heapq.heappush(self._later, (time.monotonic() + wait, len(self._later), node))
+            heapq.heappush(self._later, (time.monotonic() + wait, next(self._order), node))
             return
         if isinstance(error, StepError):
             error.step = node.id
@@ -453,29 +454,11 @@ class Execution:
             self._record = False
             self._commit.add(run=self.run, sources=self._seen)
 
-    def _keep_log(self, answer: Answer) -> None:
-        """Copy what a step printed from its worker's log into a file of its own."""
-        worker = answer.worker
-        span = answer.data.get("log")
-        if span is None and "error" not in answer.data:
-            return
-        with contextlib.suppress(OSError):
-            begin, end = span or (worker.log_seen, os.path.getsize(worker.log_path))
-            worker.log_seen = end
-            if end <= begin:
-                return
-            with open(worker.log_path, "rb") as log:
-                log.seek(begin)
-                text = log.read(min(end - begin, 16 << 20))
-            name = "".join(c if c.isalnum() or c in "-_." else "_" for c in answer.node.id)
-            with open(os.path.join(os.path.dirname(worker.log_path), f"{name}.log"), "ab") as file:
-                file.write(text)
-
     def _end(self, state: str) -> None:
         """End the workers, write what is left, and put the run's end on record."""
         if self._pool is not None:
             self._pool.close()
-            _sweep_logs(self._pool.logs)
+            sweep_logs(self._pool.logs)
         states = list(self.outcome.states.values())
         counts = {
             "run": states.count("done"),
@@ -492,38 +475,3 @@ class Execution:
         except StoreError:
             if self.outcome.error is None:
                 raise
-
-
-def _sweep_logs(folder: str) -> None:
-    """Remove the workers' own logs, whose parts were copied to their steps', and a folder without any."""
-    with contextlib.suppress(OSError):
-        for name in os.listdir(folder):
-            if name.startswith("worker-"):
-                os.unlink(os.path.join(folder, name))
-        os.rmdir(folder)
-
-
-class _Terminated(Exception):  # noqa: N818  a signal inside this module
-    pass
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM end a run as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(*_: object) -> None:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def impossible(node: Node, *_: object) -> Effect:
-    """Stands where a flow has an effect that its runner does not know."""
-    raise InternalError(f"step {node.id} is an effect that this run does not know")

@@ -6,7 +6,8 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -125,3 +126,29 @@ def machine_memory() -> int:
         except (OSError, ValueError):
             continue
     return total
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived; raised in the main thread as `KeyboardInterrupt` is for Ctrl-C."""
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM end what is inside as Ctrl-C does.
+
+    Raises
+    ------
+    Terminated
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

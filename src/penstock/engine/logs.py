@@ -1,0 +1,42 @@
+"""What steps print: workers write one log each; every step gets the part that is its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from penstock.engine.pool import Answer
+
+MOST_BYTES = 16 << 20
+"""No more of one step's output is kept than this."""
+
+
+def keep_log(answer: Answer) -> None:
+    """Copy what a step printed from its worker's log into a file of its own.
+
+    A step that ended with its process could not say where its part ends: it gets all that is new.
+    """
+    worker = answer.worker
+    span = answer.data.get("log")
+    if span is None and "error" not in answer.data:
+        return
+    with contextlib.suppress(OSError):
+        begin, end = span or (worker.log_seen, os.path.getsize(worker.log_path))
+        worker.log_seen = end
+        if end <= begin:
+            return
+        with open(worker.log_path, "rb") as log:
+            log.seek(begin)
+            text = log.read(min(end - begin, MOST_BYTES))
+        name = "".join(c if c.isalnum() or c in "-_." else "_" for c in answer.node.id)
+        with open(os.path.join(os.path.dirname(worker.log_path), f"{name}.log"), "ab") as file:
+            file.write(text)
+
+
+def sweep_logs(folder: str) -> None:
+    """Remove the workers' own logs, whose parts were copied to their steps', and a folder that is then empty."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            if name.startswith("worker-"):
+                os.unlink(os.path.join(folder, name))
+        os.rmdir(folder)
