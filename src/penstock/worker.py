@@ -64,7 +64,7 @@ def _outputs(declared: Any, request: Mapping[str, Any], config: Config) -> tuple
         from penstock.lifecycle.monitor import lower_window
 
         if request.get("what") == "monitor":
-            outputs, about = lower_window(declared, request["file"], request["extra"])
+            outputs, about = lower_window(declared, request["extra"])
             return f"{declared.name}.monitor", outputs, about
         outputs, about = lower(declared, request["file"], seed=config.seed)
         return declared.name, outputs, about

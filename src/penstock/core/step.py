@@ -145,6 +145,7 @@ class Step:
         return f"<Step {self.name}>"
 
     def __call__(self, *args: Any, name: str | None = None, **kwargs: Any) -> Any:
+        """The function's value, or a promise of it when a Ref or a Param is among the arguments."""
         if name is None and not promises(args) and not promises(kwargs):
             return self.function(*args, **kwargs)
         return self.ref(*args, name=name, **kwargs)

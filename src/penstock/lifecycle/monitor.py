@@ -27,14 +27,12 @@ def log_folder(home: Home, workflow: str) -> str:
     return os.path.join(home.config.root, ".penstock", "predictions", workflow)
 
 
-def lower_window(workflow: Workflow, file: str, extra: Mapping[str, Any]) -> tuple[tuple[Ref, ...], dict[str, Any]]:
+def lower_window(workflow: Workflow, extra: Mapping[str, Any]) -> tuple[tuple[Ref, ...], dict[str, Any]]:
     """The steps of one look at the world.
 
     Parameters
     ----------
     workflow : Workflow
-    file : str
-        The declaring file.
     extra : dict
         "data": a table to look at, relative to the working directory, else None for the prediction log; "log":
         the log's folder; "model", "since": what to take of the log.
