@@ -26,6 +26,9 @@ from penstock.core.digest import canonical
 NOT_PARAMETERS = frozenset({"n_jobs", "verbose", "verbosity", "thread_count", "nthread", "memory"})
 """Parameters of estimators that change how long a fit takes and what it prints, never its result."""
 
+BESIDE = ("_metadata_request", "_sklearn_output_config")
+"""What `set_fit_request` and `set_output` leave on an estimator beside its parameters; `clone` keeps them."""
+
 
 class NotCanonical(Exception):  # noqa: N818  a signal between modules, turned into a reason; never shown raw
     """A value that has no canonical form.
@@ -123,7 +126,10 @@ def _encode_object(value: Any, path: str, special: Callable[[Any], Any] | None) 
     if is_estimator(value):
         pairs = sorted(value.get_params(deep=False).items())
         params = {k: encode(v, f"{path}.{k}", special) for k, v in pairs if k not in NOT_PARAMETERS}
-        return ["estimator", name_of(kind), params]
+        kept = {name: vars(value)[name] for name in BESIDE if name in getattr(value, "__dict__", {})}
+        plain = {name: getattr(part, "_serialize", lambda part=part: part)() for name, part in kept.items()}
+        beside = {name: encode(part, f"{path}.{name}", special) for name, part in plain.items()}
+        return ["estimator", name_of(kind), params, *([beside] if beside else [])]
     if dataclasses.is_dataclass(value):
         fields = [f.name for f in dataclasses.fields(value)]
         return ["data", name_of(kind), {f: encode(getattr(value, f), f"{path}.{f}", special) for f in fields}]
@@ -140,7 +146,7 @@ def _encode_library(value: Any, path: str, special: Callable[[Any], Any] | None)
             return ["ndarray", value.dtype.str, list(value.shape), data]
         if kind.__name__ == "ndarray" and value.dtype.kind == "O":
             return ["ndarray", "O", list(value.shape), encode(value.ravel().tolist(), path, special)]
-        if hasattr(value, "dtype") and hasattr(value, "item"):
+        if any(base.__name__ == "generic" for base in kind.__mro__) and value.dtype.kind != "V":
             return ["scalar", value.dtype.str, repr(value.item())]
         if kind.__name__.endswith("DType"):
             return ["dtype", value.str]
@@ -188,7 +194,7 @@ def copy_value(value: Any) -> Any:
     if is_estimator(value):
         params = {name: copy_value(part) for name, part in value.get_params(deep=False).items()}
         twin = type(value)(**params)
-        for attribute in ("_metadata_requests", "_sklearn_output_config"):
+        for attribute in BESIDE:
             if attribute in getattr(value, "__dict__", {}):
                 setattr(twin, attribute, copy_value(getattr(value, attribute)))
         return twin
@@ -248,7 +254,7 @@ def children(tree: Any) -> list[tuple[str, Any]]:
     if tag == "dict":
         return [(f".{key if isinstance(key, str) else canonical(key)}", value) for key, value in tree[1]]
     if tag in _NAMED:
-        return [(f".{name}", value) for name, value in tree[2].items()]
+        return [(f".{name}", value) for part in tree[2:] for name, value in part.items()]
     if tag == "frozen":
         return [("", tree[2])]
     return [("", tree[3])] if tag == "ndarray" and tree[1] == "O" else []
@@ -264,7 +270,7 @@ def rebuilt(tree: Any, change: Callable[[Any], Any]) -> Any:
     if tag == "dict":
         return [tag, [[key, change(value)] for key, value in tree[1]]]
     if tag in _NAMED:
-        return [tag, tree[1], {name: change(value) for name, value in tree[2].items()}]
+        return [tag, tree[1], {name: change(value) for name, value in tree[2].items()}, *tree[3:]]
     if tag == "frozen":
         return [tag, tree[1], change(tree[2])]
     if tag == "ndarray" and tree[1] == "O":

@@ -9,6 +9,7 @@ from penstock.core.digest import canonical
 from penstock.core.flow import Node
 from penstock.core.plan import Reason
 from penstock.core.run import Decided
+from penstock.core.tree import children
 
 LIBRARY = "library:"
 
@@ -72,27 +73,18 @@ def differences(before: Any, now: Any, path: str = "") -> Iterator[tuple[str, An
     """Places at which two argument trees differ, as (path, old, new)."""
     if before == now:
         return
-    if type(before) is type(now) is dict and before.keys() == now.keys():
-        for key in now:
-            yield from differences(before[key], now[key], f"{path}.{key}" if path else str(key))
-    elif type(before) is type(now) is list and len(before) == len(now) and not _is_leaf(now):
-        if now and now[0] == "dict" and type(now[1]) is list:
-            yield from differences(dict_of(before), dict_of(now), path)
-            return
-        for index, (old, new) in enumerate(zip(before, now, strict=True)):
-            inner = path if type(new) in (list, dict) else f"{path}[{index}]"
-            yield from differences(old, new, inner)
+    old, new = children(before), children(now)
+    if old and new and _shape(before) == _shape(now) and [step for step, _ in old] == [step for step, _ in new]:
+        for (step, was), (_, present) in zip(old, new, strict=True):
+            inner = path if step.startswith("[") and children(present) else f"{path}{step}".lstrip(".")
+            yield from differences(was, present, inner)
     else:
         yield path or "arguments", before, now
 
 
-def dict_of(tree: Any) -> dict[str, Any]:
-    """A ["dict", pairs] tree as a dict from key text to value tree."""
-    return {key if isinstance(key, str) else canonical(key): value for key, value in tree[1]}
-
-
-def _is_leaf(tree: list[Any]) -> bool:
-    return bool(tree) and tree[0] in ("float", "artifact", "date", "datetime", "bytes", "class", "function", "path")
+def _shape(tree: list[Any]) -> list[Any]:
+    """A tree's tag, and the name of its type where it has one."""
+    return [part for part in tree[:2] if isinstance(part, str)]
 
 
 def _is_artifact(tree: Any) -> bool:

@@ -11,8 +11,9 @@ from penstock.core.digest import canonical, digest_bytes, digest_value
 from penstock.core.flow import Graph
 from penstock.core.ports import Home, Objects
 from penstock.core.run import Entry
-from penstock.lifecycle.versions import Version, stream, versions
+from penstock.core.tree import rebuilt
 from penstock.errors import ConflictError
+from penstock.lifecycle.versions import Version, stream, versions
 
 TRIES = 20
 """How often a version's number is tried for when others register at the same time."""
@@ -74,11 +75,9 @@ def declaration_of(graph: Graph) -> str:
 
 
 def _without_refs(tree: Any) -> Any:
-    if type(tree) is dict:
-        return {key: _without_refs(value) for key, value in tree.items()}
-    if type(tree) is list:
-        return ["ref"] if tree and tree[0] == "ref" else [_without_refs(item) for item in tree]
-    return tree
+    if type(tree) is list and tree and tree[0] == "ref":
+        return ["ref"]
+    return rebuilt(tree, _without_refs)
 
 
 def register(home: Home, workflow: str, made: Artifact, body: Mapping[str, Any], who: str) -> tuple[Version, bool]:
