@@ -7,7 +7,7 @@ import hashlib
 
 from penstock.engine.normal import is_docstring, normal_digest
 from penstock.engine.scopes import Scope, bound_in, import_targets, imported_modules
-from penstock.engine.shapes import acts_on_subclassing, constructors_of, is_stateful, shape_of
+from penstock.engine.shapes import acts_on_subclassing, constructors_of, is_stateful, keeps_state, shape_of
 from penstock.engine.summary import LATER, MADE, NOW, Summary, Unit
 from penstock.engine.uses import Walker
 
@@ -83,7 +83,11 @@ class _Reader:
             classes = [inner for inner in ast.walk(node) if isinstance(inner, ast.ClassDef)]
             unit.bases = [walker.chain_text(base) for inner in classes for base in inner.bases]
             unit.hook = any(acts_on_subclassing(inner) for inner in classes)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            unit.stateful = keeps_state(node)
         if isinstance(node, ast.Assign | ast.AnnAssign):
+            if isinstance(node.value, ast.Call):
+                unit.decorators = [walker.chain_text(node.value.func)]
             unit.constant, unit.literal, unit.flat = shape_of(node)
         unit.digest = normal_digest([node], docstrings=self.docstrings)
         self.take_imports(node, unit)

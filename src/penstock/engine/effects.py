@@ -132,7 +132,7 @@ class Effects:
         return self._known[key]
 
     def is_step(self, module: Module, index: int) -> bool:
-        """Whether a function is marked by Penstock: calling it at import promises, and changes nothing."""
+        """Whether a name stands for something of Penstock's: calling a step at import promises, and changes nothing."""
         key = (module.name, index)
         if key not in self._steps:
             decorators = module.units[index].decorators
@@ -266,7 +266,7 @@ class _Trace:
             if kind == "unit":
                 self.on_unit(module, use, (name, int(index)), rest, deep=deep)
             elif kind == "module":
-                if use.how not in (LOAD, ITER, STORE):
+                if use.how not in (LOAD, STORE):
                     self.touch((name, "*"))
             elif kind == "open":
                 self.effect.everywhere |= use.how in (CALL, DISCARD, STORE, DECORATE)
@@ -289,23 +289,26 @@ class _Trace:
         unit = self.resolver.unit(*place)
         home = self.resolver.modules.get(place[0])
         assert home is not None
+        if use.how != STORE and self.effects.is_step(home, place[1]):
+            return
+        if use.how == ARG and self.receives_nothing(module, use):
+            return
         if use.how == STORE or (deep and use.how in (ARG, ALIAS, KEEP) and not unit.constant):
             self.touch(place)
             self.activate(place)
-        elif use.how == ARG and self.receives_nothing(module, use):
-            return
         elif unit.kind == "def":
-            self.on_function(module, use, place, rest, step=self.effects.is_step(home, place[1]))
+            self.on_function(module, use, place, rest)
         elif unit.kind == "class":
             self.on_class(module, use, place, rest, deep=deep)
         elif not unit.constant:
-            self.on_state(module, use, place, unit)
+            self.on_state(module, use, place, rest)
 
-    def on_function(self, module: Module, use: Use, place: tuple[str, int], rest: str, *, step: bool) -> None:
-        if step:
-            return
-        if (use.how == ARG and not self.only_reads(module, use)) or (
-            rest and use.how in (CALL, DISCARD, DECORATE, ALIAS)
+    def on_function(self, module: Module, use: Use, place: tuple[str, int], rest: str) -> None:
+        calls = use.how in (CALL, DISCARD, DECORATE)
+        if (
+            (use.how == ARG and not self.only_reads(module, use))
+            or (rest and (calls or use.how == ALIAS))
+            or (calls and self.resolver.unit(*place).stateful)
         ):
             self.touch(place)
         self.activate(place)
@@ -322,8 +325,11 @@ class _Trace:
         else:
             self.activate(place, made=True)
 
-    def on_state(self, module: Module, use: Use, place: tuple[str, int], unit: Unit) -> None:
+    def on_state(self, module: Module, use: Use, place: tuple[str, int], rest: str) -> None:
         """A value that can be changed in place."""
+        unit = self.resolver.unit(*place)
+        if rest and use.how in (ARG, ALIAS, KEEP) and unit.literal:  # `map(REG.append, …)`
+            use = use._replace(how=CALL, via=rest.rpartition(".")[2])
         if use.how == LOAD or (unit.flat and use.how in (ITER, KEEP)):
             return
         if use.how in (CALL, DISCARD, DECORATE) and unit.literal and use.via and use.via not in MUTATORS:
@@ -348,7 +354,7 @@ class _Trace:
         """Whether a call leaves its arguments as they are: Python's own functions and constructors of libraries."""
         root, _, attrs = use.via.partition("|")
         last = attrs.rpartition(".")[2] or root.rpartition(":")[2]
-        if last in CHANGING or last in MUTATORS:
+        if last in CHANGING or last in MUTATORS or last.startswith("__"):
             return False
         targets = self.resolver.text(module, use.via)
         if not targets:

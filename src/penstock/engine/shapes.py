@@ -29,7 +29,7 @@ FIXED = frozenset(
 )
 """Functions whose answer nobody changes."""
 CONTAINERS = frozenset(("list", "dict", "set", "defaultdict", "OrderedDict", "Counter", "deque"))
-CONSTRUCTORS = ("__init__", "__new__", "__post_init__")
+CONSTRUCTORS = ("__init__", "__new__", "__post_init__", "__set_name__")
 READING = frozenset(("items", "keys", "values", "get", "copy", "index", "count"))
 _READERS = frozenset(("len", "sorted", "list", "tuple", "dict", "set", "sum", "min", "max", "isinstance"))
 _DISPLAYS = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
@@ -123,6 +123,12 @@ def is_stateful(node: ast.ClassDef) -> bool:
     return False
 
 
+def keeps_state(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether a function may remember something between calls: a decorator's cache, a default that can change."""
+    defaults = [*node.args.defaults, *node.args.kw_defaults]
+    return bool(node.decorator_list) or any(d is not None and isinstance(d, (*_DISPLAYS, ast.Call)) for d in defaults)
+
+
 def _held_by(node: ast.ClassDef) -> set[str]:
     """Class attributes whose value can be changed in place."""
     held: set[str] = set()
@@ -152,7 +158,7 @@ def _is_field(value: ast.AST | None) -> bool:
 
 
 def _leads_to_class(node: ast.AST, owners: set[str], held: set[str]) -> bool:
-    """Whether an assignment's target belongs to the class: `cls.x`, `type(self).x`, `self.__class__.x`, `self.held[k]`."""
+    """Whether a target belongs to the class: `cls.x`, `type(self).x`, `self.__class__.x`, `self.held[k]`."""
     while True:
         if isinstance(node, ast.Attribute):
             if node.attr in held or node.attr == "__class__":

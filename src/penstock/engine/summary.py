@@ -62,11 +62,11 @@ class Unit:
     constant, literal, flat : bool
         An assigned value that cannot be changed; a list, dict or set written out; one that holds constants only.
     decorators, bases : list of str
-        As "root|attrs".
+        As "root|attrs"; the "decorator" of an assigned call is the function that is called.
     hook : bool
         A class that acts when it is subclassed.
     stateful : bool
-        A class whose methods change the class.
+        A class whose methods change the class, or a function that may remember something between calls.
     """
 
     kind: str

@@ -202,7 +202,7 @@ class Walker:
     def lambda_(self, node: ast.Lambda, scope: Scope, how: int, via: str, at: int) -> None:
         del via
         self._each([*node.args.defaults, *node.args.kw_defaults], scope, KEEP, "", at)
-        body = at if at != NOW or how in (ARG, DECORATE, DISCARD) else LATER
+        body = at if at != NOW or how in (ARG, DECORATE, DISCARD, CALL) else LATER
         self._push(node.body, function_scope(node, scope), ALIAS, "", body)
 
     def comprehension(self, node: ast.AST, scope: Scope, how: int, via: str, at: int) -> None:
@@ -210,14 +210,35 @@ class Walker:
         inner = Scope("function", scope)
         bound_in([g.target for g in generators], inner)
         self._push(generators[0].iter, scope, ITER, "", at)
+        for receiver in self._receivers(node, inner.names, inner):
+            self._push(generators[0].iter, scope, ARG, receiver, at)
+            self._each([g.iter for g in generators[1:]], inner, ARG, receiver, at)
         self._each([g.iter for g in generators[1:]], inner, ITER, "", at)
         self._each([test for g in generators for test in g.ifs], inner, LOAD, "", at)
         self._each([g.target for g in generators], inner, LOAD, "", at)
         parts = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]  # type: ignore[attr-defined]
         self._each(parts, inner, how, via, at)
 
+    def _receivers(self, node: ast.AST, targets: set[str], scope: Scope) -> list[str]:
+        """What a comprehension hands its elements to: functions, and methods of the elements themselves."""
+        found: set[str] = set()
+        for part in ast.walk(node):
+            if isinstance(part, ast.Call):
+                method, attr = part.func, ""
+                while isinstance(method, ast.Attribute | ast.Subscript):
+                    attr = attr or getattr(method, "attr", "")
+                    method = method.value
+                if isinstance(method, ast.Name) and method.id in targets:
+                    found.add(f"?|{attr}")
+                values = [*part.args, *(keyword.value for keyword in part.keywords)]
+                if any(isinstance(value, ast.Name) and value.id in targets for value in values):
+                    found.add(self.chain_text(part.func, scope))
+        return sorted(found)
+
     def passing(self, node: ast.AST, scope: Scope, how: int, via: str, at: int) -> None:
         """Containers, alternatives, awaits: their parts are used as they are."""
+        if how == ITER and isinstance(node, ast.List | ast.Tuple | ast.Set | ast.Dict):
+            how = ALIAS  # the elements of something written out are given another name
         if isinstance(node, ast.IfExp):
             self._push(node.test, scope, LOAD, "", at)
             self._each([node.body, node.orelse], scope, how, via, at)
