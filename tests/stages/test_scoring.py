@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 from sklearn.datasets import make_classification, make_regression
@@ -19,6 +19,7 @@ from penstock.core.names import CLASSIFICATION_SCORERS, REGRESSION_SCORERS
 from penstock.core.target import Target
 from penstock.errors import DataError, DeclarationError
 from penstock.stages import scoring
+from penstock.stages.counts import OF_ALL_CLASSES, OF_CLASS_ONE
 from penstock.stages.predicted import join, predict
 from penstock.stages.problem import Problem, problem_of
 
@@ -235,3 +236,24 @@ def test_a_positive_class_that_does_not_exist_is_refused():
 )
 def test_figures_read_well(value, text):
     assert scoring.number(value) == text
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30))
+@pytest.mark.filterwarnings("ignore")
+def test_metrics_of_labels_are_scikit_learns_on_any_table(rows):
+    """Whatever classes are absent on either side."""
+    y, label = np.array([a for a, _ in rows]), np.array([b for _, b in rows])
+    assert OF_ALL_CLASSES["matthews_corrcoef"](y, label) == pytest.approx(sk.matthews_corrcoef(y, label), abs=1e-12)
+    assert OF_ALL_CLASSES["balanced_accuracy"](y, label) == pytest.approx(sk.balanced_accuracy_score(y, label))
+    functions = {
+        "precision": sk.precision_score,
+        "recall": sk.recall_score,
+        "f1": sk.f1_score,
+        "jaccard": sk.jaccard_score,
+    }
+    for name, function in functions.items():
+        for average in ("macro", "micro", "weighted"):
+            expected = function(y, label, average=average, zero_division=0)
+            assert OF_ALL_CLASSES[f"{name}_{average}"](y, label) == pytest.approx(expected, abs=1e-12)
+        assert OF_CLASS_ONE[name](y % 2, label % 2) == pytest.approx(function(y % 2, label % 2, zero_division=0))

@@ -142,7 +142,8 @@ def _bound(rule: AtLeast | AtMost, c: Comparison) -> Judged:
     shown = _interval_text(name if flipped else "", found.value, found.low, found.high)
     sign = "≥" if isinstance(rule, AtLeast) else "≤"
     reason = f" (only {found.n} rows)" if few else ""
-    figures = {"metric": name, **found.to_json(), "required": rule.value, "by": rule.by}
+    asked = {"required": rule.value, "by": rule.by, "confidence": rule.confidence}
+    figures = {"metric": name, **found.to_json(), **asked}
     text = f"{word} {shown} {sign} {scoring.number(rule.value)}{reason}"
     start = {"pass": "better than required", "fail": "refused", "unknown": "not enough evidence"}[outcome]
     return Judged(repr(rule), outcome, f"{text} {MARKS[outcome]}", f"{start}: {text}", kind="bound", figures=figures)

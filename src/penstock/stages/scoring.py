@@ -14,6 +14,7 @@ from typing import Any
 
 from penstock.core.names import CLASSIFICATION_SCORERS, REGRESSION_SCORERS, did_you_mean
 from penstock.errors import DeclarationError
+from penstock.stages.counts import OF_ALL_CLASSES, OF_CLASS_ONE
 from penstock.stages.predicted import Predicted, response_of
 from penstock.stages.problem import Problem
 from penstock.stats.auc import roc_auc
@@ -312,6 +313,20 @@ def _r2(y: Any, value: Any) -> float:
     return float(1 - ((y - value) ** 2).sum() / spread)
 
 
+def _d2(loss_of: Callable[[Any, Any], Any]) -> Callable[[Any, Any], float]:
+    """Share of a loss that a model saves beside one that always answers with the class shares of these rows."""
+
+    def metric(y: Any, proba: Any) -> float:
+        import numpy as np
+
+        shares = np.bincount(y, minlength=proba.shape[1]) / len(y)
+        _need(bool(shares.max() < 1), "both losses need two classes")
+        null = loss_of(y, np.broadcast_to(shares, proba.shape)).mean()
+        return float(1 - loss_of(y, proba).mean() / null)
+
+    return metric
+
+
 def _average_precision(y: Any, score: Any) -> float:
     import numpy as np
 
@@ -321,31 +336,6 @@ def _average_precision(y: Any, score: Any) -> float:
     hits = np.cumsum(y[order])[last]
     _need(bool(len(hits)) and hits[-1] > 0, "average precision needs a positive row")
     return float((np.diff(hits, prepend=0) * hits / (last + 1)).sum() / hits[-1])
-
-
-def _cells(y: Any, label: Any) -> tuple[int, int, int]:
-    """True positives, predicted positives, positives."""
-    positive, said = y == 1, label == 1
-    return int((positive & said).sum()), int(said.sum()), int(positive.sum())
-
-
-def _share(part: float, whole: float) -> float:
-    return part / whole if whole else 0.0  # scikit-learn's zero_division="warn"
-
-
-def _f1(y: Any, label: Any) -> float:
-    hits, said, positive = _cells(y, label)
-    return _share(2 * hits, said + positive)
-
-
-def _precision(y: Any, label: Any) -> float:
-    hits, said, _ = _cells(y, label)
-    return _share(hits, said)
-
-
-def _recall(y: Any, label: Any) -> float:
-    hits, _, positive = _cells(y, label)
-    return _share(hits, positive)
 
 
 def _median_error(y: Any, value: Any) -> float:
@@ -363,9 +353,10 @@ _BINARY, _CLASSES, _NUMBER = ("binary",), ("binary", "multiclass"), ("regression
 FAST: Mapping[str, tuple[tuple[str, ...], str, Callable[[Any, Any], float]]] = {
     "average_precision": (_BINARY, "score", _average_precision),
     "roc_auc": (_BINARY, "score", roc_auc),
-    "f1": (_BINARY, "label", _f1),
-    "precision": (_BINARY, "label", _precision),
-    "recall": (_BINARY, "label", _recall),
+    **{name: (_BINARY, "label", function) for name, function in OF_CLASS_ONE.items()},
+    **{name: (_CLASSES, "label", function) for name, function in OF_ALL_CLASSES.items()},
+    "d2_log_loss_score": (_CLASSES, "proba", _d2(_log_score)),
+    "d2_brier_score": (_CLASSES, "proba", _d2(_brier)),
     "r2": (_NUMBER, "value", _r2),
     "neg_median_absolute_error": (_NUMBER, "value", _median_error),
     **{name: (_NUMBER if MEANS[name][0] == "value" else _CLASSES, MEANS[name][0], _by_rows(name)) for name in MEANS},

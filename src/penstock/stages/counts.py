@@ -1,0 +1,102 @@
+"""Metrics of predicted labels, from the confusion matrix alone: one pass over the rows, for bootstraps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+LabelMetric = Callable[[Any, Any], float]
+
+
+def confusion_of(y: Any, label: Any) -> Any:
+    """Rows by true (first axis) and predicted class code.
+
+    Parameters
+    ----------
+    y, label : arrays of shape (n_rows,)
+        Class codes from 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> confusion_of(np.array([0, 1, 1]), np.array([0.0, 1.0, 0.0])).tolist()
+    [[1, 0], [1, 1]]
+    """
+    import numpy as np
+
+    said = label.astype(np.int64)
+    k = int(max(y.max(), said.max(), 1)) + 1
+    return np.bincount(y * k + said, minlength=k * k).reshape(k, k)
+
+
+def _ratio(part: Any, whole: Any) -> Any:
+    """Zero where there is nothing to divide by, as scikit-learn's `zero_division="warn"`."""
+    import numpy as np
+
+    return np.divide(part, whole, out=np.zeros(np.shape(whole)), where=np.asarray(whole) > 0)
+
+
+def _precision(hits: Any, said: Any, true: Any) -> Any:
+    del true
+    return _ratio(hits, said)
+
+
+def _recall(hits: Any, said: Any, true: Any) -> Any:
+    del said
+    return _ratio(hits, true)
+
+
+def _f1(hits: Any, said: Any, true: Any) -> Any:
+    return _ratio(2.0 * hits, said + true)
+
+
+def _jaccard(hits: Any, said: Any, true: Any) -> Any:
+    return _ratio(hits, said + true - hits)
+
+
+def _averaged(of: Callable[[Any, Any, Any], Any], average: str) -> LabelMetric:
+    """A per-class figure of class 1 ("binary"), or averaged over the classes that occur."""
+
+    def metric(y: Any, label: Any) -> float:
+        cells = confusion_of(y, label)
+        hits, said, true = cells.diagonal().astype(float), cells.sum(axis=0), cells.sum(axis=1)
+        if average == "micro":
+            return float(of(hits.sum(), said.sum(), true.sum()))
+        figures = of(hits, said, true)
+        if average == "binary":
+            return float(figures[1])
+        weights = true if average == "weighted" else (said + true > 0)
+        return float((figures * weights).sum() / weights.sum())
+
+    return metric
+
+
+def _balanced_accuracy(y: Any, label: Any) -> float:
+    cells = confusion_of(y, label)
+    true = cells.sum(axis=1)
+    occurs = true > 0
+    return float((cells.diagonal()[occurs] / true[occurs]).mean())
+
+
+def _matthews(y: Any, label: Any) -> float:
+    """Gorodkin (2004), Computational Biology and Chemistry 28:367; 0 where one side has a single class."""
+    cells = confusion_of(y, label).astype(float)
+    n, hits, said, true = cells.sum(), cells.trace(), cells.sum(axis=0), cells.sum(axis=1)
+    spread = (n * n - said @ said) * (n * n - true @ true)
+    return float((hits * n - said @ true) / math.sqrt(spread)) if spread > 0 else 0.0
+
+
+_FIGURES = {"precision": _precision, "recall": _recall, "f1": _f1, "jaccard": _jaccard}
+OF_CLASS_ONE: Mapping[str, LabelMetric] = {name: _averaged(of, "binary") for name, of in _FIGURES.items()}
+"""Metrics of the positive class."""
+OF_ALL_CLASSES: Mapping[str, LabelMetric] = {
+    "balanced_accuracy": _balanced_accuracy,
+    "matthews_corrcoef": _matthews,
+    **{
+        f"{name}_{average}": _averaged(of, average)
+        for name, of in _FIGURES.items()
+        for average in ("macro", "micro", "weighted")
+    },
+}
+"""Metrics of any number of classes."""
