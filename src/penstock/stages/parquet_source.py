@@ -176,7 +176,7 @@ def _forced(batch: Any, wanted: Any, source: Source, where: str) -> Any:
         if column.type != field.type:
             try:
                 column = pc.cast(column, field.type)
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            except pa.ArrowException as error:  # a cast that arrow refuses, or does not know
                 raise DataError(
                     f"column {field.name!r} cannot be read as {field.type}: {bounded(str(error), 200)}",
                     where=where,
