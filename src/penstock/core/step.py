@@ -106,6 +106,9 @@ class Ref:
     __eq__ = _refuse("it cannot be compared", _INSTEAD)
     __ne__ = _refuse("it cannot be compared", _INSTEAD)
     __lt__ = __le__ = __gt__ = __ge__ = _refuse("it cannot be compared", _INSTEAD)
+    __contains__ = _refuse("it contains nothing that could be looked for", _INSTEAD)
+    __and__ = __rand__ = __or__ = __ror__ = __xor__ = __invert__ = _refuse("it cannot be computed with", _INSTEAD)
+    __mod__ = __pow__ = __matmul__ = __abs__ = __float__ = __int__ = _refuse("it cannot be computed with", _INSTEAD)
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse("it cannot be computed with", _INSTEAD)
     __truediv__ = __rtruediv__ = __neg__ = __call__ = _refuse("it cannot be computed with", _INSTEAD)
 
