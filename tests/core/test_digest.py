@@ -34,7 +34,8 @@ json_values = st.recursive(
 
 @pytest.mark.parametrize("expression", GOLDEN)
 def test_golden_digests(expression):
-    assert eval(expression) == GOLDEN[expression]
+    names = {**vars(digest), "CODE": CODE, "NO_ARGUMENTS": NO_ARGUMENTS, "ONE_INPUT": ONE_INPUT}
+    assert eval(expression, names) == GOLDEN[expression]
 
 
 def test_the_record_holds_the_same_golden_values():
