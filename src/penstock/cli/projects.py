@@ -44,6 +44,13 @@ def here(path: str = ".", env: str | None = None, flags: Mapping[str, Any] | Non
     return open_home(path, flags)
 
 
+def here_of(name: str | None) -> Home:
+    """The project of a file, where a file is named; of the working directory otherwise."""
+    from penstock.lifecycle.naming import is_file, split_file
+
+    return here(split_file(name)[0] if name is not None and is_file(name) else ".")
+
+
 def target(text: str | None, env: str | None = None, flags: Mapping[str, Any] | None = None) -> Target:
     """The declaration that "FILE[:VARIABLE]", a workflow's name or nothing names.
 
@@ -117,3 +124,21 @@ def seconds_of(text: str, flag: str) -> float:
     if not 0 <= value < float("inf"):
         raise UsageError(f"{flag} {text}: a number with s, m, h, d or w is meant", hint=f"for instance {flag} 14d")
     return value
+
+
+def instant(text: str) -> float:
+    """Unix time in seconds of "7d" (so long ago) or of a date or time in ISO form, local where it says no zone.
+
+    Raises
+    ------
+    UsageError
+    """
+    import datetime as dt
+    import time
+
+    if "-" not in text:
+        return time.time() - seconds_of(text, "--since")
+    try:
+        return dt.datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        raise UsageError(f"--since {text}: 7d or 2026-11-01 is meant", hint="for instance --since 7d") from None

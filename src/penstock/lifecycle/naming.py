@@ -140,3 +140,14 @@ def run_or_version(home: Home, text: str | None) -> Run | Version:
     if is_file(text):
         return resolve(home.ledger, workflow_of(home, text))
     return resolve(home.ledger, text)
+
+
+def run_of(home: Home, text: str) -> Run:
+    """The run that a text names, or the one that made the version that it names.
+
+    Raises
+    ------
+    UnknownNameError
+    """
+    found = run_or_version(home, text)
+    return found if isinstance(found, Run) else resolve_run(home.ledger, f"run:{found.body['run']}")

@@ -281,9 +281,13 @@ def _check_forced(graph: Graph, forced: tuple[str, ...]) -> None:
 
 
 def _info(home: Home, graph: Graph, request: Request) -> dict[str, Any]:
-    """What is kept with the run's row; the file is told relative to the project's root."""
-    file = os.path.relpath(request.file, home.config.root)
+    """What is kept with the run's row; files are told relative to the project's root."""
+    root = home.config.root
+    file = os.path.relpath(request.file, root)
     info: dict[str, Any] = {"file": file, "who": who_am_i(), "params": dict(graph.params)}
+    sources = {node.id: node.path for node in graph.nodes if node.path is not None}
+    if len(sources) <= MOST_RECIPES:
+        info["sources"] = {step: os.path.relpath(path, root) for step, path in sources.items()}
     if request.variable:
         info["variable"] = request.variable
     if request.note:

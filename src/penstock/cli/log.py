@@ -1,0 +1,48 @@
+"""`penstock log`: every decision on a workflow: who, when, why, on what evidence."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from penstock.cli.options import Json, Quiet
+
+_SHOWN = ("version", "verdict", "alias", "window")
+
+
+def command(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME|FILE]", show_default=False, help="The workflow; the only one by default."),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Looks at the hold-out and deployments too.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many.")] = 50,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """List, newest first."""
+    from penstock.cli.output import clean, columns, document, moment, say
+    from penstock.cli.projects import here_of
+    from penstock.lifecycle.naming import workflow_of
+    from penstock.lifecycle.records import history
+
+    home = here_of(name)
+    workflow = workflow_of(home, name)
+    found = history(home, workflow)
+    if as_json:
+        document(found)
+        return 0
+    shown = [one for one in found if every or one["kind"] in _SHOWN]
+    rows = []
+    for one in shown[: 1 if quiet else limit]:
+        why = (
+            "" if one["kind"] in ("version", "verdict", "window") else f" · because {one['why']}" if one["why"] else ""
+        )
+        rows.append([moment(one["at"]), clean(one["who"].partition("@")[0]), one["kind"], one["what"] + why])
+    for line in columns(["when", "who", "what", ""], rows):
+        say(line)
+    looks = sum(one["kind"] == "look" for one in found)
+    if not quiet:
+        say(f"{looks} look{'s' if looks != 1 else ''} at the hold-out of {workflow}")
+    return 0

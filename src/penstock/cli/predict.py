@@ -1,0 +1,59 @@
+"""`penstock predict`: score a file with a version."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from penstock.cli.options import Json, Quiet
+
+
+def command(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[VERSION]", show_default=False, help="churn@7, or churn for its champion; the only one."
+        ),
+    ] = None,
+    data: Annotated[
+        str, typer.Option("--input", "-i", metavar="FILE", show_default=False, help="CSV or Parquet, with a header.")
+    ] = "",
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", show_default=False, help="CSV or Parquet; CSV on the screen by default."
+        ),
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Score and write: the key columns where the input has them, then the answers, in the input's order."""
+    from penstock.cli.output import document, say
+    from penstock.cli.projects import here_of
+    from penstock.cli.scoring import check_output, score, write
+    from penstock.errors import UsageError
+    from penstock.lifecycle.naming import is_file, workflow_of
+    from penstock.lifecycle.versions import resolve
+
+    if not data:
+        raise UsageError("--input: the file to score is missing", hint="penstock predict churn --input tomorrow.csv")
+    if output is not None:
+        check_output(output)
+    home = here_of(name)
+    version = resolve(home.ledger, workflow_of(home, name) if name is None or is_file(name) else name)
+    scored, unseen = score(home, version, data)
+    if output is not None:
+        write(scored, output)
+    if as_json:
+        rows = None if output is not None else scored.to_dict("records")
+        about = {"version": version.name, "rows": len(scored), "unseen": unseen, "output": output}
+        document(about | {"predictions": rows})
+        return 0
+    if output is None:
+        say(scored.to_csv(index=False), end="")
+    if not quiet:
+        where = f" → {output}" if output is not None else ""
+        levels = "".join(f" · {count:,} rows with an unseen {column}" for column, count in unseen.items())
+        say(f"{version.name} · {len(scored):,} rows{where}{levels}", err=True)
+    return 0

@@ -1,0 +1,100 @@
+"""Scoring a file as `penstock predict` does: read as training read it, answered by the model that serving loads."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import Any
+
+from penstock.core.ports import Home
+from penstock.core.step import Source
+from penstock.errors import SourceNotFoundError, StoreError, UsageError
+from penstock.lifecycle.records import source_options
+from penstock.lifecycle.versions import Version
+
+SUFFIXES = (".csv", ".parquet")
+
+
+def score(home: Home, version: Version, path: str) -> tuple[Any, dict[str, int]]:
+    """Answers for the rows of a table, beside its key.
+
+    Parameters
+    ----------
+    path : str
+        CSV in any dialect, also gzipped, or Parquet.
+
+    Returns
+    -------
+    scored : pandas.DataFrame of shape (n_rows, n_key + n_answer_columns)
+        In the table's order.
+    unseen : dict
+        Column → rows with a level that training never saw.
+
+    Raises
+    ------
+    SourceNotFoundError, DataError, UntrustedTypeError
+    """
+    from penstock.formats.registry import FormatRegistry
+    from penstock.serve.follow import load_version
+    from penstock.serve.main import library_types
+
+    formats = FormatRegistry(trust=library_types(home.config.trust, home.config.root))
+    model = load_version(version.workflow, version.number, home.ledger, home.objects, formats)
+    # Types that sniffing a few rows may tell otherwise: codes that look like numbers, dates.
+    types = {column.name: column.kind for column in model.contract.columns if column.kind in ("text", "datetime")}
+    frame = _read(path, types, source_options(home, version))
+    answers = model.score_frame(frame)
+    for at, name in enumerate(name for name in model.contract.key if name in frame.columns):
+        answers.insert(at, name, frame[name])
+    return answers, dict(answers.attrs.get("unseen", {}))
+
+
+def _read(path: str, types: dict[str, str], declared: dict[str, Any]) -> Any:
+    """A table, read by the ingest stage."""
+    if not os.path.isfile(path):
+        raise SourceNotFoundError(f"there is no file {path}", hint="--input names a CSV or Parquet file")
+    from penstock.core.artifact import Written
+    from penstock.stages.ingest import read
+
+    suffix = ".parquet" if path.endswith(".parquet") else ".csv"
+    keep = {name: declared[name] for name in ("na", "strip") if name in declared}
+    table, _ = read(Source(os.path.abspath(path), suffix, types=types, **keep))
+    if not isinstance(table, Written):
+        return table.to_pandas()
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(table.path)
+    finally:
+        os.unlink(table.path)
+
+
+def check_output(path: str) -> None:
+    """Refuse an output that is neither CSV nor Parquet, before anything is scored.
+
+    Raises
+    ------
+    UsageError
+    """
+    if not path.endswith(SUFFIXES):
+        raise UsageError(f"--output {path}: a name that ends with .csv or .parquet is meant")
+
+
+def write(scored: Any, path: str) -> None:
+    """Write a table in one move: a file of that name is either whole or as it was.
+
+    Raises
+    ------
+    StoreError
+    """
+    draft = ""
+    try:
+        handle, draft = tempfile.mkstemp(prefix=".predicted-", dir=os.path.dirname(os.path.abspath(path)))
+        os.close(handle)
+        scored.to_parquet(draft, index=False) if path.endswith(".parquet") else scored.to_csv(draft, index=False)
+        os.chmod(draft, 0o644)
+        os.replace(draft, path)
+    except OSError as error:
+        if draft and os.path.exists(draft):
+            os.unlink(draft)
+        raise StoreError(f"the answers cannot be written: {error.strerror}", where=path) from error

@@ -1,0 +1,161 @@
+"""`penstock show`: one run or one version."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.cli.options import Json, Quiet
+
+if TYPE_CHECKING:
+    from penstock.core.ports import Home
+    from penstock.core.run import Run
+    from penstock.lifecycle.records import Standing
+
+Name = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[NAME]",
+        show_default=False,
+        help="run:3f9c, last, last~1, churn@7 or churn; the newest run by default.",
+    ),
+]
+
+
+def command(name: Name = None, as_json: Json = False, quiet: Quiet = False) -> int:
+    """Find it and show it."""
+    from penstock.cli.output import document
+    from penstock.cli.projects import here
+    from penstock.core.run import Run
+    from penstock.lifecycle.naming import run_or_version
+    from penstock.lifecycle.records import standing
+
+    home = here()
+    found = run_or_version(home, name)
+    if isinstance(found, Run):
+        document(_run_json(home, found)) if as_json else _tell_run(home, found, quiet=quiet)
+        return 0
+    one = standing(home, found)
+    document(_version_json(home, one)) if as_json else _tell_version(home, one, quiet=quiet)
+    return 0
+
+
+# ── a run ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _run_json(home: Home, run: Run) -> dict[str, Any]:
+    from penstock.lifecycle.records import figures_of, steps_of
+
+    steps = steps_of(home, run)
+    return {
+        "run": run.id,
+        "flow": run.flow,
+        "kind": run.kind,
+        "state": run.state,
+        "started": run.started,
+        "ended": run.ended,
+        "counts": dict(run.counts),
+        "info": dict(run.info),
+        "steps": [seen.to_json() for seen in steps.values()],
+        "figures": {name: one["shown"] for name, one in figures_of(home, run, steps).items()},
+    }
+
+
+def _tell_run(home: Home, run: Run, *, quiet: bool) -> None:
+    from penstock.cli.output import clean, columns, duration, moment, paint, say
+    from penstock.cli.progress import counts_text
+    from penstock.lifecycle.figures import figure_text
+    from penstock.lifecycle.records import figures_of, steps_of
+
+    took = f" · {duration(run.ended - run.started)}" if run.ended else ""
+    head = f"{run.flow} · run {run.id[:4]} · {run.kind} · {run.state} · {counts_text(run.counts)}{took}"
+    say(paint(head, "bold"))
+    if quiet:
+        return
+    info = run.info
+    say(f"  {clean(str(info.get('file', '')))} · {moment(run.started)} · {clean(str(info.get('who', '')))}")
+    if info.get("note"):
+        say(f"  note  {clean(info['note'])}")
+    for name, value in info.get("params", {}).items():
+        say(f"  {clean(name)} = {clean(str(value))}")
+    steps = steps_of(home, run)
+    rows = [
+        [_mark(seen.state, seen.action), seen.step, duration(seen.wall_s) if seen.action == "run" else seen.action,
+         seen.error["what"] if seen.error else seen.reason]
+        for seen in steps.values()
+    ]  # fmt: skip
+    if rows:
+        for line in columns(["", "step", "time", "why"], rows, right=[2]):
+            say(line)
+    for one in figures_of(home, run, steps).values():
+        say(f"  {figure_text(one)}")
+    if "version" in info:
+        say(f"  version {run.flow}@{info['version']}: penstock show {run.flow}@{info['version']}")
+    if run.state == "failed":
+        _tell_failure(steps)
+
+
+def _mark(state: str, action: str) -> str:
+    return {"failed": "✗", "cancelled": "✗", "skipped": "→"}.get(state, "=" if action == "reuse" else "✓")
+
+
+def _tell_failure(steps: Any) -> None:
+    """The traceback of the step that failed, as it was shown when it did."""
+    from penstock.cli.output import harmless, say
+
+    for seen in steps.values():
+        if seen.error is not None and seen.error.get("traceback"):
+            say(f"\n{seen.step} failed:\n{harmless(seen.error['traceback'])}", end="")
+
+
+# ── a version ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _version_json(home: Home, one: Standing) -> dict[str, Any]:
+    from penstock.lifecycle.records import parts_of
+
+    files = {name: artifact.to_json() for name, artifact in parts_of(home, one.version).items()}
+    for data in files.values():
+        data.pop("text", None)
+    return one.to_json() | {"git": dict(one.version.body.get("git", {})), "files": files}
+
+
+def _tell_version(home: Home, one: Standing, *, quiet: bool) -> None:
+    from penstock.cli.output import clean, moment, paint, say, size_text
+    from penstock.lifecycle.figures import figure_text
+    from penstock.lifecycle.records import parts_of
+
+    version, body = one.version, one.version.body
+    say(paint(" · ".join([version.name, *one.aliases, one.outcome]), "bold"))
+    if quiet:
+        return
+    run = f" · run:{body['run'][:4]}" if body.get("run") else ""
+    git = body.get("git", {})
+    commit = f" · commit {git['commit'][:10]}{' (with changes)' if git.get('dirty') else ''}" if git else ""
+    say(f"  registered {moment(version.entry.at)} by {clean(version.entry.who)}{run}{commit}")
+    rows = body.get("rows", {})
+    if rows:
+        say(f"  rows  train {rows.get('n_train', 0):,} · held out {rows.get('n_test', 0):,}")
+    say("  cross-validated")
+    for name in sorted(one.figures, key=lambda name: name != one.primary):
+        say(f"    {figure_text(one.figures[name])}")
+    if one.verdict is not None:
+        against = one.verdict.body.get("against") or "the baseline"
+        say(f"  gate, against {against}: {clean(one.verdict.body['sentence'])}")
+        for rule in one.verdict.body["rules"]:
+            say(f"    {clean(rule['text'])}")
+    files = parts_of(home, version)
+    for text in _audit_lines(home, files):
+        say(text)
+    say(
+        f"  bundle {version.bundle.digest[:12]}… · {len(files)} files, {size_text(sum(a.size for a in files.values()))}"
+    )
+
+
+def _audit_lines(home: Home, files: Any) -> list[str]:
+    from penstock.cli.output import clean
+
+    proof = home.formats.load(files["audit"], home.objects)
+    found = [f"    {one['grade']}: {clean(one['what'])}" for one in proof["findings"]]
+    return [f"  audit: {clean(proof['summary'])}", *found]

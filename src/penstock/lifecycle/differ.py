@@ -1,0 +1,64 @@
+"""What two runs differ in: parameters, code, libraries, inputs, figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from penstock.core.plan import Reason
+from penstock.core.ports import Home
+from penstock.core.run import Run
+from penstock.lifecycle.changes import changes
+from penstock.lifecycle.records import StepSeen, figures_of, results_of, steps_of
+
+
+def diff(home: Home, a: Run, b: Run) -> dict[str, Any]:
+    """Compare two runs.
+
+    Parameters
+    ----------
+    a, b : Run
+        The earlier and the later one, as a reader thinks of them.
+
+    Returns
+    -------
+    dict
+        "runs": ids; "parameters": {name: [a, b]} that differ; "steps": {step: [sentences]} of every step whose
+        recipe differs; "only": {run id: [steps]}; "figures": {scorer: [a, b]} as shown, for every scorer of either;
+        "unknown": steps of which nothing is on record any more.
+    """
+    first, second = steps_of(home, a), steps_of(home, b)
+    ours, theirs = results_of(home, first), results_of(home, second)
+    codes = home.ledger.codes({result.code for result in (*ours.values(), *theirs.values())})
+    steps, unknown = {}, []
+    for step in [step for step in first if step in second]:
+        before, now = first[step].recipe, second[step].recipe
+        if before == now:
+            continue
+        if step not in ours or step not in theirs:
+            unknown.append(step)
+            continue
+        old, new = ours[step], theirs[step]
+        file = b.info.get("sources", {}).get(step, step)
+        found = changes(
+            (codes.get(old.code, {}), old.tree, old.source), (codes.get(new.code, {}), new.tree, new.source), file
+        )
+        steps[step] = [str(reason) for reason in found] or [str(Reason("new"))]
+    return {
+        "runs": [a.id, b.id],
+        "parameters": _parameters(a, b),
+        "steps": steps,
+        "only": {a.id: sorted(set(first) - set(second)), b.id: sorted(set(second) - set(first))},
+        "figures": _figures(home, (a, first), (b, second)),
+        "unknown": unknown,
+    }
+
+
+def _parameters(a: Run, b: Run) -> dict[str, list[Any]]:
+    old, new = a.info.get("params", {}), b.info.get("params", {})
+    return {name: [old.get(name), new.get(name)] for name in sorted({*old, *new}) if old.get(name) != new.get(name)}
+
+
+def _figures(home: Home, *runs: tuple[Run, dict[str, StepSeen]]) -> dict[str, list[Any]]:
+    found = [figures_of(home, run, steps) for run, steps in runs]
+    names = dict.fromkeys(name for figures in found for name in figures)
+    return {name: [figures[name]["shown"] if name in figures else None for figures in found] for name in names}

@@ -1,0 +1,157 @@
+"""Lineage: from a version back to data, code and environment; from a file or an artifact forward to versions."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+from penstock.core.ports import Home
+from penstock.engine.gather import hash_file
+from penstock.engine.reasons import LIBRARY
+from penstock.errors import UnknownNameError
+from penstock.lifecycle.versions import Version, file_of, resolve_run, versions, workflows
+
+_DIGEST = re.compile(r"^[0-9a-f]{64}$")
+
+
+def is_digest(text: str) -> bool:
+    """Whether a text is a whole SHA-256.
+
+    Examples
+    --------
+    >>> is_digest("0" * 64), is_digest("churn@7")
+    (True, False)
+    """
+    return _DIGEST.match(text) is not None
+
+
+def back(home: Home, version: Version) -> dict[str, Any]:
+    """What a version was made of.
+
+    Returns
+    -------
+    dict
+        "version", "bundle", "run", "registered", "who", "git"; "data": for each source its step, file, digest and
+        whether the file is now "the same", "changed", "gone" or "unknown"; "code": definition → digest of the
+        project's own; "environment": library → version; "steps": step → recipe and the run that made it.
+    """
+    body = version.body
+    recipes: dict[str, str] = dict(body.get("recipes", {}))
+    results = home.ledger.results(list(recipes.values()))
+    codes = home.ledger.codes({result.code for result in results.values()})
+    code: dict[str, str] = {}
+    for parts in codes.values():
+        code |= {n: d for n, d in parts.items() if not n.startswith((LIBRARY, "penstock")) and n != "python"}
+    steps = {
+        step: {"recipe": recipe, "run": results[recipe].made.get("run") if recipe in results else None}
+        for step, recipe in recipes.items()
+    }
+    return {
+        "version": version.name,
+        "bundle": version.bundle.digest,
+        "run": body.get("run"),
+        "registered": version.entry.at,
+        "who": version.entry.who,
+        "git": dict(body.get("git", {})),
+        "rows": dict(body.get("rows", {})),
+        "data": [_source(home, version, step, digest) for step, digest in body.get("sources", {}).items()],
+        "code": dict(sorted(code.items())),
+        "environment": file_of(home, version.bundle, "environment"),
+        "steps": steps,
+    }
+
+
+def _source(home: Home, version: Version, step: str, digest: str) -> dict[str, Any]:
+    """One source of a version: where it was, what it was, and whether it still is."""
+    file = _files(home, version).get(step)
+    state = "unknown"
+    if file is not None:
+        path = os.path.join(home.config.root, file)
+        state = "gone"
+        if os.path.isfile(path):
+            state = "the same" if hash_file(path) == digest else "changed"
+    return {"step": step, "file": file, "digest": digest, "now": state}
+
+
+def _files(home: Home, version: Version) -> dict[str, str]:
+    """Step → file, as the run that registered the version read them."""
+    run = version.body.get("run")
+    if not run:
+        return {}
+    try:
+        return dict(resolve_run(home.ledger, f"run:{run}").info.get("sources", {}))
+    except UnknownNameError:
+        return {}  # a ledger rebuilt from the store has the versions, not the runs
+
+
+def forward(home: Home, text: str) -> dict[str, Any]:
+    """Versions that a data file, a code file or an artifact is part of.
+
+    Parameters
+    ----------
+    text : str
+        Path of a file as it is now, or the digest of an artifact or source.
+
+    Returns
+    -------
+    dict
+        "of", "digest" and "versions": each with its "version" and the "steps" that it came in by.
+
+    Raises
+    ------
+    UnknownNameError
+        Neither a file nor a digest.
+    """
+    if is_digest(text):
+        digest, module = text, ""
+    elif os.path.isfile(text):
+        digest, module = hash_file(text), _module(home, text)
+    else:
+        raise UnknownNameError(
+            f"{text!r} is no file, version or digest", hint="for instance churn@7, data/customers.csv or 64 digits"
+        )
+    reached = _reached(home, digest)
+    found = []
+    for workflow in workflows(home.ledger):
+        for version in versions(home.ledger, workflow):
+            steps = _steps(home, version, digest, module, reached)
+            if steps:
+                found.append({"version": version.name, "steps": steps})
+    return {"of": text, "digest": digest, "versions": found}
+
+
+def _module(home: Home, path: str) -> str:
+    """Name under which a code file's definitions are on record, "" for a file that is no code."""
+    relative = os.path.relpath(os.path.abspath(path), home.config.root)
+    return relative[:-3].replace(os.sep, ".") if relative.endswith(".py") else ""
+
+
+def _reached(home: Home, digest: str) -> set[str]:
+    """Recipes of the results that an artifact entered, directly or through others."""
+    recipes: set[str] = set()
+    seen, stack = {digest}, [digest]
+    while stack:
+        for result in home.ledger.users(stack.pop()):
+            recipes.add(result.recipe)
+            fresh = [output.digest for output in result.outputs if output.digest not in seen]
+            seen.update(fresh)
+            stack += fresh
+    return recipes
+
+
+def _steps(home: Home, version: Version, digest: str, module: str, reached: set[str]) -> list[str]:
+    recipes: dict[str, str] = dict(version.body.get("recipes", {}))
+    steps = [step for step, source in version.body.get("sources", {}).items() if source == digest]
+    steps += [step for step, recipe in recipes.items() if recipe in reached]
+    if module:
+        results = home.ledger.results(list(recipes.values()))
+        codes = home.ledger.codes({result.code for result in results.values()})
+        steps += [
+            step
+            for step, recipe in recipes.items()
+            if recipe in results and any(n.partition(":")[0] == module for n in codes.get(results[recipe].code, {}))
+        ]
+    if digest == version.bundle.digest:
+        steps.append("register")
+    return list(dict.fromkeys(steps))

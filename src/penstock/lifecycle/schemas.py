@@ -1,0 +1,78 @@
+"""The schema as a file beside the declaration: shown, and frozen from the last data that held."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from typing import Any
+
+from penstock.core.ports import Home
+from penstock.errors import StoreError, UsageError
+from penstock.lifecycle.run import Request, make_plan
+
+
+def validated(home: Home, request: Request, entry: str) -> tuple[str, dict[str, Any]]:
+    """Where the schema's file is, or would be, and the schema that the present data was validated with.
+
+    Raises
+    ------
+    UsageError
+        The file declares no workflow, or its present data was not validated yet.
+    """
+    graph, plan, _ = make_plan(home, request, entry)
+    if "schema_file" not in graph.about:
+        raise UsageError(f"{graph.name} is a flow of steps; only a workflow has a schema", where=request.file)
+    decision = next(one for one in plan.decisions if one.step == "validate")
+    if decision.action != "reuse":
+        name = os.path.relpath(request.file)
+        raise UsageError(
+            "the data as it is now was not validated yet",
+            where=os.path.relpath(request.file),
+            hint=f"`penstock run {name} --until validate` does it",
+        )
+    schema = home.formats.load(decision.outputs[graph.node("validate").names.index("schema")], home.objects)
+    return str(graph.about["schema_file"]), schema
+
+
+def text_of(schema: dict[str, Any]) -> str:
+    """A schema as TOML."""
+    from penstock.stages.schema_text import to_toml
+
+    return to_toml(schema)
+
+
+def accept(path: str, text: str) -> bool:
+    """Write the schema's file in one move; give whether it changed.
+
+    Raises
+    ------
+    StoreError
+        The folder cannot be written to; the file is as it was.
+    """
+    if present(path) == text:
+        return False
+    folder = os.path.dirname(path)
+    draft = ""
+    try:
+        handle, draft = tempfile.mkstemp(prefix=".schema-", suffix=".toml", dir=folder)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(draft, 0o644)
+        os.replace(draft, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(draft)
+        raise StoreError(f"the schema cannot be written: {error.strerror}", where=path) from error
+    return True
+
+
+def present(path: str) -> str | None:
+    """The text of the schema's file, None where there is none."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
