@@ -23,7 +23,7 @@ $(STAMP): requirements/dev.txt pyproject.toml tools/venv.py
 lock: ## write requirements/dev.txt anew (needs uv)
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 \
 		--custom-compile-command "make lock" --upgrade \
-		pyproject.toml --extra serve --extra plots --group dev -o requirements/dev.txt
+		pyproject.toml --extra serve --group dev -o requirements/dev.txt
 
 test: venv ## the whole truth: format, lint, types, imports, docstrings, doctests, tests
 	@for part in lint types imports docstrings doctest unit; do \

@@ -13,7 +13,7 @@ from typing import Any
 from penstock.core.ports import Home
 from penstock.lifecycle.machine import machine
 
-EXTRAS = {"serve": ("uvicorn", "httptools", "msgspec"), "plots": ("matplotlib",)}
+EXTRAS = {"serve": ("uvicorn", "httptools", "msgspec")}
 """Extra → modules that it brings."""
 
 LIBRARIES = ("scikit-learn", "scipy", "numpy", "pandas", "pyarrow", "polars", "skops")
