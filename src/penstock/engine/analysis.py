@@ -7,7 +7,14 @@ import hashlib
 
 from penstock.engine.normal import is_docstring, normal_digest
 from penstock.engine.scopes import Scope, bound_in, import_targets, imported_modules
-from penstock.engine.shapes import acts_on_subclassing, constructors_of, is_stateful, keeps_state, shape_of
+from penstock.engine.shapes import (
+    acts_on_subclassing,
+    constructors_of,
+    is_stateful,
+    keeps_state,
+    leaves_arguments,
+    shape_of,
+)
 from penstock.engine.summary import LATER, MADE, NOW, Summary, Unit
 from penstock.engine.uses import Walker
 
@@ -85,6 +92,7 @@ class _Reader:
             unit.hook = any(acts_on_subclassing(inner) for inner in classes)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             unit.stateful = keeps_state(node)
+            unit.leaves = leaves_arguments([node])
         if isinstance(node, ast.Assign | ast.AnnAssign):
             if isinstance(node.value, ast.Call):
                 unit.decorators = [walker.chain_text(node.value.func)]
@@ -101,6 +109,7 @@ class _Reader:
         unit.bases = [walker.chain_text(base) for base in node.bases]
         unit.hook = acts_on_subclassing(node)
         unit.stateful = is_stateful(node)
+        unit.leaves = leaves_arguments(methods[name] for name in sorted(making))
         walker.visit(node, NOW, {id(m): MADE if name in making else LATER for name, m in methods.items()})
 
     def without_step(self, decorators: list[ast.expr]) -> list[ast.expr]:

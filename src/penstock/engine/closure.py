@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from penstock.core.digest import digest_code
 from penstock.engine.analysis import analyse, opaque
-from penstock.engine.libraries import Libraries
+from penstock.engine.libraries import ABSENT, Libraries
 from penstock.engine.memory import Memory
 from penstock.engine.modules import LIBRARY, Modules, is_own
 from penstock.engine.parts import nameless, parts_of
@@ -131,10 +131,12 @@ class Closure:
             return f"{qualname} is defined in {module}, which has no name in another process"
         found = self._modules.get(module)
         if found is None:
-            if self._modules.kind(module) == LIBRARY:
-                reach.library(module.partition(".")[0])
-            elif module.partition(".")[0] not in sys.stdlib_module_names:
-                return f"{qualname} is defined in {module}, which has no source file"
+            top = module.partition(".")[0]
+            if self._modules.kind(module) != LIBRARY and top in sys.stdlib_module_names:
+                return ""
+            if ABSENT in self._libraries.versions(top).values():
+                return f"{qualname} is defined in {module}, which has no source file and belongs to no library"
+            reach.library(top)
             return ""
         top = qualname.partition(".")[0]
         if top in found.binds:

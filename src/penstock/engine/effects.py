@@ -8,60 +8,9 @@ from dataclasses import dataclass, field
 
 from penstock.engine.modules import Module
 from penstock.engine.resolve import Resolver, Target
+from penstock.engine.shapes import CHANGING, MUTATORS
 from penstock.engine.summary import ALIAS, ARG, CALL, DECORATE, DISCARD, ITER, KEEP, LATER, LOAD, NOW, STORE, Unit, Use
 
-MUTATORS = frozenset(
-    [
-        "append",
-        "extend",
-        "insert",
-        "remove",
-        "pop",
-        "clear",
-        "sort",
-        "reverse",
-        "add",
-        "discard",
-        "update",
-        "setdefault",
-        "popitem",
-        "appendleft",
-        "extendleft",
-        "popleft",
-        "rotate",
-        "subtract",
-        "move_to_end",
-        "difference_update",
-        "intersection_update",
-        "symmetric_difference_update",
-        "__setitem__",
-        "__delitem__",
-        "__iadd__",
-        "__ior__",
-    ]
-)
-"""Methods that change a list, dict, set, deque or Counter; its other methods read."""
-CHANGING = frozenset(
-    [
-        "heappush",
-        "heappop",
-        "heapify",
-        "heapreplace",
-        "heappushpop",
-        "shuffle",
-        "insort",
-        "insort_left",
-        "insort_right",
-        "next",
-        "setattr",
-        "delattr",
-        "type",
-        "partial",
-        "partialmethod",
-        "reduce",
-    ]
-)
-"""Functions of Python's that change their argument."""
 QUIET = frozenset(("logging", "typing", "functools", "dataclasses", "abc", "contextlib", "enum", "collections"))
 """Libraries whose calls change nothing that a step computes."""
 PURE_DECORATORS = frozenset(
@@ -361,4 +310,19 @@ class _Trace:
             return container or root != "?"
         if all(target[0] == "library" for target in targets):
             return container or last[:1].isupper() or last.startswith("make_")
-        return False
+        return container and all(t[0] == "unit" and not t[3] and self.leaves(t[1], int(t[2])) for t in targets)
+
+    def leaves(self, name: str, index: int) -> bool:
+        """Whether a function or constructor leaves its arguments as they are, seen from its text alone."""
+        unit = self.resolver.unit(name, index)
+        places = list(self.effects.bases(name, index)) if unit.kind == "class" else [(name, index)]
+        return unit.kind in ("def", "class") and all(self._leaves(*place) for place in places)
+
+    def _leaves(self, name: str, index: int) -> bool:
+        module = self.resolver.modules.get(name)
+        assert module is not None
+        unit = module.units[index]
+        inside = [use for use in unit.uses if use.when != (LATER if unit.kind == "class" else NOW)]
+        calls = [use for use in inside if use.how in (CALL, DISCARD, ARG)]
+        ours = any(t[0] not in ("library", "inert") for use in calls for t in self.resolver.use(module, use))
+        return unit.leaves and not unit.hook and not unit.decorators and not ours

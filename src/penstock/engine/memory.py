@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import sys
-import tempfile
 from typing import Any
 
 from penstock.engine.summary import ANALYSIS, Summary
@@ -59,13 +58,14 @@ class Memory:
         folder = os.path.dirname(os.path.abspath(self._path))
         with contextlib.suppress(OSError):
             os.makedirs(folder, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=folder, prefix=".analysis-")
+            name = os.path.join(folder, f".{os.path.basename(self._path)}.{os.getpid()}")
             try:
-                with os.fdopen(handle, "w", encoding="utf-8") as file:
+                with open(name, "w", encoding="utf-8") as file:
                     json.dump(_HEAD | {"modules": kept}, file, separators=(",", ":"))
                 os.replace(name, self._path)
             except BaseException:
-                os.unlink(name)
+                with contextlib.suppress(OSError):
+                    os.unlink(name)
                 raise
             self._anew = False
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 FIXED = frozenset(
     [
@@ -31,6 +31,58 @@ FIXED = frozenset(
 CONTAINERS = frozenset(("list", "dict", "set", "defaultdict", "OrderedDict", "Counter", "deque"))
 CONSTRUCTORS = ("__init__", "__new__", "__post_init__", "__set_name__")
 READING = frozenset(("items", "keys", "values", "get", "copy", "index", "count"))
+MUTATORS = frozenset(
+    [
+        "append",
+        "extend",
+        "insert",
+        "remove",
+        "pop",
+        "clear",
+        "sort",
+        "reverse",
+        "add",
+        "discard",
+        "update",
+        "setdefault",
+        "popitem",
+        "appendleft",
+        "extendleft",
+        "popleft",
+        "rotate",
+        "subtract",
+        "move_to_end",
+        "difference_update",
+        "intersection_update",
+        "symmetric_difference_update",
+        "__setitem__",
+        "__delitem__",
+        "__iadd__",
+        "__ior__",
+    ]
+)
+"""Methods that change a list, dict, set, deque or Counter; its other methods read."""
+CHANGING = frozenset(
+    [
+        "heappush",
+        "heappop",
+        "heapify",
+        "heapreplace",
+        "heappushpop",
+        "shuffle",
+        "insort",
+        "insort_left",
+        "insort_right",
+        "next",
+        "setattr",
+        "delattr",
+        "type",
+        "partial",
+        "partialmethod",
+        "reduce",
+    ]
+)
+"""Functions of Python's that change their argument."""
 _READERS = frozenset(("len", "sorted", "list", "tuple", "dict", "set", "sum", "min", "max", "isinstance"))
 _DISPLAYS = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
 
@@ -129,6 +181,24 @@ def keeps_state(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     return bool(node.decorator_list) or any(d is not None and isinstance(d, (*_DISPLAYS, ast.Call)) for d in defaults)
 
 
+def leaves_arguments(functions: Iterable[ast.AST]) -> bool:
+    """Whether nothing in some functions changes a value in place, but for attributes of `self`."""
+    for part in (part for function in functions for part in ast.walk(function)):
+        if isinstance(part, ast.AugAssign | ast.Delete | ast.Global | ast.Nonlocal):
+            return False
+        if isinstance(part, ast.Subscript) and not isinstance(part.ctx, ast.Load):
+            return False
+        if isinstance(part, ast.Attribute) and not isinstance(part.ctx, ast.Load) and not _is_self(part.value):
+            return False
+        if isinstance(part, ast.Call) and _last_name(part.func) in MUTATORS | CHANGING:
+            return False
+    return True
+
+
+def _is_self(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and node.id == "self"
+
+
 def _held_by(node: ast.ClassDef) -> set[str]:
     """Class attributes whose value can be changed in place."""
     held: set[str] = set()
@@ -149,7 +219,7 @@ def _holds(node: ast.AST, held: set[str]) -> bool:
 
 
 def _on_self(call: ast.Call) -> bool:
-    return bool(call.args) and isinstance(call.args[0], ast.Name) and call.args[0].id == "self"
+    return bool(call.args) and _is_self(call.args[0])
 
 
 def _is_field(value: ast.AST | None) -> bool:

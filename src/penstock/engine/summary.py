@@ -67,6 +67,8 @@ class Unit:
         A class that acts when it is subclassed.
     stateful : bool
         A class whose methods change the class, or a function that may remember something between calls.
+    leaves : bool
+        A function, or a class's constructors, whose text changes no value in place.
     """
 
     kind: str
@@ -89,6 +91,7 @@ class Unit:
     bases: list[str] = field(default_factory=list)
     hook: bool = False
     stateful: bool = False
+    leaves: bool = False
 
 
 _FIELDS = [f.name for f in fields(Unit)]

@@ -132,6 +132,7 @@ class Walker:
     # ── expressions ──────────────────────────────────────────────────────────────────────────────────────────
 
     def name(self, node: ast.Name, scope: Scope, how: int, via: str, at: int) -> None:
+        """A name, where it is read."""
         if isinstance(node.ctx, ast.Load) or how == STORE:
             self._record(node.id, [], scope, how, via, at)
 
@@ -196,16 +197,19 @@ class Walker:
         return True
 
     def call(self, node: ast.Call, scope: Scope, how: int, via: str, at: int) -> None:
+        """A call: its root counts, as called."""
         del via
         self.chain(node, scope, how if how in (DISCARD, DECORATE, STORE) else CALL, "", at)
 
     def lambda_(self, node: ast.Lambda, scope: Scope, how: int, via: str, at: int) -> None:
+        """A lambda, whose body runs now where something may call it at once."""
         del via
         self._each([*node.args.defaults, *node.args.kw_defaults], scope, KEEP, "", at)
         body = at if at != NOW or how in (ARG, DECORATE, DISCARD, CALL) else LATER
         self._push(node.body, function_scope(node, scope), ALIAS, "", body)
 
     def comprehension(self, node: ast.AST, scope: Scope, how: int, via: str, at: int) -> None:
+        """A comprehension: a scope whose first iterable belongs to the one outside."""
         generators: list[ast.comprehension] = node.generators  # type: ignore[attr-defined]
         inner = Scope("function", scope)
         bound_in([g.target for g in generators], inner)
@@ -251,19 +255,23 @@ class Walker:
         self._each([node.left, node.right], scope, CALL if acts else how if how == ARG else LOAD, via, at)
 
     def giving(self, node: ast.AST, scope: Scope, how: int, via: str, at: int) -> None:
-        """`return`, `yield`, walrus: another way to the value."""
-        del how, via
-        self._push(getattr(node, "value", None), scope, ALIAS, "", at)
+        """`return`, `yield`, walrus: another way to the value, beside what is done with it here."""
+        value = getattr(node, "value", None)
+        self._push(value, scope, ALIAS, "", at)
+        if how >= ARG and isinstance(node, ast.NamedExpr):
+            self._push(value, scope, how, via, at)
 
     # ── statements ───────────────────────────────────────────────────────────────────────────────────────────
 
     def expression(self, node: ast.Expr, scope: Scope, how: int, via: str, at: int) -> None:
+        """A statement that is one expression exists for its effect."""
         del how, via
         value = node.value
         acts = not isinstance(value, ast.Name | ast.Constant | ast.Yield | ast.YieldFrom)
         self._push(value, scope, DISCARD if acts else LOAD, "", at)
 
     def assign(self, node: ast.AST, scope: Scope, how: int, via: str, at: int) -> None:
+        """An assignment: its targets' content, and another way to its value."""
         del how, via
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]  # type: ignore[attr-defined]
         kept = scope.kind == "class" or all(isinstance(target, ast.Attribute) for target in targets)
@@ -282,11 +290,13 @@ class Walker:
         self._push(getattr(node, "value", None), scope, LOAD, "", at)
 
     def loop(self, node: ast.For | ast.AsyncFor, scope: Scope, how: int, via: str, at: int) -> None:
+        """`for`: the elements get another name."""
         del how, via
         self._push(node.iter, scope, ITER, "", at)
         self._each([node.target, *node.body, *node.orelse], scope, LOAD, "", at)
 
     def with_(self, node: ast.With | ast.AsyncWith, scope: Scope, how: int, via: str, at: int) -> None:
+        """`with` calls its context."""
         del how, via
         for item in node.items:
             self._push(item.context_expr, scope, DISCARD, "", at)
@@ -294,6 +304,7 @@ class Walker:
         self._each(node.body, scope, LOAD, "", at)
 
     def function(self, node: ast.FunctionDef | ast.AsyncFunctionDef, scope: Scope, how: int, via: str, at: int) -> None:
+        """A definition: decorators and defaults now, the body when it is called."""
         del how, via
         self._each(node.decorator_list, scope, DECORATE, "", at)
         self._each([*node.args.defaults, *node.args.kw_defaults], scope, KEEP, "", at)
@@ -305,6 +316,7 @@ class Walker:
         self._each(node.body, function_scope(node, outer), LOAD, "", body)
 
     def class_(self, node: ast.ClassDef, scope: Scope, how: int, via: str, at: int) -> None:
+        """A class: its body runs now."""
         del how, via
         self._each(node.decorator_list, scope, DECORATE, "", at)
         outer = _with_type_parameters(node, scope)
