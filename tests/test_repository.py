@@ -10,7 +10,6 @@ import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -178,9 +177,7 @@ def verbs() -> set[str]:
     """Names of the command line's verbs, hidden ones left out."""
     if importlib.util.find_spec("penstock.cli") is None or not hasattr(importlib.import_module("penstock.cli"), "main"):
         pytest.skip("not built yet: penstock.cli")
-    app = importlib.import_module("penstock.cli.verbs").app
-    app = app.app if isinstance(app, ModuleType) else app
-    command = importlib.import_module("typer.main").get_command(app)
+    command = importlib.import_module("penstock.cli.verbs").app()
     context = importlib.import_module("click").Context(command)
     return {name for name in command.list_commands(context) if not command.get_command(context, name).hidden}
 
