@@ -171,5 +171,17 @@ def file_of(home: Home, bundle: Artifact, name: str) -> Any:
 
 def who_am_i() -> str:
     """The person and machine on record for a decision, as "user@host"."""
-    user = os.environ.get("USER") or os.environ.get("LOGNAME") or str(os.getuid() if hasattr(os, "getuid") else "?")
-    return f"{user}@{os.uname().nodename if hasattr(os, 'uname') else '?'}"
+    host = os.uname().nodename if hasattr(os, "uname") else "?"
+    return f"{_user()}@{host}"
+
+
+def _user() -> str:
+    name = os.environ.get("USER") or os.environ.get("LOGNAME")
+    if name or not hasattr(os, "getuid"):
+        return name or "?"
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
