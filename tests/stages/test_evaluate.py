@@ -255,3 +255,15 @@ def test_what_the_stages_give_does_not_depend_on_process_or_hash_seed():
     }  # fmt: skip
     assert len(digests) == 1
     assert len(digests.pop().strip()) == 64
+
+
+def test_a_metric_without_a_value_on_dealt_rows_leaves_the_column_out():
+    """A linear model may answer below -1, where a logarithmic error is not defined."""
+    data = table(schema=NUMBER).assign(y=lambda t: np.exp(t.y / 4), b=lambda t: t.a + 0.01 * t.b)
+    report, _ = judged(
+        data, estimator=model(LinearRegression()), schema=NUMBER,
+        metrics=("neg_mean_squared_log_error", "neg_mean_poisson_deviance"),
+    )  # fmt: skip
+    text = json.dumps(report, allow_nan=False)
+    assert "NaN" not in text
+    assert set(report["metrics"]) == {"neg_mean_squared_log_error", "neg_mean_poisson_deviance"}

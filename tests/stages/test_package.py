@@ -143,3 +143,16 @@ def test_a_regression_has_no_classes_and_times_are_text():
 def test_golden_rows_are_within_the_table():
     assert golden_rows(table(1)) == [0]
     assert len(golden_rows(table(500))) == GOLDEN_ROWS
+
+
+def test_columns_that_the_pipeline_drops_are_not_asked_for() -> None:
+    frame = pd.DataFrame({"a": [0.0, 1.0, 2.0, 3.0] * 5, "b": [1.0, 0.0] * 10, "unused": ["x", "y"] * 10})
+    y = frame["a"] > 1
+    chosen = ColumnTransformer([("num", StandardScaler(), ["a", "b"])])
+    model = make_pipeline(chosen, LogisticRegression()).fit(frame, y)
+    assert columns_read(model, frame) == ["a", "b"]
+
+
+def test_a_model_that_checks_its_columns_is_given_all_of_them() -> None:
+    frame = pd.DataFrame({"a": [0.0, 1.0, 2.0, 3.0] * 5, "b": [1.0, 0.0] * 10})
+    assert columns_read(LogisticRegression().fit(frame, frame["a"] > 1), frame) == ["a", "b"]

@@ -6,6 +6,8 @@ from typing import Any
 
 MAX_NAMED = 8
 SAMPLE_ROWS = 100_000
+TEXT_WORDS = ("could not convert", "dtype", "string", "promote")
+"""Words of estimators' messages about text; "the string 'passthrough'" is about a parameter, not about data."""
 
 
 def add_blame(error: BaseException, X: Any, y: Any) -> None:
@@ -37,7 +39,8 @@ def _notes(message: str, X: Any, y: Any) -> list[str]:
             notes.append("penstock: the target has missing values")
     if "infinity" in lower or "too large" in lower:
         notes += _named("infinite values in", _infinite(X))
-    if "could not convert" in lower or "dtype" in lower or "string" in lower or "promote" in lower:
+    about_text = any(word in lower.replace("the string '", "'") for word in TEXT_WORDS)
+    if about_text:
         quoted = [c for c in _texts(X) if _holds_quoted(X[c], message)]
         notes += _named("text, which this estimator cannot read, in", quoted or _texts(X))
         notes += _named("dates, which this estimator cannot read, in", _dates(X))

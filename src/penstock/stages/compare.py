@@ -49,26 +49,21 @@ def compare(
     ----------
     test, train : DataFrame
         Held-out and training rows. The baseline is fitted on the latter.
-    fitted : estimator
-        The challenger.
-    champion : estimator or None
+    fitted, champion : estimator
+        The challenger; the champion or None.
     about : dict
-        "champion": its name or None; "same_declaration", "newer_data": bool; "champion_input": the columns that
-        the champion reads, or None for the challenger's.
+        "champion": its name or None; "same_declaration", "newer_data": bool; "champion_input": columns it reads.
     rules : tuple of rules
         All must pass. Without a champion the baseline takes its place, and is added where no rule decides.
     metrics, slices : tuple of str
-    target : Target
-    roles : Roles
-    schema : dict
-    seed : int
-        For bootstraps.
+    target, roles, schema, seed
+        As for `evaluate`.
 
     Returns
     -------
     dict
         Plain JSON: "outcome" ("better": all rules passed; "worse": evidence against one; "not enough evidence"),
-        "sentence", "summary", "rules", "against", "metrics", "slices", "n_rows", "prediction_profile", "scope".
+        "sentence", "rules", "against", "metrics", "slices", "n_rows", "prediction_profile", "scope".
 
     Raises
     ------
@@ -79,15 +74,10 @@ def compare(
     """
     problem = problem_of(schema, target)
     check_rules(rules, problem)
-    X, y = features_and_target(test, target, roles)
-    challenger = predict(fitted, X, y, problem)
-    names = scoring.chosen(metrics, problem, has_proba=challenger.has_proba)
-    X_train, y_train = features_and_target(train, target, roles)
-    opponent, why = _ask_champion(champion, about, test, X, y, problem)
+    answers = _answers(test, train, fitted, champion, about, target, roles, problem)
+    names = scoring.chosen(metrics, problem, has_proba=answers["challenger"].has_proba)
     c = Comparison(
-        challenger=challenger,
-        baseline=predict(fit_baseline(X_train, y_train, problem), X, y, problem),
-        champion=opponent,
+        **answers,
         name=str(about.get("champion") or ""),
         primary=names[0],
         test=test,
@@ -95,28 +85,56 @@ def compare(
         seed=seed,
         same_declaration=bool(about.get("same_declaration")),
         newer_data=bool(about.get("newer_data")),
-        champion_error=why,
     )
+    return _verdict(c, rules, names, slices)
+
+
+def _verdict(c: Comparison, rules: tuple[Rule, ...], names: tuple[str, ...], slices: tuple[str, ...]) -> dict[str, Any]:
+    """The rules judged, and all figures, as plain JSON."""
     judged = [judge(rule, c) for rule in rules]
     if not any(one.decides for one in judged):
         judged.append(judge(Beats("baseline"), c))
     outcome = outcome_of(judged)
     sentence = _sentence(outcome, judged)
+    n = len(c.challenger)
     return {
         "summary": sentence,
         "outcome": outcome,
         "sentence": sentence,
-        "against": about.get("champion"),
+        "against": c.name or None,
         "rules": [one.to_json() for one in judged],
         "primary": names[0],
         "metrics": {name: _figures(name, c) for name in names},
         "slices": [figure for column in slices for figure in _slice_figures(column, c)],
-        "n_rows": len(challenger),
-        "prediction_profile": prediction_profile(challenger),
+        "n_rows": n,
+        "prediction_profile": prediction_profile(c.challenger),
         "scope": (
-            f"about these fitted models on the population that the {len(challenger):,} held-out rows were drawn from, "
+            f"about these fitted models on the population that the {n:,} held-out rows were drawn from, "
             "not about the procedures that made them"
         ),
+    }
+
+
+def _answers(
+    test: pd.DataFrame,
+    train: pd.DataFrame,
+    fitted: Any,
+    champion: Any,
+    about: Mapping[str, Any],
+    target: Target,
+    roles: Roles,
+    problem: Problem,
+) -> dict[str, Any]:
+    """What each model says of the held-out rows, by who it is."""
+    X, y = features_and_target(test, target, roles)
+    challenger = predict(fitted, X, y, problem)
+    baseline = fit_baseline(*features_and_target(train, target, roles), problem)
+    opponent, why = _ask_champion(champion, about, test, X, y, problem)
+    return {
+        "challenger": challenger,
+        "baseline": predict(baseline, X, y, problem),
+        "champion": opponent,
+        "champion_error": why,
     }
 
 

@@ -98,29 +98,42 @@ def evaluate(
     by_column = {column: slices_of(train, column, train) for column in slices}
     out = out_of_fold(train, model=model, problem=problem, target=target, roles=roles, split=split, seed=seed)
     names = scoring.chosen(metrics, problem, has_proba=out.model.has_proba)
-    figures = {name: _figure(name, out, seed) for name in names}
     found = [_slice_figure(names[0], one, out, seed) for column in slices for one in by_column[column]]
     found.sort(key=lambda one: (one["low"] is None, one["low"] or 0.0, one["label"]))
     X, y = features_and_target(train, target, roles)
-    estimator, judged = out.last
-    report = {
-        "summary": _summary(names[0], figures[names[0]], found),
+    estimator, rows = out.last
+    weights = importances(estimator, X.iloc[rows], y.iloc[rows], problem, metric=names[0], seed=seed)
+    return _report(out, names, found, weights, len(train), seed), _frame(out)
+
+
+def _report(
+    out: OutOfFold,
+    names: tuple[str, ...],
+    slices: list[dict[str, Any]],
+    importance: list[dict[str, Any]],
+    n_rows: int,
+    seed: int,
+) -> dict[str, Any]:
+    """All figures as plain JSON."""
+    problem = out.model.problem
+    figures = {name: _figure(name, out, seed) for name in names}
+    return {
+        "summary": _summary(names[0], figures[names[0]], slices),
         "task": problem.task,
         "classes": list(problem.classes),
         "positive": problem.positive,
         "primary": names[0],
-        "n_rows": len(train),
+        "n_rows": n_rows,
         "n_judged": len(out.rows),
         "folds": _folds(out, names),
         "metrics": figures,
-        "slices": found,
+        "slices": slices,
         "curves": curves(out.model),
         "confusion": confusion(out.model),
-        "importance": importances(estimator, X.iloc[judged], y.iloc[judged], problem, metric=names[0], seed=seed),
+        "importance": importance,
         "worst_rows": _worst_rows(out),
         "scope": f"cross-validated on {len(out.rows):,} training rows; the hold-out was not opened",
     }
-    return report, _frame(out)
 
 
 def out_of_fold(

@@ -57,6 +57,8 @@ def importances(estimator: Any, X: Any, y: Any, problem: Problem, *, metric: str
         answers = predict(estimator, repeated.assign(**{column: dealt}), truth, problem, only=only)
         parts = np.split(np.arange(len(answers)), REPEATS)
         drops = [whole - scoring.figure(metric, answers.take(part)) for part in parts]
+        if not all(math.isfinite(drop) for drop in drops):
+            continue  # dealt anew, the answers lie where the metric has no value
         found.append(
             {
                 "column": str(column),

@@ -35,74 +35,83 @@ def window(
     reference_metrics: Mapping[str, Any],
     alpha: float = 0.01,
 ) -> dict[str, Any]:
-    """Compare a window of traffic, or a file, with the model's reference.
+    """Compare a window of traffic, or a file, with the model's reference: inputs, answers, and late labels.
 
-    Inputs are held against the training rows, answers against the held-out ones; both count as samples. The chance
-    of any false drift alarm in a window is at most `alpha` over all columns together, answers included (Holm); of
-    any false decay alarm likewise over all metrics.
+    The chance of any false drift alarm is at most `alpha` over all columns together, answers included (Holm); of any
+    false decay alarm likewise over all metrics. Fewer than `ENOUGH` rows give no verdict, and it is said.
 
     Parameters
     ----------
     current : DataFrame or None
-        Input rows, those of `predictions` in the same order where both are given. Of the columns only those of
-        the profile are tested.
-    profile, prediction_profile : dict
+        Input rows, those of `predictions` in the same order where both are given.
+    profile, prediction_profile, input : dict
         As `package` and `compare` give them.
-    input : dict
-        The bundle's input contract.
     predictions : DataFrame or None
         Answers as logged: "score" or "scores", "label", or "value"; "id" and key columns.
     labels : DataFrame or None
         Outcomes, maybe late and for some rows only: the columns of `label_on` and the target.
     label_on : tuple of str
-        Columns that name a prediction in both, such as the key; where one side lacks them, "id" if both have it.
-    metrics : tuple of str
-        Scorer names.
-    target : Target
+        Columns that name a prediction in both; where one side lacks them, "id" if both have it.
+    metrics, target
+        As for `compare`.
     reference_metrics : dict
-        Scorer name → {"value", "low", "high"}: the model's figures on the hold-out; or a verdict's "metrics", whose
-        "challenger" is taken.
-    alpha : float, default=0.01
+        Scorer name → {"value", "low", "high"} on the hold-out; or a verdict's "metrics" (its "challenger").
 
     Returns
     -------
     dict
-        "alarm", "alarms" (each with "kind", "what", "text"), "drift", "metrics", "n_rows", "n_predictions",
-        "n_labelled", "share_labelled", "notes", "summary". Fewer than `ENOUGH` rows give no verdict, and it is said.
-
-    Raises
-    ------
-    DataError
-        If labels lack a column that they must have.
+        "alarm", "alarms" (of "kind", "what", "text"), "drift", "metrics", "share_labelled", "notes", "summary", …
+        Labels that lack a column raise a DataError.
     """
     notes: list[str] = []
     drift = _drift(current, profile, predictions, prediction_profile, input, alpha, notes)
     judged: dict[str, Any] = {}
-    n_labelled, share = 0, None
-    if labels is not None and predictions is not None:
-        named = _named(predictions, current, label_on)
-        joined = join_labels(named, labels, _joined_on(named, labels, label_on), target.column)
-        n_labelled = len(joined)
-        share = n_labelled / len(predictions) if len(predictions) else 0.0
-        if n_labelled < ENOUGH:
-            notes.append(f"only {n_labelled} rows have a label; {ENOUGH} are needed to judge the model")
-        else:
-            judged = decay(joined, input, metrics, target.column, reference_metrics, alpha, notes)
-    alarms = _alarms(drift, judged)
+    joined = _labelled(current, predictions, labels, label_on, target)
+    n_predictions = 0 if predictions is None else len(predictions)
+    n_labelled = 0 if joined is None else len(joined)
+    share = n_labelled / n_predictions if joined is not None and n_predictions else None
+    if joined is not None and n_labelled >= ENOUGH:
+        judged = decay(joined, input, metrics, target.column, reference_metrics, alpha, notes)
+    elif joined is not None:
+        notes.append(f"only {n_labelled} rows have a label; {ENOUGH} are needed to judge the model")
     n_rows = 0 if current is None else len(current)
+    return {
+        **_told(drift, judged, notes, n_rows, share),
+        "n_rows": n_rows,
+        "n_predictions": n_predictions,
+        "n_labelled": n_labelled,
+        "alpha": alpha,
+    }
+
+
+def _told(
+    drift: list[dict[str, Any]], judged: dict[str, Any], notes: list[str], n_rows: int, share: float | None
+) -> dict[str, Any]:
+    """What was found, and whether it is an alarm."""
+    alarms = _alarms(drift, judged)
     return {
         "summary": _summary(alarms, drift, judged, notes, n_rows, share),
         "alarm": bool(alarms),
         "alarms": alarms,
         "drift": drift,
         "metrics": judged,
-        "n_rows": n_rows,
-        "n_predictions": 0 if predictions is None else len(predictions),
-        "n_labelled": n_labelled,
         "share_labelled": share,
-        "alpha": alpha,
         "notes": notes,
     }
+
+
+def _labelled(
+    current: pd.DataFrame | None,
+    predictions: pd.DataFrame | None,
+    labels: pd.DataFrame | None,
+    on: tuple[str, ...],
+    target: Target,
+) -> pd.DataFrame | None:
+    """Predictions with their labels; None where one of the two was not given."""
+    if labels is None or predictions is None:
+        return None
+    named = _named(predictions, current, on)
+    return join_labels(named, labels, _joined_on(named, labels, on), target.column)
 
 
 def _named(predictions: pd.DataFrame, current: pd.DataFrame | None, on: tuple[str, ...]) -> pd.DataFrame:

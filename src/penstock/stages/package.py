@@ -51,6 +51,7 @@ def package(
     del seed
     problem = problem_of(schema, target)
     X, _ = features_and_target(train, target, roles)
+    X = X[columns_read(fitted, X)]
     unseen, missing = _raises(fitted, X, _with_unseen), _raises(fitted, X, _with_missing)
     contract = {
         "task": problem.task,
@@ -62,6 +63,32 @@ def package(
     rows = X.iloc[golden_rows(X)]
     golden = {"rows": records(rows), "expected": answers(fitted, rows, contract)}
     return contract, golden, table_profile(X)
+
+
+def columns_read(fitted: Any, X: pd.DataFrame) -> list[Any]:
+    """Columns that the model reads, found by trying: it answers without the others, and answers the same.
+
+    A ColumnTransformer that drops its remainder reads fewer columns than it was given; nobody should have to send them.
+
+    Parameters
+    ----------
+    fitted : estimator
+    X : DataFrame of shape (n_rows, n_columns)
+
+    Returns
+    -------
+    list of str
+        In the order of `X`; all of them when the model reads none.
+    """
+    import numpy as np
+
+    rows = X.iloc[golden_rows(X)]
+    unread = [name for name in X.columns if _answers(fitted, rows.drop(columns=[name]))]
+    kept = [name for name in X.columns if name not in unread]
+    if not kept or not unread or not _answers(fitted, rows[kept]):
+        return list(X.columns)
+    same = np.array_equal(np.asarray(fitted.predict(rows)), np.asarray(fitted.predict(rows[kept])))
+    return kept if same else list(X.columns)
 
 
 def _column(column: Any, unseen: bool, missing: bool) -> dict[str, Any]:
