@@ -19,7 +19,14 @@ from penstock.core.ports import Formats, Objects
 from penstock.core.step import Call, Ref, call_of, output_of
 from penstock.engine.describe import Live
 from penstock.engine.wire import Lines
-from penstock.errors import CorruptObjectError, MissingObjectError, PenstockError, StepOutputError, bounded
+from penstock.errors import (
+    CorruptObjectError,
+    FormatError,
+    MissingObjectError,
+    PenstockError,
+    StepOutputError,
+    bounded,
+)
 
 FRAMES = ("pandas", "polars", "pyarrow")
 
@@ -66,7 +73,8 @@ def run_task(
         answer["error"] = error.to_json()
         answer["corrupt"] = getattr(error, "digest", "")
     except PenstockError as error:
-        answer["error"] = error.to_json() | _facts(error)
+        told = error.to_json() | _facts(error)
+        answer["error"] = told | {"where": told["where"] or f"step {node.id}"}
     except BaseException as error:  # the user's code may raise anything, SystemExit too
         answer["error"] = framed(error, node)
     _flush_output()
@@ -88,7 +96,11 @@ def run_step(task: Mapping[str, Any], node: Node, live: Live, runtime: Runtime) 
         kwargs["expect"] = task.get("source")
     seed_everything(runtime.seed)
     value = function(*args, **kwargs)
-    return [runtime.formats.dump(part, runtime.objects.stage) for part in split_outputs(value, node, function)]
+    parts = split_outputs(value, node, function)
+    try:
+        return [runtime.formats.dump(part, runtime.objects.stage) for part in parts]
+    except FormatError as error:  # what a step returns is the step's fault, not a wrong word on the command line
+        raise StepOutputError(error.what, where=f"step {node.id}", hint=error.hint) from error
 
 
 def bind(

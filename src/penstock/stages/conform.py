@@ -66,6 +66,12 @@ def shown(value: Any) -> str:
     return bounded(repr(value) if isinstance(value, str) else str(value), 60)
 
 
+def _rows(bad: Any) -> str:
+    """How many rows a boolean mask marks, in words."""
+    n = int(bad.sum())
+    return f"{n:,} row{'' if n == 1 else 's'}"
+
+
 def check_target(table: pd.DataFrame, target: Target, failures: Failures) -> None:
     """At least two rows and two different, finite values."""
     import numpy as np
@@ -74,7 +80,12 @@ def check_target(table: pd.DataFrame, target: Target, failures: Failures) -> Non
     labels = table[name].dropna()
     if len(labels) < 2:
         text = f"{len(labels)} row with a target" if len(labels) else "no row with a target"
-        failures.add("rows", name, f"the table has {text}: a model cannot be trained and judged on that")
+        failures.add(
+            "rows",
+            name,
+            f"the table has {text}: a model cannot be trained and judged on that",
+            hint="gather more rows, or look at what the steps before it leave out",
+        )
         return
     if labels.nunique() < 2:
         failures.add(
@@ -82,10 +93,11 @@ def check_target(table: pd.DataFrame, target: Target, failures: Failures) -> Non
             name,
             f"the target {name!r} is {shown(labels.iloc[0])} in all {len(labels):,} rows: there is nothing to learn",
             count=len(labels),
+            hint=f"check how {name!r} is made, or name another target=",
         )
     if labels.dtype.kind == "f" and np.isinf(labels.to_numpy()).any():
         bad = np.isinf(table[name].to_numpy())
-        failures.rows("infinite", name, table, bad, f"the target {name!r} is infinite in {bad.sum():,} rows")
+        failures.rows("infinite", name, table, bad, f"the target {name!r} is infinite in {_rows(bad)}")
 
 
 def check_features(table: pd.DataFrame, features: list[str], failures: Failures) -> None:
@@ -101,9 +113,11 @@ def check_features(table: pd.DataFrame, features: list[str], failures: Failures)
         failures.add(
             "all null",
             empty[0],
-            f"{len(empty)} columns have no value in any row: {names}{more}",
+            f"{len(empty)} columns have no value in any row: {names}{more}"
+            if len(empty) > 1
+            else f"the column {names} has no value in any row",
             count=len(empty),
-            hint=f"leave them out by drop=[{names}]",
+            hint=f"leave {'it' if len(empty) == 1 else 'them'} out by drop=[{names}]",
         )
     for name in features:
         if table[name].dtype.kind != "f":
@@ -115,7 +129,7 @@ def check_features(table: pd.DataFrame, features: list[str], failures: Failures)
                 name,
                 table,
                 bad,
-                f"{name!r} is infinite in {bad.sum():,} rows",
+                f"{name!r} is infinite in {_rows(bad)}",
                 hint="make them missing or correct them in a step; estimators refuse infinities",
             )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.core.answer import plain
 from penstock.core.names import did_you_mean
 from penstock.core.target import Roles, Target
-from penstock.errors import DeclarationError, ValidationFailedError, bounded
+from penstock.errors import DeclarationError, StepOutputError, ValidationFailedError, bounded
 from penstock.stages import conform, keys
 from penstock.stages.conform import Failures
 from penstock.stages.schema import infer, roles_of, task_of
@@ -53,6 +53,8 @@ def validate(
         With all failures: kind, column, count and up to five sample rows each.
     DeclarationError
         No positive class where it is not plain, or one that does not exist.
+    StepOutputError
+        What the steps before it made is no table.
 
     Examples
     --------
@@ -62,6 +64,7 @@ def validate(
     >>> schema["positive"], report["summary"]
     ('yes', '3 rows × 3 columns · binary, left = yes 33.3 % · schema inferred')
     """
+    _check_table(table)
     table, dropped, notes = _checked(table, target, roles, schema, slices)
     known = schema["task"] if schema else task_of(table[target.column], task)
     table = _whole_labels(table, target, known)
@@ -74,6 +77,19 @@ def validate(
         held = schema | ({"positive": positive} if known == "binary" else {})
     report = _report(table, held, target, schema is not None, dropped, notes)
     return table, held, report
+
+
+def _check_table(table: Any) -> None:
+    """What a user's step returned need not be a table: that is the step's fault, not the data's."""
+    import pandas as pd
+
+    if not isinstance(table, pd.DataFrame):
+        given = "nothing (None)" if table is None else f"a {type(table).__name__}"
+        raise StepOutputError(
+            f"the step behind data= returned {given}, where a table is meant",
+            where="step validate",
+            hint="return a pandas, polars or pyarrow table from it",
+        )
 
 
 def _checked(
