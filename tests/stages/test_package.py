@@ -5,17 +5,17 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.compose import make_column_transformer
+from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
 
 from penstock.core.answer import answers
 from penstock.core.target import Roles, Target
-from penstock.stages.package import GOLDEN_ROWS, golden_rows, package
+from penstock.stages.package import GOLDEN_ROWS, columns_read, golden_rows, package
 from penstock.stats.profile import from_json
 
 SCHEMA = {"task": "binary", "classes": ["no", "yes"], "positive": "yes"}
