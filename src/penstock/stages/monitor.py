@@ -61,7 +61,6 @@ def window(
     -------
     dict
         "alarm", "alarms" (of "kind", "what", "text"), "drift", "metrics", "share_labelled", "notes", "summary", …
-        Labels that lack a column raise a DataError.
     """
     notes: list[str] = []
     drift = _drift(current, profile, predictions, prediction_profile, input, alpha, notes)
