@@ -171,6 +171,8 @@ def _condition(test: ast.expr) -> str:
     if isinstance(test, ast.Name | ast.Attribute):
         name = test.id if isinstance(test, ast.Name) else test.attr
         return "typing" if name == "TYPE_CHECKING" else ""
+    if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And):
+        return next((found for found in map(_condition, test.values) if found), "")
     if isinstance(test, ast.Compare) and isinstance(test.left, ast.Name) and test.left.id == "__name__":
         right = test.comparators[0]
         if isinstance(test.ops[0], ast.Eq) and isinstance(right, ast.Constant) and right.value == "__main__":

@@ -81,10 +81,10 @@ class Closure:
 
         Examples
         --------
-        >>> part = Closure(".").of("penstock.stats.auc:delong_covariance")
+        >>> part = Closure(".").of("penstock.stats.auc:delong")
         >>> part.uncacheable
         ''
-        >>> {"penstock.stats.auc:delong_covariance", "library:numpy", "python"} <= part.parts.keys()
+        >>> {"penstock.stats.auc:delong", "library:numpy", "python"} <= part.parts.keys()
         True
         """
         others = tuple(sorted({origin for thing in also for origin in origins_of(thing)})) if also else ()

@@ -199,7 +199,7 @@ class _Trace:
         if module is None:
             return
         unit = module.units[index]
-        if unit.hidden and not made:
+        if unit.hidden and not made and (name, index) != self.home:
             self.effect.everywhere = True
         for use in unit.uses:
             if not (made and use.when == LATER):
