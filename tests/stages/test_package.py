@@ -10,7 +10,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
 
 from penstock.core.answer import answers
@@ -128,9 +128,9 @@ def test_a_category_column_and_few_rows():
 
 def test_a_regression_has_no_classes_and_times_are_text():
     data = table().assign(when=pd.date_range("2026-01-01", periods=80), z=np.arange(80.0))
-    model = make_pipeline(make_column_transformer(("passthrough", ["age"])), LinearRegression()).fit(
-        data[["age", "when"]], data.z
-    )
+    days = FunctionTransformer(lambda times: times.apply(lambda column: column.dt.dayofyear))
+    model = make_pipeline(make_column_transformer(("passthrough", ["age"]), (days, ["when"])), LinearRegression())
+    model.fit(data[["age", "when"]], data.z)
     contract, golden, _ = package(
         data, fitted=model, target=Target("z"), roles=Roles(features=("age", "when")), schema={"task": "regression"}
     )
