@@ -372,6 +372,24 @@ def test_a_root_below_the_prefix_of_python_is_still_a_project(tmp_path: Path, mo
     assert "zz_s:go" in Closure(str(tmp_path)).of("zz_s:go").parts
 
 
+def test_what_another_imported_module_patches_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    main = "import zz_prep\nzz_prep.LIMIT = 3\n"
+    write(tmp_path, {"zz_prep.py": "LIMIT = 1\ndef go(x):\n    return LIMIT\n", "zz_main.py": main})
+    alone = Closure(str(tmp_path)).of("zz_prep:go")
+    module = types.ModuleType("zz_main")
+    module.__file__ = str(tmp_path / "zz_main.py")
+    monkeypatch.setitem(sys.modules, "zz_main", module)
+    patched = Closure(str(tmp_path)).of("zz_prep:go")
+    assert set(patched.parts) - set(alone.parts) == {"zz_main:<top>:zz_prep", "zz_main:zz_prep"}
+
+
+def test_a_patch_of_a_function_made_anew_counts_where_nothing_was(part: Callable[..., CodePart]) -> None:
+    files = {"zz_t": "def f(x):\n    return added(x)\n", "zz_s": "import zz_t\ndef go(x):\n    return zz_t.f(x)\n"}
+    plain = part("zz_s:go", **files)
+    added = "def new(x):\n    return 1\nzz_t.added = new\n"
+    assert part("zz_s:go", zz_t=files["zz_t"], zz_s=files["zz_s"] + added).digest != plain.digest
+
+
 # ── entries and live objects ─────────────────────────────────────────────────────────────────────────────────
 
 
