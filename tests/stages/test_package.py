@@ -128,7 +128,7 @@ def test_a_category_column_and_few_rows():
 
 def test_a_regression_has_no_classes_and_times_are_text():
     data = table().assign(when=pd.date_range("2026-01-01", periods=80), z=np.arange(80.0))
-    days = FunctionTransformer(lambda times: times.apply(lambda column: column.dt.dayofyear))
+    days = FunctionTransformer(lambda times: times.apply(lambda column: column.dt.day))
     model = make_pipeline(make_column_transformer(("passthrough", ["age"]), (days, ["when"])), LinearRegression())
     model.fit(data[["age", "when"]], data.z)
     contract, golden, _ = package(

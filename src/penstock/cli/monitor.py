@@ -92,5 +92,5 @@ def _tell(looked: Looked, *, quiet: bool) -> None:
 
 
 def _tested(one: dict[str, Any]) -> list[str]:
-    p = one.get("p_adjusted", one.get("p"))
-    return ["✗ drifted" if one.get("alarm") else "✓", "–" if p is None else f"{p:.3g}"]
+    p = one["adjusted"]
+    return ["✗ moved" if one["drifted"] else "✓", "–" if p is None else f"{p:.2g}"]

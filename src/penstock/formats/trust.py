@@ -109,6 +109,7 @@ TRUSTED: dict[str, frozenset[str]] = {
             "sklearn.metrics.cluster._supervised.rand_score",
             "sklearn.metrics.cluster._supervised.v_measure_score",
             "sklearn.model_selection._split.GroupKFold",
+            "sklearn.model_selection._split._CVIterableWrapper",
             "sklearn.model_selection._split.GroupShuffleSplit",
             "sklearn.model_selection._split.KFold",
             "sklearn.model_selection._split.LeaveOneGroupOut",
