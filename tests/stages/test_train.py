@@ -41,9 +41,10 @@ from penstock.core.split import Split
 from penstock.core.target import Roles, Target
 from penstock.errors import DataError
 from penstock.stages.inner import inner_places
+from penstock.stages.problem import problem_of
 from penstock.stages.seeding import seeds
 from penstock.stages.split import fold_indices
-from penstock.stages.train import features_and_target, train
+from penstock.stages.train import features_and_target, prepared, train
 
 SCHEMA = {"task": "binary", "classes": ["no", "yes"], "positive": "yes"}
 TARGET = Target("y", positive="yes")
@@ -148,14 +149,17 @@ def test_an_int_cv_means_our_folds_not_the_librarys():
     data, split, roles = table().drop(columns="note"), Split(by="time"), Roles(key=("id",), time="when")
     model = GridSearchCV(make_pipeline(prep(), LogisticRegression()), {"logisticregression__C": [0.1, 1.0]}, cv=3)
     fitted, report = train(data, model=model, target=TARGET, roles=roles, schema=SCHEMA, split=split, seed=0)
-    assert all(max(learn) < min(judge) for learn, judge in fitted.cv)
-    assert len(fitted.cv) == 3
+    assert fitted.steps[-1][1].C in (0.1, 1.0)  # of a search, what it chose
+    problem = problem_of(SCHEMA, TARGET)
+    search, _ = prepared(model, data, problem, target=TARGET, roles=roles, split=split, seed=0)
+    assert all(max(learn) < min(judge) for learn, judge in search.cv)
+    assert len(search.cv) == 3
     assert report["inner_folds"] == [
         {"path": "cv", "estimator": "GridSearchCV", "folds": 3, "ours": True, "why_not": ""}
     ]
     assert model.cv == 3
     library = clone(model).fit(data[["a", "city", "b"]], data["y"])
-    assert library.cv_results_["mean_test_score"].tolist() != fitted.cv_results_["mean_test_score"].tolist()
+    assert report["search"]["best_score"] not in library.cv_results_["mean_test_score"].tolist()
 
 
 @pytest.mark.parametrize("cv", [KFold(3), TimeSeriesSplit(3), StratifiedKFold(3)])

@@ -50,6 +50,7 @@ def train(
     Returns
     -------
     fitted : estimator
+        Of a search, what it chose.
     report : dict
         "summary", "estimator", "n_rows", "n_features", "n_features_out", "features", "left_out", "seed", "seeds",
         "inner_folds".
@@ -82,7 +83,8 @@ def train(
         "inner_folds": [dataclasses.asdict(place) for place in places],
         "search": _search(fitted),
     }
-    return fitted, report
+    # A search is a way to choose: what is kept and judged is what it chose, and the report says how.
+    return getattr(fitted, "best_estimator_", fitted), report
 
 
 def features_and_target(table: pd.DataFrame, target: Target, roles: Roles) -> tuple[pd.DataFrame, pd.Series[Any]]:
