@@ -65,7 +65,7 @@ class Closure:
         self._universes: dict[str, list[str]] = {}
         self._loaded: tuple[int, list[str]] = (-1, [])
 
-    def of(self, entry: str, also: Iterable[object] = ()) -> CodePart:
+    def of(self, entry: str, also: Iterable[object] = (), libraries: tuple[str, ...] = ()) -> CodePart:
         """The code that an entry reaches.
 
         Parameters
@@ -74,6 +74,8 @@ class Closure:
             "module:qualname" of a function.
         also : iterable
             Live objects among its arguments, flattened: estimators, functions, classes, splitters.
+        libraries : tuple of str
+            Import names of libraries that count although no code that is reached names them.
 
         Returns
         -------
@@ -88,9 +90,9 @@ class Closure:
         True
         """
         others = tuple(sorted({origin for thing in also for origin in origins_of(thing)})) if also else ()
-        key = (entry, others) if others else entry
+        key = (entry, others, libraries) if others or libraries else entry
         if key not in self._known:
-            self._known[key] = self._find(entry, others)
+            self._known[key] = self._find(entry, others, libraries)
         return self._known[key]
 
     def save(self) -> None:
@@ -109,14 +111,14 @@ class Closure:
             self._memory.put(digest, known)
         return known
 
-    def _find(self, entry: str, others: tuple[str, ...]) -> CodePart:
+    def _find(self, entry: str, others: tuple[str, ...], libraries: tuple[str, ...]) -> CodePart:
         modules = {name.partition(":")[0] for name in (entry, *others)}
         reach = Reach(self._world, self._universe(modules))
         problems = [problem for name in (entry, *others) if (problem := self._start(reach, name))]
         problems += filter(None, [nameless(reach, entry)])
         found = reach.run()
         parts = parts_of(reach)
-        for library in sorted(found.libraries):
+        for library in sorted({*found.libraries, *libraries}):
             if library != "penstock":
                 for name, version in self._libraries.versions(library).items():
                     parts[f"library:{name}"] = version

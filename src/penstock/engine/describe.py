@@ -103,7 +103,9 @@ def _node(
         tree = ["list", [["ref", *need] for need in _outputs_needed(call, ids) or needs]]
     code = ""
     if call.kind != "effect":
-        part = closure.of(call.entry, _also(call, params))
+        # What a step receives is read back as a pandas table, whether its own code names pandas or not.
+        tables = ("pandas",) if needs_of(call) else ()
+        part = closure.of(call.entry, _also(call, params), tables)
         code = part.digest
         codes[code] = dict(part.parts)
         uncacheable = uncacheable or part.uncacheable
