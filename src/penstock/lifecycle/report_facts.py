@@ -1,0 +1,287 @@
+"""What a report tells in words: the verdict, what was compared, the data, the code, what to do next."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from penstock.core.run import Entry
+from penstock.lifecycle.evidence import STAGES, Evidence
+from penstock.lifecycle.report_figures import interval, number
+from penstock.lifecycle.versions import CHAMPION
+
+MAX_COLUMNS = 300
+MAX_CODE = 100
+MAX_LEVELS = 8
+MARKS = {"pass": ("✓", "passed"), "fail": ("✗", "failed"), "unknown": ("?", "not enough evidence")}
+GRADES = {"error": "bad", "warning": "warn", "note": "plain"}
+
+
+def moment(at: float) -> str:
+    """A Unix time in UTC, the same on every machine.
+
+    Examples
+    --------
+    >>> moment(0.0)
+    '1970-01-01 00:00 UTC'
+    """
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at))
+
+
+def standing(seen: Evidence) -> dict[str, str]:
+    """Where the version stands, in a word, a sentence and its reason; "tone" is good, warn, bad or plain."""
+    name, verdict = seen.version.name, seen.verdict
+    why = _capital(str(verdict.body["sentence"])) if verdict is not None else ""
+    passed = verdict is not None and bool(verdict.body["passed"])
+    if seen.is_champion:
+        if verdict is not None and not passed:
+            return _stands("champion", "warn", f"{name} is the champion, past its gate", why)
+        return _stands("champion", "good", f"{name} is the champion", why)
+    if seen.reigned:
+        now = f"; {seen.champion.name} is now" if seen.champion is not None else ""
+        return _stands("former champion", "plain", f"{name} was the champion{now}", why)
+    if verdict is None:
+        return _stands("not judged", "plain", f"{name} has no verdict yet", "No gate has judged it.")
+    if passed and seen.is_challenger:
+        return _stands("challenger", "good", f"{name} is the challenger: it passed its gate and waits", why)
+    if passed:
+        return _stands("passed", "plain", f"{name} passed its gate and was not promoted", why)
+    if verdict.body["outcome"] == "not enough evidence" and not verdict.body.get("audit_errors"):
+        return _stands("undecided", "warn", f"{name}: there is not enough evidence to decide", why)
+    return _stands("refused", "bad", f"{name} was refused", why)
+
+
+def _stands(word: str, tone: str, sentence: str, why: str) -> dict[str, str]:
+    return {"word": word, "tone": tone, "sentence": sentence, "why": why}
+
+
+def rules(seen: Evidence) -> list[dict[str, Any]]:
+    """The gate's rules, each with its mark, what was found, and as it was declared."""
+    if seen.verdict is None:
+        return []
+    found = []
+    for one in seen.verdict.body.get("rules", ()):
+        mark, word = MARKS.get(one["outcome"], ("?", one["outcome"]))
+        text = str(one["text"]).removesuffix(mark).rstrip()
+        tone = {"pass": "good", "fail": "bad"}.get(one["outcome"], "warn") if one["decides"] else "plain"
+        if not one["decides"]:
+            mark, word = "–", "does not decide"
+        found.append({"mark": mark, "word": word, "tone": tone, "text": text, "rule": one["rule"]})
+    return found
+
+
+def compared(seen: Evidence) -> list[str]:
+    """What was compared with what, on which rows, and how far the verdict reaches."""
+    if seen.verdict is None:
+        return []
+    c, against = seen.comparison, seen.verdict.body.get("against")
+    rows = f"the same {c['n_rows']:,} held-out rows" if "n_rows" in c else "the same held-out rows"
+    if against:
+        found = [f"{seen.version.name} was compared with {against}, then the champion, and with a baseline, on {rows}."]
+    else:
+        found = [f"There was no champion yet: {seen.version.name} was compared with a baseline, on {rows}."]
+    if c.get("scope"):
+        found.append(f"The verdict is {c['scope']}.")
+    if seen.look is not None:
+        found.append(f"It was look {seen.look} of this workflow at held-out rows.")
+    if not c:
+        found.append("The comparison's figures are not kept any more.")
+    return found
+
+
+def tiles(seen: Evidence) -> list[dict[str, str]]:
+    """The few figures that one reads first."""
+    metrics, c = seen.files["metrics"], seen.comparison
+    found = []
+    primary = metrics.get("primary")
+    held = (c.get("metrics") or {}).get(primary, {}).get("challenger")
+    if held:
+        shown = held["shown"]
+        found.append(_tile(f"{shown['name']}, held out", shown["value"], _noted(shown)))
+    crossed = (metrics.get("metrics") or {}).get(primary)
+    if crossed:
+        shown = crossed["shown"]
+        found.append(_tile(f"{shown['name']}, cross-validated", shown["value"], _noted(shown)))
+        found.append(
+            _tile("baseline, cross-validated", crossed.get("baseline_shown"), "a model that looks at no column")
+        )
+    worst = next((one for one in metrics.get("slices") or () if not one["small"] and one["low"] is not None), None)
+    if worst:
+        found.append(_tile(f"worst slice: {worst['label']}", worst["shown"]["value"], _noted(worst["shown"])))
+    rows = seen.version.body.get("rows", {})
+    if "n_train" in rows and "n_test" in rows:
+        held = f"and {rows['n_test']:,} held out"
+        found.append({"label": "rows to learn from", "value": f"{rows['n_train']:,}", "note": held})
+    return found
+
+
+def _tile(label: str, value: float | None, note: str) -> dict[str, str]:
+    return {"label": label, "value": number(value), "note": note}
+
+
+def _noted(shown: Mapping[str, Any]) -> str:
+    return " · ".join(part for part in (interval(shown), "lower is better" if shown["lower_is_better"] else "") if part)
+
+
+def audited(seen: Evidence) -> dict[str, Any] | None:
+    """What the audit found, tried and did not try."""
+    proof = seen.files["audit"]
+    if not proof:
+        return None
+    findings = [one | {"tone": GRADES.get(one["grade"], "plain")} for one in proof.get("findings", ())]
+    total = sum(proof.get("n_findings", {}).values())
+    return {
+        "summary": proof.get("summary", ""),
+        "findings": findings,
+        "more": max(total - len(findings), 0),
+        "tried": [{"what": one["what"], "rows": f"{one['rows']:,}"} for one in proof.get("tried", ())],
+        "not_tried": proof.get("not_tried", ()),
+    }
+
+
+def data(seen: Evidence) -> dict[str, Any]:
+    """How the data was read, checked and divided, and the columns of the table."""
+    told = [(stage, "", seen.reports.get(stage, {})) for stage in STAGES]
+    sources = seen.version.body.get("sources", {})
+    told = [*(("ingest", f"{_file(seen, step)}: ", seen.reports.get(step, {})) for step in sources), *told]
+    notes = [note for stage in ("validate", "split") for note in seen.reports.get(stage, {}).get("notes", ())]
+    schema, reads = seen.files["schema"], _reads(seen)
+    every = schema.get("columns") or [{"name": name, "role": "feature"} for name in reads]
+    columns = [_column(one, reads.get(one["name"]), str(schema.get("target", ""))) for one in every]
+    return {
+        "told": [
+            {"stage": stage, "text": before + str(found["summary"])}
+            for stage, before, found in told
+            if "summary" in found
+        ],
+        "notes": notes,
+        "columns": columns[:MAX_COLUMNS],
+        "more": max(len(columns) - MAX_COLUMNS, 0),
+        "target": schema.get("target", ""),
+    }
+
+
+def _reads(seen: Evidence) -> dict[str, Mapping[str, Any]]:
+    """Columns that the model reads, by name."""
+    return {one["name"]: one for one in seen.files["input"].get("columns", ())}
+
+
+def _column(one: Mapping[str, Any], reads: Mapping[str, Any] | None, target: str) -> dict[str, Any]:
+    """A row of the table of columns: what the schema allows, and what training rows held."""
+    levels = one.get("categories") or (reads or {}).get("categories")
+    role = "target" if one["name"] == target else str(one.get("role", ""))
+    return {
+        "name": one["name"],
+        "role": role,
+        "type": one.get("type") or (reads or {}).get("kind", ""),
+        "missing": "allowed" if one.get("null") else "no",
+        "allowed": _levels(levels) if levels else _between(one),
+        "seen": "" if levels or reads is None else _between(reads),
+        "unseen": {"refuse": "refused", "count": "counted"}.get((reads or {}).get("unseen", ""), "") if levels else "",
+    }
+
+
+def _levels(levels: list[Any]) -> str:
+    shown = ", ".join(str(level) for level in levels[:MAX_LEVELS])
+    return shown + (f" … {len(levels) - MAX_LEVELS:,} more" if len(levels) > MAX_LEVELS else "")
+
+
+def _between(one: Mapping[str, Any]) -> str:
+    low, high = one.get("min"), one.get("max")
+    if low is None and high is None:
+        return ""
+    ends = [_bound(end) for end in (low, high)]
+    return " … ".join(ends)
+
+
+def _bound(value: Any) -> str:
+    if value is None:
+        return "any"
+    return f"{value:,.6g}".replace("-", "−") if isinstance(value, int | float) else str(value)
+
+
+def environment(seen: Evidence) -> dict[str, Any]:
+    """Versions of Python and the libraries that the code reaches, and the machine that trained."""
+    libraries = [{"name": name, "version": version} for name, version in seen.files["environment"].items()]
+    made = seen.results["train"].made if "train" in seen.results else {}
+    threads = made.get("threads")
+    machine = [str(made["cpu"])] if made.get("cpu") else []
+    machine += [f"{threads} thread{'s' if threads != 1 else ''}"] if threads else []
+    return {"libraries": libraries, "machine": ", ".join(machine)}
+
+
+def lineage(seen: Evidence) -> dict[str, Any]:
+    """Where it comes from: sources, code, commit, run, and the digests that name them."""
+    body = seen.version.body
+    git = body.get("git") or {}
+    names = list(seen.code)
+    return {
+        "sources": [
+            {"step": step, "file": _file(seen, step), "digest": digest}
+            for step, digest in body.get("sources", {}).items()
+        ],
+        "code": [{"name": name, "digest": seen.code[name]} for name in names[:MAX_CODE]],
+        "n_code": len(names),
+        "commit": git.get("commit", ""),
+        "dirty": bool(git.get("dirty")),
+        "run": body.get("run", ""),
+        "file": seen.file,
+        "recipes": [{"step": step, "digest": digest} for step, digest in body.get("recipes", {}).items()],
+        "bundle": seen.version.bundle.digest,
+        "declaration": body.get("declaration", ""),
+    }
+
+
+def _file(seen: Evidence, step: str) -> str:
+    """A source's file as the run read it; its step where that is not on record."""
+    sources = seen.run.info.get("sources", {}) if seen.run is not None else {}
+    return str(sources.get(step) or step)
+
+
+def history(seen: Evidence) -> list[dict[str, str]]:
+    """Every decision on this version, oldest first: who, when, why."""
+    entry = seen.version.entry
+    found = [(entry.at, 0, _row(entry, f"{seen.version.name} registered"))]
+    if seen.verdict is not None:
+        word = "passed" if seen.verdict.body["passed"] else str(seen.verdict.body["outcome"])
+        found.append((seen.verdict.at, 1, _row(seen.verdict, f"verdict {seen.verdict.number}: {word}")))
+    for move in seen.moves:
+        name, to = move.stream.rpartition("/")[2], move.body["version"]
+        now = f"{seen.version.workflow}@{to}" if to is not None else "nobody"
+        found.append((move.at, 2 if name != CHAMPION else 3, _row(move, f"{name} → {now}")))
+    return [row for _, _, row in sorted(found, key=lambda one: one[:2])]
+
+
+def _row(entry: Entry, what: str) -> dict[str, str]:
+    return {"at": moment(entry.at), "what": what, "who": entry.who, "why": entry.why}
+
+
+def commands(seen: Evidence) -> list[dict[str, str]]:
+    """What to do next, and how to make it again."""
+    name, workflow = seen.version.name, seen.version.workflow
+    file = seen.file or f"{workflow}.py"
+    found = []
+    if seen.is_champion:
+        found.append(_command(f"penstock serve {workflow}", "answer over HTTP with the champion"))
+        found.append(_command(f"penstock rollback {workflow}", "go back to the champion before it"))
+    elif seen.verdict is not None and seen.verdict.body["passed"]:
+        found.append(_command(f'penstock promote {name} --because "…"', "make it the champion, on record"))
+    else:
+        found.append(_command(f"penstock try {file}", "try a change; the hold-out stays closed"))
+    found.append(_command(f"penstock lineage {name}", "follow it back to data and code"))
+    commit = (seen.version.body.get("git") or {}).get("commit")
+    if commit:
+        found.append(_command(f"git checkout {commit[:12]}", "the code as it was"))
+    found.append(
+        _command(f"penstock run {file} --force train", "fit it again: equal bytes keep the number of a version")
+    )
+    return found
+
+
+def _command(line: str, note: str) -> dict[str, str]:
+    return {"line": line, "note": note}
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,257 @@
+"""The figures of a report as rows of tables: metrics, slices, confusion, importance, worst mistakes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from penstock.lifecycle.charts import level_bar, padded, range_bar
+
+MAX_CLASSES = 12
+"""Up to so many classes a confusion matrix is shown whole; of more, only the commonest confusions."""
+MAX_CONFUSIONS = 15
+MAX_IMPORTANT = 15
+MAX_SLICES = 60
+
+Shown = Mapping[str, Any]
+
+
+def number(value: float | None) -> str:
+    """A figure as a sentence of the run tells it: three decimals, or three digits when it is large or tiny.
+
+    Examples
+    --------
+    >>> number(0.8434), number(-41.234), number(None), number(0.00012)
+    ('0.843', '−41.2', 'n/a', '0.00012')
+    """
+    if value is None or not isinstance(value, int | float) or not math.isfinite(value):
+        return "n/a"
+    size = abs(value)
+    if size >= 1000:
+        text = f"{value:,.0f}"
+    elif size >= 10:
+        text = f"{value:.1f}"
+    else:
+        text = f"{value:.3f}" if size >= 0.01 or value == 0 else f"{value:.2g}"
+    return text.replace("-", "−")
+
+
+def percent(share: float) -> str:
+    """A share with one decimal, its sign on the same line: "26.6 %"."""
+    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
+
+
+def interval(shown: Shown) -> str:
+    """The interval of a figure, "" where the rows do not bound it on both sides."""
+    if shown.get("low") is None or shown.get("high") is None:
+        return ""
+    return f"[{number(shown['low'])}, {number(shown['high'])}]"
+
+
+def primary_first(metrics: Mapping[str, Any], primary: str) -> list[tuple[str, Any]]:
+    """Figures by scorer with the primary one first, the others by name.
+
+    Examples
+    --------
+    >>> primary_first({"a": 1, "b": 2, "c": 3}, "b")
+    [('b', 2), ('a', 1), ('c', 3)]
+    """
+    return sorted(metrics.items(), key=lambda item: (item[0] != primary, item[0]))
+
+
+def span_of(shown: Iterable[Shown], *guides: float | None) -> tuple[float, float]:
+    """A range that holds every figure with its interval."""
+    values = [one.get(part) for one in shown for part in ("low", "value", "high")]
+    return padded([value for value in (*values, *guides) if value is not None])
+
+
+def cell(shown: Shown | None, span: tuple[float, float], guide: float | None = None, style: str = "main") -> Any:
+    """A figure for a table: its number, its interval, and both drawn on the row's scale."""
+    if shown is None:
+        return None
+    bar = range_bar(shown.get("low"), shown.get("value"), shown.get("high"), span, guide, style)
+    return {"value": number(shown.get("value")), "interval": interval(shown), "bar": Markup(bar)}  # noqa: S704  our own
+
+
+def held_out(comparison: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+    """Figures on the held-out rows: this version, the champion of then, the baseline."""
+    metrics: Mapping[str, Any] = comparison.get("metrics") or {}
+    if not metrics:
+        return None
+    who = [one for one in ("challenger", "champion", "baseline") if any(one in row for row in metrics.values())]
+    titles = {"challenger": name, "champion": str(comparison.get("against") or "champion"), "baseline": "baseline"}
+    rows = []
+    for _, figures in primary_first(metrics, str(comparison.get("primary"))):
+        shown = {one: figures[one]["shown"] for one in who if one in figures}
+        span = span_of(shown.values())
+        guide = shown.get("baseline", {}).get("value")
+        first = shown.get("challenger", {})
+        cells = [cell(shown.get(one), span, guide, "main" if one == "challenger" else "other") for one in who]
+        rows.append({"name": first.get("name", ""), "lower": bool(first.get("lower_is_better")), "cells": cells})
+    return {"titles": [titles[one] for one in who], "rows": rows, "n": comparison.get("n_rows", 0)}
+
+
+def cross_validated(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Figures on training rows by cross-validation, each with the baseline and what every fold gave."""
+    rows = []
+    for key, figure in primary_first(metrics.get("metrics") or {}, str(metrics.get("primary"))):
+        shown, baseline = figure["shown"], figure.get("baseline_shown")
+        sign = -1 if shown["lower_is_better"] else 1
+        folds = [fold["metrics"].get(key) for fold in metrics.get("folds") or ()]
+        rows.append(
+            {
+                "name": shown["name"],
+                "lower": shown["lower_is_better"],
+                "cell": cell(shown, span_of([shown], baseline), baseline),
+                "baseline": number(baseline),
+                "folds": " · ".join(number(None if value is None else sign * value) for value in folds),
+                "method": figure.get("method", ""),
+            }
+        )
+    return rows
+
+
+def slices(metrics: Mapping[str, Any], comparison: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The primary metric by slice, the worst first; slices of few rows last, since nothing follows from them."""
+    found = list(metrics.get("slices") or ())
+    if not found:
+        return None
+    held = {(one["column"], one["label"]): one for one in comparison.get("slices") or ()}
+    judged = [one for one in found if not one["small"]]
+    both = [*judged, *(one for one in held.values() if not one["small"])]
+    whole = (metrics["metrics"].get(metrics["primary"]) or {}).get("shown", {})
+    over = (comparison.get("metrics") or {}).get(metrics["primary"], {}).get("challenger", {}).get("shown", {})
+    span = span_of([one["shown"] for one in both], whole.get("value"), over.get("value"))
+    rows = []
+    for one in [*judged, *(one for one in found if one["small"])]:
+        other = held.get((one["column"], one["label"]))
+        rows.append(
+            {
+                "label": one["label"],
+                "n": one["n"],
+                "small": one["small"],
+                "cell": cell(one["shown"], span, whole.get("value"), "faint" if one["small"] else "main"),
+                "n_held": other["n"] if other else None,
+                "held": _held_slice(other, span, over.get("value")),
+            }
+        )
+    name = whole.get("name", metrics["primary"])
+    more = max(len(rows) - MAX_SLICES, 0)
+    lower = bool(whole.get("lower_is_better"))
+    return {"rows": rows[:MAX_SLICES], "more": more, "metric": name, "lower": lower, "any_held": bool(held)}
+
+
+def _held_slice(one: Mapping[str, Any] | None, span: tuple[float, float], guide: float | None) -> Any:
+    return cell(one["shown"], span, guide, "faint" if one["small"] else "other") if one else None
+
+
+def confusion(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Rows by true and predicted class: the matrix, or the commonest confusions where there are many classes."""
+    found = metrics.get("confusion")
+    if not found or not found["classes"]:
+        return None
+    names, counts = [str(one) for one in found["classes"]], found["counts"]
+    truths, said = [sum(row) for row in counts], [sum(column) for column in zip(*counts, strict=True)]
+    view: dict[str, Any] = {
+        "sentence": _sentence(metrics, found, truths, said),
+        "classes": [
+            {
+                "name": name,
+                "n": truths[i],
+                "recall": percent(counts[i][i] / truths[i]) if truths[i] else "n/a",
+                "precision": percent(counts[i][i] / said[i]) if said[i] else "n/a",
+            }
+            for i, name in enumerate(names)
+        ],
+    }
+    if len(names) <= MAX_CLASSES:
+        view["matrix"] = [[_share(n, truths[i], i == j) for j, n in enumerate(row)] for i, row in enumerate(counts)]
+    else:
+        view["matrix"], view["pairs"] = None, _pairs(names, counts, truths)
+        view["classes"] = sorted(view["classes"], key=lambda one: -one["n"])[:MAX_CONFUSIONS]
+        view["n_classes"] = len(names)
+    return view
+
+
+def _share(n: int, total: int, right: bool) -> dict[str, Any]:
+    share = n / total if total else 0.0
+    return {"n": n, "share": percent(share), "depth": round(share, 3), "right": right}
+
+
+def _pairs(names: Sequence[str], counts: Sequence[Sequence[int]], truths: Sequence[int]) -> list[dict[str, Any]]:
+    wrong = [(n, i, j) for i, row in enumerate(counts) for j, n in enumerate(row) if i != j and n]
+    wrong.sort(key=lambda one: (-one[0], one[1], one[2]))
+    return [
+        {"truth": names[i], "said": names[j], "n": n, "share": percent(n / truths[i])}
+        for n, i, j in wrong[:MAX_CONFUSIONS]
+    ]
+
+
+def _sentence(metrics: Mapping[str, Any], found: Mapping[str, Any], truths: list[int], said: list[int]) -> str:
+    """What the matrix says in a sentence: of the positives for two classes, of all rows for more."""
+    counts = found["counts"]
+    if metrics.get("task") == "binary" and metrics.get("positive") in found["classes"]:
+        at = found["classes"].index(metrics["positive"])
+        hits, word = counts[at][at], metrics["positive"]
+        parts = []
+        if truths[at]:
+            parts.append(f"of {truths[at]:,} rows that are {word}, {hits:,} are found ({percent(hits / truths[at])})")
+        if said[at]:
+            parts.append(f"of {said[at]:,} called {word}, {hits:,} are right ({percent(hits / said[at])})")
+        return _capital("; ".join(parts)) + "." if parts else ""
+    right = sum(counts[i][i] for i in range(len(counts)))
+    total = sum(truths)
+    return f"Of {total:,} rows {right:,} get the right class ({percent(right / total)})." if total else ""
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def importance(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How much worse the primary metric gets without a column's information, the greatest loss first."""
+    found = list(metrics.get("importance") or ())
+    if not found:
+        return None
+    shown = [one for one in found if one["drop"] > 0][:MAX_IMPORTANT]
+    most = max((one["high"] for one in shown), default=0.0)
+    rows = [
+        {
+            "column": one["column"],
+            "drop": number(one["drop"]),
+            "range": f"{number(one['low'])} … {number(one['high'])}",
+            "bar": Markup(level_bar(one["drop"], most)),  # noqa: S704  our own drawing
+        }
+        for one in shown
+    ]
+    rest = [one["column"] for one in found if one["drop"] <= 0]
+    figure = (metrics["metrics"].get(metrics["primary"]) or {}).get("shown", {})
+    return {
+        "rows": rows,
+        "more": len(found) - len(shown) - len(rest),
+        "rest": rest,
+        "metric": figure.get("name", metrics["primary"]),
+        "verb": "rises" if figure.get("lower_is_better") else "falls",
+    }
+
+
+def worst_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows with the greatest loss, out of fold."""
+
+    def said(value: Any) -> str:
+        if not isinstance(value, float):
+            return str(value)
+        return f"{int(value):,}" if value.is_integer() and abs(value) < 1e15 else number(value)
+
+    return [
+        {
+            "row": f"{one['row']:,}",
+            "truth": said(one["y_true"]),
+            "said": said(one["predicted"]),
+            "loss": number(one["loss"]),
+        }
+        for one in metrics.get("worst_rows") or ()
+    ]
