@@ -88,7 +88,8 @@ class Ref:
 
     def __repr__(self) -> str:
         call, output = object.__getattribute__(self, "_call"), object.__getattribute__(self, "_output")
-        return f"<Ref {call.name}{'.' + output if output else ''}>"
+        shown = f".{output}" if output and call.kind != "source" else ""  # of a source people mean the table
+        return f"<Ref {call.name}{shown}>"
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith(("__", "_repr_", "_ipython_")):
