@@ -39,7 +39,8 @@ class World:
             )
         )
         self.file = self.put(b"model bytes")
-        bundle = {"files": {"model.skops": {"digest": self.file, "size": 11}}}
+        small = {"digest": digest_bytes(b'{"python":"3.11"}'), "size": 17, "text": '{"python":"3.11"}'}  # no object
+        bundle = {"files": {"model.skops": {"digest": self.file, "size": 11}, "environment": small}}
         self.bundle = self.put(json.dumps(bundle).encode())
         self.body = {"artifacts": {"bundle": self.bundle, "metrics": self.inline.outputs[0].digest}}
         manifest = {

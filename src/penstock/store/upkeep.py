@@ -72,6 +72,8 @@ def named_by(entry: Entry) -> list[str]:
 def manifest_files(objects: Objects, digest: str, text: str | None = None) -> list[str]:
     """Digests that a manifest names: JSON with {"files": {name: {"digest": …}}}; none for any other bytes.
 
+    A file whose "text" stands in the manifest itself is held by the manifest's own digest, and is no object.
+
     Parameters
     ----------
     text : str or None
@@ -86,7 +88,8 @@ def manifest_files(objects: Objects, digest: str, text: str | None = None) -> li
     files = data.get("files") if isinstance(data, dict) else None
     if not isinstance(files, dict):
         return []
-    return [file["digest"] for file in files.values() if isinstance(file, dict) and is_digest(str(file.get("digest")))]
+    kept = [file for file in files.values() if isinstance(file, dict) and file.get("text") is None]
+    return [file["digest"] for file in kept if is_digest(str(file.get("digest")))]
 
 
 def read_json(objects: Objects, digest: str) -> Any:
