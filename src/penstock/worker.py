@@ -25,6 +25,9 @@ from penstock.project import configure, open_store
 LIBRARIES = ("pandas", "pyarrow.parquet", "sklearn.model_selection", "sklearn.metrics", "scipy.stats", "skops.io")
 """What every workflow's stages import."""
 
+FRAMES = ("pyarrow.parquet", "penstock.formats.parquet_pandas")
+"""What the steps of a file that imports pandas most likely exchange."""
+
 
 def load(request: Mapping[str, Any]) -> tuple[Live, Runtime]:
     """Import the file that a request names; give its flow and what workers need.
@@ -47,14 +50,15 @@ def load(request: Mapping[str, Any]) -> tuple[Live, Runtime]:
     live = describe(name, outputs, closure, given=request.get("params"), about=about, until=request.get("until"))
     closure.save()
     objects, formats = open_store(config, _project_types(live, request["root"]))
-    warm = _warm(live) if isinstance(declared, Workflow) else ()
+    warm = _warm(live, LIBRARIES if isinstance(declared, Workflow) else ())
     return live, Runtime(objects, formats, about.get("seed") or config.seed or 0, warm)
 
 
-def _warm(live: Live) -> tuple[str, ...]:
-    """Modules that the stages of a workflow import anyway: once in the server is cheaper than in each worker."""
+def _warm(live: Live, libraries: tuple[str, ...]) -> tuple[str, ...]:
+    """Modules that workers import anyway: once in the server is cheaper than in each worker."""
     own = dict.fromkeys(node.entry.partition(":")[0] for node in live.graph.nodes if node.kind != "effect")
-    return (*LIBRARIES, *(name for name in own if name.startswith("penstock.")))
+    frames = FRAMES if "pandas" in sys.modules else ()
+    return (*libraries, *frames, *(name for name in own if name.startswith("penstock.")))
 
 
 def _outputs(declared: Any, request: Mapping[str, Any], config: Config) -> tuple[str, tuple[Ref, ...], dict[str, Any]]:
@@ -107,4 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # taking the user's libraries down one by one would only cost time: nothing here outlives it

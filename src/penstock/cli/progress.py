@@ -126,16 +126,17 @@ class Progress:
         took = "reused" if event.kind == "reused" else duration(event.wall_s)
         if event.kind == "failed":
             return [Line("✗", story.label(node), took, [str(event.facts.get("what", "")).split("\n")[0]])]
-        if node.id == "gate":
+        stage = node.id if story.is_stage(node) else ""
+        if stage == "gate":
             return [self._gate(event)]
-        if node.id == "register":
+        if stage == "register":
             about = self.load(self.known["register", ""])
             equal = "" if event.kind == "done" else " (registered before)"
             return [Line("✓", "register", took, [f"{self.name}@{about['version']}{equal}"])]
         if skip := event.facts.get("skip"):
             return [Line("→", node.id, "", [str(skip)])]
         lines = [Line("✓", story.label(node), took, [story.fact(node, self.known, self.load, event.facts)])]
-        if node.id == "train" and "preprocess_s" in event.facts:
+        if stage == "train" and "preprocess_s" in event.facts:
             report, spent = self.load(self.known["train", "report"]), event.facts["preprocess_s"]
             lines[0].time = duration(max(event.wall_s - spent, 0.0))
             lines.insert(0, Line("✓", "preprocess", duration(spent), [story.preprocessed(report)]))

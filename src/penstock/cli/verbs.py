@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from penstock.cli.plain import plainly
 from penstock.core.names import did_you_mean
 from penstock.errors import UsageError
 
@@ -83,7 +84,7 @@ def command_of(name: str) -> Any:
     one = typer.Typer(add_completion=False, rich_markup_mode=None)
     epilog = getattr(module, "EPILOG", None)
     one.command(name, help=getattr(module, "HELP", verb.help), short_help=verb.help, epilog=epilog)(module.command)
-    return typer.main.get_command(one)
+    return plainly(typer.main.get_command(one), module.command)
 
 
 def app() -> Any:
@@ -107,4 +108,4 @@ def app() -> Any:
             print(f"penstock {__version__}")
             raise typer.Exit
 
-    return typer.main.get_command(root)
+    return plainly(typer.main.get_command(root), penstock)

@@ -49,9 +49,14 @@ def label(node: Node) -> str:
     return "ingest" if node.kind == "source" else node.id
 
 
+def is_stage(node: Node) -> bool:
+    """Whether a step is one of Penstock's own; in a flow without a workflow the user's steps may have such names."""
+    return node.id in STAGES and node.entry.startswith("penstock.")
+
+
 def prepares(node: Node) -> bool:
     """Whether a step is the user's own."""
-    return node.kind == "step" and node.id not in STAGES
+    return node.kind == "step" and not is_stage(node)
 
 
 def fact(node: Node, known: Known, load: Load, notes: Mapping[str, Any]) -> str:
@@ -71,10 +76,10 @@ def fact(node: Node, known: Known, load: Load, notes: Mapping[str, Any]) -> str:
         name = os.path.basename(node.path or node.id)
         sniffed = known.get((node.id, "sniffed"))
         return name if sniffed is None else f"{name} · {load(sniffed)['summary']}"
-    if node.id in _REPORTS:
+    if is_stage(node) and node.id in _REPORTS:
         report = load(known[node.id, _REPORTS[node.id]])
         return _trained(report) if node.id == "train" else str(report["summary"])
-    if node.id == "deploy" and (node.id, "") in known:
+    if is_stage(node) and node.id == "deploy" and (node.id, "") in known:
         return f"{load(known[node.id, ''])['golden']} golden rows answered over HTTP as in training"
     return " · ".join(f"{name} {value}" for name, value in notes.items() if isinstance(value, str | int | float))
 
