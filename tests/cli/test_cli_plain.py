@@ -74,7 +74,7 @@ def run(folder: Path, code: str) -> str:
     return done.stdout
 
 
-RUN = "import sys; from penstock.cli import main; code = main(["run", "stages.py"]);"
+RUN = "import sys; from penstock.cli import main; code = main(['run', 'stages.py']);"
 
 
 def test_a_run_s_coordinator_loads_nothing_heavy(tmp_path):
