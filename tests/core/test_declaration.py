@@ -173,7 +173,7 @@ def test_options_of_a_source_hold_all_but_the_path():
     assert "path" not in source.options()
     assert source.options()["suffix"] == ".csv.gz"
     assert source.options()["na"] == ("?",)
-    assert repr(ps.read("x/a.csv.gz")) == "<Ref a.table>"
+    assert repr(ps.read("x/a.csv.gz")) == "<Ref a>"
 
 
 @pytest.mark.parametrize(
