@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+import penstock
 from penstock.core.digest import digest_bytes
 from penstock.errors import MissingObjectError, StoreError, StoreTooNewError
 from penstock.store import mark
@@ -405,5 +406,8 @@ def test_the_coordinator_loads_nothing_heavy():
         "print(*sorted({'pathlib', 'shutil', 'tempfile', 'logging', 'asyncio', 'numpy'} & ("
         "set(sys.modules) - before)))"
     )
-    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True)
+    source = os.path.dirname(os.path.dirname(penstock.__file__))
+    environment = {**os.environ, "PYTHONPATH": source}
+    command = [sys.executable, "-S", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == ""
