@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 SOURCES = Path(__file__).resolve().parents[2] / "src"
 PATIENCE_S = 110
+MOST_SAID = 6_000
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,28 @@ class Project:
         finally:
             home.ledger.close()
 
+    def half_written(self) -> set[str]:
+        """Objects that are on record although their bytes are only staged."""
+        home = self.home()
+        try:
+            staged = {item.digest for item in home.objects.walk() if item.staged}
+            return staged & {artifact.digest for artifact in home.ledger.artifacts()}
+        finally:
+            home.ledger.close()
+
+    def check_refused(self, run: Ended, code: int, workflow: str, *said: str) -> None:
+        """A call ended in a clear error: its exit code, what it says, and nothing half-written."""
+        assert run.code == code, run.text
+        for words in said:
+            assert words in run.err, run.err
+        assert len(run.err) <= MOST_SAID
+        assert "src/penstock" not in run.err, "frames of ours are shown"
+        assert "unexpected" not in run.err, run.err
+        assert self.streams(workflow) == {}
+        assert set(self.states(workflow)) <= {"failed"}
+        assert self.half_written() == set()
+        assert self.faults() == []
+
     def streams(self, workflow: str) -> Mapping[str, int]:
         """Decisions on record for a workflow: stream → number of its head."""
         home = self.home()
@@ -106,6 +130,23 @@ def clean_environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": str(SOURCES), "NO_COLOR": "1", "COLUMNS": "100"}
 
 
+def customers(n: int = 160) -> list[list[Any]]:
+    """Rows of age, city, income and churned, in which the first and the third decide most of the last."""
+    draw = random.Random(3)
+    rows: list[list[Any]] = []
+    for _ in range(n):
+        age, income = draw.randint(18, 80), draw.randint(10, 90)
+        churned = "yes" if age / 60 + income / 60 + draw.gauss(0, 0.3) > 1.6 else "no"
+        rows.append([age, draw.choice(["Ulm", "Bern", "Graz"]), income, churned])
+    return rows
+
+
+def as_csv(rows: list[list[Any]], header: str = "age,city,income,churned", sep: str = ",") -> bytes:
+    """A table as a file's bytes."""
+    lines = [header.split(","), *rows]
+    return "".join(sep.join(map(str, line)) + "\n" for line in lines).encode()
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """One project for the cases of a module: they differ by the names of their workflows."""
@@ -116,3 +157,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def own_project(tmp_path: Path) -> Project:
     """A project of the test's own, for what damages or blocks a store."""
     return Project(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def rows() -> list[list[Any]]:
+    """A small table that a logistic regression learns from."""
+    return customers()
+
+
+@pytest.fixture(scope="session")
+def table() -> Callable[..., bytes]:
+    """Turns rows into a file's bytes."""
+    return as_csv
