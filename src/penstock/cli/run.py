@@ -94,7 +94,7 @@ def conclude(report: Report, progress: Progress, file: str) -> None:
     if end.state in ("champion", "challenger") and attempt is not None and attempt.verdict is not None:
         last.insert(0, f"  {clean(attempt.verdict['sentence'])}")
     commands = " · ".join(story.next_commands(report, file))
-    room = MOST_LINES - progress.printed - len(last) - 1
+    room = MOST_LINES - progress.printed - len(last) - 1 - bool(report.page)
     for line in last:
         say(line)
     if progress.quiet:
@@ -102,6 +102,8 @@ def conclude(report: Report, progress: Progress, file: str) -> None:
     remarks = story.remarks(report.graph, progress.known, progress.load)
     for text in _fitting(remarks, room, story.next_commands(report, file)[1]):
         say(f"note  {clip(clean(text), width() - 6)}")
+    if report.page:
+        say(f"page  {os.path.relpath(report.page)}")
     say(f"next  {commands}")
 
 

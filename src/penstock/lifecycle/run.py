@@ -20,7 +20,7 @@ from penstock.engine.gather import gather
 from penstock.engine.local import Effects, Execution, Outcome
 from penstock.engine.planner import plan
 from penstock.engine.pool import Pool, Server
-from penstock.errors import PenstockError, UsageError
+from penstock.errors import PenstockError, StoreError, UsageError
 from penstock.lifecycle.attempt import Attempt, Rehearse
 from penstock.lifecycle.machine import machine
 from penstock.lifecycle.versions import who_am_i
@@ -86,12 +86,15 @@ class Report:
         For a workflow that was run to its end.
     wall_s : float
         Seconds, the import of the file included.
+    page : str
+        Path of the version's HTML report, written when there was something new to tell; else "".
     """
 
     graph: Graph
     outcome: Outcome
     attempt: Attempt | None = None
     wall_s: float = 0.0
+    page: str = ""
 
     @property
     def error(self) -> PenstockError | None:
@@ -219,7 +222,20 @@ def run(
     graph, outcome = carry_out(home, request, entry, act, listen=listen, began=began)
     report = Report(graph, outcome, attempts[0] if attempts else None, time.perf_counter() - start)
     _put_end_on_record(home, report)
+    report.page = _page(home, report.attempt)
     return report
+
+
+def _page(home: Home, attempt: Attempt | None) -> str:
+    """Write the version's report; a full disk must not undo what the run achieved."""
+    if attempt is None or attempt.version is None or not (attempt.new or attempt.looked or attempt.promoted):
+        return ""
+    from penstock.lifecycle.report import write_report
+
+    try:
+        return write_report(home, attempt.version)
+    except StoreError:
+        return ""
 
 
 def carry_out(
