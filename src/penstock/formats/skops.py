@@ -20,6 +20,7 @@ from penstock.core.artifact import Artifact
 from penstock.errors import FormatError, PenstockError, UntrustedTypeError, bounded
 from penstock.formats import npy
 from penstock.formats.archive import SCHEMA, read_archive, write_zip
+from penstock.formats.skops_library import is_public_estimator, library, ours
 from penstock.formats.trust import KNOWN
 
 if TYPE_CHECKING:
@@ -79,13 +80,11 @@ def dumps_canonical(estimator: Any) -> bytes:
     FormatError
         skops cannot keep something inside, or it would not come back equal, or no other process could find it.
     """
-    import skops.io
-
     from penstock.formats.neutral import neutral_copy
 
     twin = neutral_copy(estimator)
     try:
-        raw = skops.io.dumps(twin)
+        raw = library().dumps(twin)
     except Exception as error:  # skops, numpy and the estimator's own __getstate__ raise what they like
         raise FormatError(
             f"{bounded(type(estimator).__name__, 100)} cannot be stored: {bounded(str(error), 500)}",
@@ -244,10 +243,8 @@ def untrusted_in(data: bytes, trusted: Collection[str] = ()) -> list[str]:
     ------
     FormatError
     """
-    import skops.io
-
     _schema(read_archive(data))
-    found = _guarded(lambda: skops.io.get_untrusted_types(data=data))
+    found = _guarded(lambda: library().get_untrusted_types(data=data))
     return sorted(set(found) - KNOWN - set(trusted))
 
 
@@ -266,17 +263,20 @@ def loads(data: bytes, trusted: Collection[str] = ()) -> Any:
     FormatError
         Not a skops archive, damaged, or out of bounds.
     """
-    import skops.io
-    from skops.io.exceptions import UntrustedTypesFoundException
-
+    names = types_in(data)
     # Only those names of ours that the file speaks of: skops goes through the list at every node.
-    ours = sorted((KNOWN | set(trusted)) & set(types_in(data)))
+    known = [name for name in names if name in KNOWN or name in trusted or is_public_estimator(name)]
 
     def load() -> Any:
+        from skops.io.exceptions import UntrustedTypesFoundException
+
         try:
-            return skops.io.loads(data, trusted=ours)
+            with ours():
+                return library().loads(data, trusted=known)
         except UntrustedTypesFoundException:
-            raise _untrusted(untrusted_in(data, trusted)) from None
+            if refused := untrusted_in(data, trusted):
+                raise _untrusted(refused) from None
+            return library().loads(data, trusted=known)  # an estimator that only skops' own list has
 
     return _guarded(load)
 
