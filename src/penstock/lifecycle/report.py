@@ -91,7 +91,7 @@ def page(seen: Evidence) -> dict[str, Any]:
         "tiles": facts.tiles(seen),
         "held_out": figures.held_out(comparison, seen.version.name),
         "cross_validated": figures.cross_validated(metrics),
-        "scope": metrics.get("scope", ""),
+        "scope": figures.capital(str(metrics.get("scope", ""))),
         "plots": [
             {"title": one.title, "reading": one.reading, "svg": Markup(one.svg)}  # noqa: S704  our own drawing
             for one in plots(metrics, target)

@@ -8,7 +8,7 @@ from typing import Any
 
 from penstock.core.run import Entry
 from penstock.lifecycle.evidence import STAGES, Evidence
-from penstock.lifecycle.report_figures import interval, number
+from penstock.lifecycle.report_figures import capital, interval, number
 from penstock.lifecycle.versions import CHAMPION
 
 MAX_COLUMNS = 300
@@ -32,7 +32,7 @@ def moment(at: float) -> str:
 def standing(seen: Evidence) -> dict[str, str]:
     """Where the version stands, in a word, a sentence and its reason; "tone" is good, warn, bad or plain."""
     name, verdict = seen.version.name, seen.verdict
-    why = _capital(str(verdict.body["sentence"])) if verdict is not None else ""
+    why = capital(str(verdict.body["sentence"])) if verdict is not None else ""
     passed = verdict is not None and bool(verdict.body["passed"])
     if seen.is_champion:
         if verdict is not None and not passed:
@@ -132,7 +132,7 @@ def audited(seen: Evidence) -> dict[str, Any] | None:
     findings = [one | {"tone": GRADES.get(one["grade"], "plain")} for one in proof.get("findings", ())]
     total = sum(proof.get("n_findings", {}).values())
     return {
-        "summary": proof.get("summary", ""),
+        "summary": capital(str(proof.get("summary", ""))),
         "findings": findings,
         "more": max(total - len(findings), 0),
         "tried": [{"what": one["what"], "rows": f"{one['rows']:,}"} for one in proof.get("tried", ())],
@@ -222,7 +222,7 @@ def lineage(seen: Evidence) -> dict[str, Any]:
             for step, digest in body.get("sources", {}).items()
         ],
         "code": [{"name": name, "digest": seen.code[name]} for name in names[:MAX_CODE]],
-        "n_code": len(names),
+        "code_said": _code_said(len(names)),
         "commit": git.get("commit", ""),
         "dirty": bool(git.get("dirty")),
         "run": body.get("run", ""),
@@ -231,6 +231,17 @@ def lineage(seen: Evidence) -> dict[str, Any]:
         "bundle": seen.version.bundle.digest,
         "declaration": body.get("declaration", ""),
     }
+
+
+def _code_said(n: int) -> str:
+    """How much code of the project's own decided the result.
+
+    Examples
+    --------
+    >>> _code_said(0), _code_said(1)
+    ('only the declaration itself', "1 definition of the project's own")
+    """
+    return f"{n:,} definition{'s' if n > 1 else ''} of the project's own" if n else "only the declaration itself"
 
 
 def _file(seen: Evidence, step: str) -> str:
@@ -273,15 +284,9 @@ def commands(seen: Evidence) -> list[dict[str, str]]:
     commit = (seen.version.body.get("git") or {}).get("commit")
     if commit:
         found.append(_command(f"git checkout {commit[:12]}", "the code as it was"))
-    found.append(
-        _command(f"penstock run {file} --force train", "fit it again: equal bytes keep the number of a version")
-    )
+    found.append(_command(f"penstock run {file} --force train", "fit it again: equal bytes are the same version"))
     return found
 
 
 def _command(line: str, note: str) -> dict[str, str]:
     return {"line": line, "note": note}
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -39,6 +39,11 @@ def number(value: float | None) -> str:
     return text.replace("-", "−")
 
 
+def capital(text: str) -> str:
+    """A text as a sentence begins; the rest stays as it is."""
+    return text[:1].upper() + text[1:]
+
+
 def percent(share: float) -> str:
     """A share with one decimal, its sign on the same line: "26.6 %"."""
     return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
@@ -201,14 +206,10 @@ def _sentence(metrics: Mapping[str, Any], found: Mapping[str, Any], truths: list
             parts.append(f"of {truths[at]:,} rows that are {word}, {hits:,} are found ({percent(hits / truths[at])})")
         if said[at]:
             parts.append(f"of {said[at]:,} called {word}, {hits:,} are right ({percent(hits / said[at])})")
-        return _capital("; ".join(parts)) + "." if parts else ""
+        return capital("; ".join(parts)) + "." if parts else ""
     right = sum(counts[i][i] for i in range(len(counts)))
     total = sum(truths)
     return f"Of {total:,} rows {right:,} get the right class ({percent(right / total)})." if total else ""
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def importance(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
