@@ -22,7 +22,14 @@ from penstock.engine.importing import import_file, pick
 from penstock.engine.server import serve
 from penstock.project import configure, open_store
 
-LIBRARIES = ("pandas", "pyarrow.parquet", "sklearn.model_selection", "sklearn.metrics", "scipy.stats", "skops.io")
+LIBRARIES = (
+    "pandas",
+    "pyarrow.parquet",
+    "sklearn.model_selection",
+    "sklearn.metrics",
+    "scipy.stats",
+    "penstock.formats.skops_library:library",
+)
 """What every workflow's stages import."""
 
 FRAMES = ("pyarrow.parquet", "penstock.formats.parquet_pandas")

@@ -35,7 +35,8 @@ FRAMES = ("pandas", "polars", "pyarrow")
 class Runtime:
     """What a worker needs beside the flow: where bytes are, how they become values, the seed.
 
-    `warm` names modules that every worker would import: the server imports them before its first fork.
+    `warm` names modules that every worker would import ("module", or "module:function" for one that imports when it is
+    called): the server imports them before its first fork.
     """
 
     objects: Objects

@@ -152,9 +152,12 @@ class _Server:
         if self.warmed:
             return
         self.warmed = True
-        for name in self.runtime.warm:
+        for entry in self.runtime.warm:
+            name, _, function = entry.partition(":")
             with contextlib.suppress(ImportError):
-                importlib.import_module(name)
+                module = importlib.import_module(name)
+                if function:
+                    getattr(module, function)()
 
     def reap(self) -> None:
         """Tell the coordinator how each ended child ended."""
