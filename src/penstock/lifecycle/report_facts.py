@@ -57,10 +57,14 @@ def _stands(word: str, tone: str, sentence: str, why: str) -> dict[str, str]:
 
 
 def rules(seen: Evidence) -> list[dict[str, Any]]:
-    """The gate's rules, each with its mark, what was found, and as it was declared."""
+    """The gate's rules, each with its mark, what was found, and as it was declared; first what the audit refused."""
     if seen.verdict is None:
         return []
     found = []
+    if n := int(seen.verdict.body.get("audit_errors", 0)):
+        mark, word = MARKS["fail"]
+        text = f"the audit found {n} error{'s' if n > 1 else ''}; a version with one does not pass"
+        found.append({"mark": mark, "word": word, "tone": "bad", "text": text, "rule": "audit"})
     for one in seen.verdict.body.get("rules", ()):
         mark, word = MARKS.get(one["outcome"], ("?", one["outcome"]))
         text = str(one["text"]).removesuffix(mark).rstrip()
@@ -148,7 +152,7 @@ def data(seen: Evidence) -> dict[str, Any]:
     notes = [note for stage in ("validate", "split") for note in seen.reports.get(stage, {}).get("notes", ())]
     schema, reads = seen.files["schema"], _reads(seen)
     every = schema.get("columns") or [{"name": name, "role": "feature"} for name in reads]
-    columns = [_column(one, reads.get(one["name"]), str(schema.get("target", ""))) for one in every]
+    columns = [_column(one, reads.get(one["name"]), schema) for one in every]
     return {
         "told": [
             {"stage": stage, "text": before + str(found["summary"])}
@@ -167,13 +171,16 @@ def _reads(seen: Evidence) -> dict[str, Mapping[str, Any]]:
     return {one["name"]: one for one in seen.files["input"].get("columns", ())}
 
 
-def _column(one: Mapping[str, Any], reads: Mapping[str, Any] | None, target: str) -> dict[str, Any]:
+def _column(one: Mapping[str, Any], reads: Mapping[str, Any] | None, schema: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the table of columns: what the schema allows, and what training rows held."""
     levels = one.get("categories") or (reads or {}).get("categories")
-    role = "target" if one["name"] == target else str(one.get("role", ""))
+    role = str(one.get("role", ""))
+    if one["name"] == schema.get("target"):
+        role, levels = "target", schema.get("classes") or levels
     return {
         "name": one["name"],
         "role": role,
+        "said": "feature, not read" if role == "feature" and reads is None else role,
         "type": one.get("type") or (reads or {}).get("kind", ""),
         "missing": "allowed" if one.get("null") else "no",
         "allowed": _levels(levels) if levels else _between(one),
