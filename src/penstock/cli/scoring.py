@@ -8,7 +8,7 @@ from typing import Any
 
 from penstock.core.ports import Home
 from penstock.core.step import Source
-from penstock.errors import SourceNotFoundError, StoreError, UsageError
+from penstock.errors import DataError, SourceNotFoundError, StoreError, UsageError
 from penstock.lifecycle.records import source_options
 from penstock.lifecycle.versions import Version
 
@@ -41,9 +41,13 @@ def score(home: Home, version: Version, path: str) -> tuple[Any, dict[str, int]]
     formats = FormatRegistry(trust=library_types(home.config.trust, home.config.root))
     model = load_version(version.workflow, version.number, home.ledger, home.objects, formats)
     # Types that sniffing a few rows may tell otherwise: codes that look like numbers, dates.
-    types = {column.name: column.kind for column in model.contract.columns if column.kind in ("text", "datetime")}
+    told = {"text": "str", "datetime": "datetime"}
+    types = {column.name: told[column.kind] for column in model.contract.columns if column.kind in told}
     frame = _read(path, types, source_options(home, version))
-    answers = model.score_frame(frame)
+    try:
+        answers = model.score_frame(frame)
+    except DataError as error:
+        raise DataError(error.what, where=path, hint=f"{error.hint}; `penstock show {version.name}` tells") from error
     for at, name in enumerate(name for name in model.contract.key if name in frame.columns):
         answers.insert(at, name, frame[name])
     return answers, dict(answers.attrs.get("unseen", {}))
@@ -58,7 +62,10 @@ def _read(path: str, types: dict[str, str], declared: dict[str, Any]) -> Any:
 
     suffix = ".parquet" if path.endswith(".parquet") else ".csv"
     keep = {name: declared[name] for name in ("na", "strip") if name in declared}
-    table, _ = read(Source(os.path.abspath(path), suffix, types=types, **keep))
+    try:
+        table, _ = read(Source(os.path.abspath(path), suffix, types=types, **keep))
+    except DataError:  # held against the model, what is wrong with a column is told in the model's words
+        table, _ = read(Source(os.path.abspath(path), suffix, **keep))
     if not isinstance(table, Written):
         return table.to_pandas()
     import pandas as pd

@@ -52,6 +52,7 @@ class Attempt:
     looked: bool = False
     passed: bool | None = None
     promoted: bool = False
+    reigns: bool = False
     reason: str = ""
     golden: int = 0
     notes: list[str] = field(default_factory=list)
@@ -197,6 +198,13 @@ class Attempt:
                 verdict=ruling["verdict"],
             )
         except ConflictError as error:
+            present, _ = alias(self.home.ledger, self.graph.name, CHAMPION)
+            if present is not None and present.number == self.version.number:
+                self.reigns, self.reason = (
+                    True,
+                    f"{self.version.name} is the champion: another run of the same was first",
+                )
+                return Effect(skip=self.reason)
             self.passed, self.reason = None, f"{error.what}; run again to compare with it"
             return Effect(skip=self.reason)
         self.promoted = True

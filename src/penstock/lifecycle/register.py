@@ -105,14 +105,15 @@ def register(home: Home, workflow: str, made: Artifact, body: Mapping[str, Any],
         Others took every number that was tried for.
     """
     content = content_of(made, home.objects)
-    for known in reversed(versions(home.ledger, workflow)):
-        if known.body["content"] == content:
-            return known, False
-    home.objects.publish([made.digest, *made.refs])
     name = stream(workflow, "version")
     full = {**body, "content": content, "bundle": made.to_json(), "artifacts": {"bundle": made.digest}}
     for _ in range(TRIES):
-        number = home.ledger.streams(name).get(name, 0) + 1
+        known = versions(home.ledger, workflow)  # again at each try: the other may have registered the same
+        same = next((found for found in reversed(known) if found.body["content"] == content), None)
+        if same is not None:
+            return same, False
+        home.objects.publish([made.digest, *made.refs])
+        number = known[-1].number + 1 if known else 1
         record = {"penstock": "version/1", "workflow": workflow, "number": number, "body": full}
         digest, _ = home.objects.stage(canonical(record).encode("utf-8"))
         home.objects.publish([digest])

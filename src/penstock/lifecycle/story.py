@@ -133,7 +133,7 @@ def ending(report: Report) -> Ending:
         return Ending("refused", f"{name} refused: {attempt.reason}", "✗")
     if report.exit_code == 7:
         return Ending("undecided", f"{name} undecided: {attempt.reason}", "?")
-    if attempt.verdict is not None:
+    if attempt.verdict is not None and not attempt.reigns:
         return Ending("challenger", f"challenger: {name} · {attempt.reason}", "→")
     return Ending("kept", attempt.reason or f"the champion of {workflow} stays", "→")
 
@@ -152,7 +152,7 @@ def next_commands(report: Report, file: str) -> list[str]:
     name, workflow = attempt.version.name, attempt.version.workflow
     if report.exit_code:
         return [f"penstock show {name}", f"penstock log {workflow}", f"penstock try {file}"]
-    if not attempt.promoted and attempt.verdict is not None:
+    if not attempt.promoted and not attempt.reigns and attempt.verdict is not None:
         return [f"penstock show {name}", f'penstock promote {name} --because "…"']
     freeze = f"penstock monitor {file}" if report.graph.about.get("schema") else f"penstock schema accept {file}"
     return [f"penstock serve {workflow}", f"penstock show {name}", freeze]

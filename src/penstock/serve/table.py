@@ -52,7 +52,9 @@ def as_trained(frame: Any, contract: Contract) -> Checked:
             done[column.name] = _training_dtype(cast, column)
     if faults:
         text = faults[0] if len(faults) == 1 else f"{len(faults)} faults:\n  - " + "\n  - ".join(faults)
-        raise DataError(text, hint="give the model the columns that it was trained on", faults=faults)
+        raise DataError(
+            text, hint="give the model columns as it was trained on them: their names, types and levels", faults=faults
+        )
     return Checked(pd.DataFrame(done, columns=[c.name for c in contract.columns], copy=False), unseen)
 
 
