@@ -125,7 +125,7 @@ def registered(home, what, workflow="churn"):
     body = {
         "run": run.id,
         "declaration": "d" * 64,
-        "git": {"commit": "a1" * 20, "dirty": True},
+        "git": {"commit": what.get("commit", "a1" * 20), "dirty": True},
         "rows": what["rows"],
         "sources": {"customers": "5" * 64},
         "recipes": {step: recorded(home, step, one) for step, one in what["reports"].items()},
@@ -370,7 +370,8 @@ def test_a_damaged_bundle_gives_an_error_and_no_file(binary, tmp_path):
 @pytest.fixture
 def hostile(binary, tmp_path):
     """A version of which every text on record, names of columns and people included, is hostile."""
-    what = {key: poisoned(value) for key, value in binary.items() if key != "rows"} | {"rows": binary["rows"]}
+    what = {key: poisoned(value) for key, value in binary.items() if key != "rows"}
+    what |= {"rows": binary["rows"], "commit": CANARY}
     home = memory_home(tmp_path)
     version = registered(home, what)
     judged(home, version, what, sentence=CANARY, against=CANARY)
@@ -387,8 +388,7 @@ def test_no_text_on_record_becomes_markup(hostile):
 
 def test_nor_does_the_name_of_a_workflow(hostile):
     home, named, _ = hostile
-    page = check_page(report(home, named))
-    assert f"{SHOWN}@1" in page.text
+    assert f"{SHOWN}@1" in check_page(report(home, named)).text
 
 
 def test_without_escaping_the_check_turns_red(hostile, monkeypatch):
@@ -420,8 +420,7 @@ def test_long_texts_and_wide_tables_are_bounded(binary, tmp_path):
     wide = [{"name": f"c{i}" + "x" * 1_000, "role": "feature", "type": "text"} for i in range(2_000)]
     wide[0]["categories"] = ["y" * 5_000] * 100
     what = binary | {"files": binary["files"] | {"schema": schema | {"columns": wide}}}
-    home = memory_home(tmp_path)
-    text = report(home, registered(home, what))
+    text = report(home := memory_home(tmp_path), registered(home, what))
     assert len(text) < 600_000
     assert "1700 more columns are not shown" in text
 
