@@ -40,6 +40,20 @@ def test_the_import_is_light_and_skops_trusts_what_it_always_does():
     assert again == "Isomap"
 
 
+def test_names_of_ufuncs_are_those_that_skops_finds_itself():
+    code = """
+import json, sys
+import scipy.special, sklearn.linear_model
+{first}
+import skops.io
+from skops.io import _trusted_types as t
+assert sys.modules["skops"].io is sys.modules["skops.io"]
+print(json.dumps([t.NUMPY_UFUNC_TYPE_NAMES, t.SCIPY_UFUNC_TYPE_NAMES, t.NUMPY_DTYPE_TYPE_NAMES]))
+"""
+    light = "from penstock.formats.skops_library import library; library()"
+    assert in_process(code.format(first=light)) == in_process(code.format(first=""))
+
+
 def test_without_a_list_that_fills_itself_skops_would_refuse_estimators():
     empty = "io = library(); import skops.io._general; skops.io._general.SKLEARN_ESTIMATOR_TYPE_NAMES = []"
     code = FRESH.replace("io = library()", empty).replace(

@@ -8,11 +8,13 @@ estimators in a file are public, and needs that list only to word a refusal.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import ModuleType
 from typing import Any
 
 _OURS: ContextVar[bool] = ContextVar("reading for ourselves", default=False)
@@ -29,17 +31,55 @@ def _import() -> None:
     """Import it while scikit-learn names no estimators; then put a list in place that fills itself."""
     import sklearn.utils
 
+    spec = importlib.util.find_spec("skops.io")
+    if spec is None or spec.loader is None:
+        raise ModuleNotFoundError("No module named 'skops.io'", name="skops.io")
+    package = sys.modules["skops.io"] = importlib.util.module_from_spec(spec)
     real = sklearn.utils.all_estimators
-    sklearn.utils.all_estimators = list
     try:
-        general = importlib.import_module("skops.io._general")
+        utils: Any = importlib.import_module("skops.io._utils")  # the package has not run yet, so this can be prepared
+        search = utils.whichmodule
+        sklearn.utils.all_estimators, utils.whichmodule = list, _Index(search)
+        spec.loader.exec_module(package)
+        utils.whichmodule = search
+    except BaseException:
+        del sys.modules["skops.io"]
+        raise
     finally:
         sklearn.utils.all_estimators = real
-    names = "SKLEARN_ESTIMATOR_TYPE_NAMES"
-    if getattr(general, names, None) == []:
-        lazy = _PublicEstimators()
-        setattr(general, names, lazy)
-        setattr(sys.modules["skops.io._trusted_types"], names, lazy)
+    sys.modules["skops"].io = package  # type: ignore[attr-defined]  # as the import system does
+    _fill_later(sys.modules["skops.io._general"], sys.modules["skops.io._trusted_types"])
+
+
+def _fill_later(*modules: Any) -> None:
+    name, lazy = "SKLEARN_ESTIMATOR_TYPE_NAMES", _PublicEstimators()
+    for module in modules:
+        if getattr(module, name, None) == []:
+            setattr(module, name, lazy)
+
+
+class _Index:
+    """Tells the first loaded module that has a ufunc, from one walk over all modules instead of one for each ufunc."""
+
+    def __init__(self, search: Callable[[Any, str], str]) -> None:
+        self._search = search
+        self._found: dict[tuple[str, int], str] = {}
+        self._seen: set[type] = set()
+
+    def __call__(self, obj: Any, name: str) -> str:
+        if getattr(obj, "__module__", None) is not None:
+            return self._search(obj, name)
+        if type(obj) not in self._seen:
+            self._look(type(obj))
+        return self._found.get((name, id(obj))) or self._search(obj, name)
+
+    def _look(self, kind: type) -> None:
+        self._seen.add(kind)
+        for place, module in list(sys.modules.items()):
+            if place not in ("__main__", "__mp_main__") and isinstance(module, ModuleType):
+                for word, value in list(vars(module).items()):
+                    if type(value) is kind:
+                        self._found.setdefault((word, id(value)), place)
 
 
 class _PublicEstimators(list[str]):
