@@ -36,6 +36,11 @@ class Attempt:
     file : str
         The declaring file, for its Git commit.
     rehearse : callable
+
+    Attributes
+    ----------
+    promoted, reigns : bool
+        Whether this run moved the champion to its version, or another run of the same did so first.
     """
 
     home: Home
@@ -200,10 +205,8 @@ class Attempt:
         except ConflictError as error:
             present, _ = alias(self.home.ledger, self.graph.name, CHAMPION)
             if present is not None and present.number == self.version.number:
-                self.reigns, self.reason = (
-                    True,
-                    f"{self.version.name} is the champion: another run of the same was first",
-                )
+                self.reigns = True
+                self.reason = f"{self.version.name} is the champion: another run of the same was first"
                 return Effect(skip=self.reason)
             self.passed, self.reason = None, f"{error.what}; run again to compare with it"
             return Effect(skip=self.reason)
