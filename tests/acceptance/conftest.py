@@ -44,20 +44,15 @@ class Project:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         return path
 
-    def command(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "penstock", *words]
+    def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
+        """Begin a call; `options` are those of `Popen`."""
+        pipe, command = subprocess.PIPE, [sys.executable, "-m", "penstock", *words]
+        env = clean_environment()
+        return subprocess.Popen(command, cwd=self.folder, stdout=pipe, stderr=pipe, text=True, env=env, **options)
 
-    def start(self, *words: str, uid: int | None = None, **env: str) -> subprocess.Popen[str]:
-        """Begin a call; with a user id, as that user, who has no groups."""
-        who: dict[str, Any] = {} if uid is None else {"user": uid, "group": uid, "extra_groups": []}
-        pipe = subprocess.PIPE
-        environment = clean_environment() | env
-        command = self.command(*words)
-        return subprocess.Popen(command, cwd=self.folder, stdout=pipe, stderr=pipe, text=True, env=environment, **who)
-
-    def call(self, *words: str, uid: int | None = None, **env: str) -> Ended:
+    def call(self, *words: str) -> Ended:
         """One call, to its end."""
-        return self.end(self.start(*words, uid=uid, **env))
+        return self.end(self.start(*words))
 
     def end(self, process: subprocess.Popen[str]) -> Ended:
         """Wait for a call to end; one that hangs is killed and fails the test."""
@@ -130,7 +125,7 @@ def clean_environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": str(SOURCES), "NO_COLOR": "1", "COLUMNS": "100"}
 
 
-def customers(n: int = 160) -> list[list[Any]]:
+def make_customers(n: int = 160) -> list[list[Any]]:
     """Rows of age, city, income and churned, in which the first and the third decide most of the last."""
     draw = random.Random(3)
     rows: list[list[Any]] = []
@@ -162,10 +157,16 @@ def own_project(tmp_path: Path) -> Project:
 @pytest.fixture(scope="session")
 def rows() -> list[list[Any]]:
     """A small table that a logistic regression learns from."""
-    return customers()
+    return make_customers()
 
 
 @pytest.fixture(scope="session")
 def table() -> Callable[..., bytes]:
     """Turns rows into a file's bytes."""
     return as_csv
+
+
+@pytest.fixture(scope="session")
+def customers() -> Callable[[int], list[list[Any]]]:
+    """Gives so many rows of that table."""
+    return make_customers
