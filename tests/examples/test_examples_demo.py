@@ -1,0 +1,77 @@
+"""The demo tells the whole story in under a minute, and says so when a stage does not do what it should."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+
+
+def run_demo(folder: Path) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, str(folder / "demo.py")]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=110, check=False)
+
+
+@pytest.fixture
+def demo():
+    spec = importlib.util.spec_from_file_location("demo_of_penstock", EXAMPLES / "demo.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+def test_the_demo_shows_every_stage(tmp_path):
+    began = time.monotonic()
+    done = run_demo(EXAMPLES)
+    took = time.monotonic() - began
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = done.stdout
+    assert "→ champion: churn@1 (local store)" in said
+    assert len(re.findall(r'"predictions"', said)) == 5
+    assert "is refused (422)" in said
+    assert "no alarm: 4 columns" in said
+    assert "(exit code 8)" in said
+    assert said.index('"model": "churn@2"') < said.rindex('"model": "churn@1"')
+    assert "champion → churn@1 (was churn@2) · because second thoughts" in said
+    assert "What to do next" in said
+    assert took < 60, f"{took:.0f} s"
+
+
+@pytest.mark.slow
+def test_a_stage_that_misbehaves_is_told(tmp_path):
+    """Customers that have not moved raise no alarm, so the demo must not end well."""
+    for name in ("demo.py", "churn.py", "customers.py"):
+        text = (EXAMPLES / name).read_text()
+        (tmp_path / name).write_text(text.replace("first=9_001, moved=True", "first=9_001"))
+    done = run_demo(tmp_path)
+    assert done.returncode == 1
+    assert "✗ penstock monitor churn.py --data drifted.csv ended with 0, not with 8" in done.stderr
+
+
+def test_a_command_with_another_code_than_expected_ends_the_demo(demo, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(demo, "show", lambda: demo.penstock("run nothing.py", tmp_path))
+    assert demo.main() == 1
+    assert "penstock run nothing.py ended with 2, not with 0" in capsys.readouterr().err
+
+
+def test_the_example_is_the_file_that_the_readme_shows():
+    readme = (ROOT / "README.md").read_text()
+    shown = re.search(r"```python\n# churn.py\n(.*?)```", readme, re.DOTALL)[1]
+    assert shown == (EXAMPLES / "churn.py").read_text()
+
+
+def test_customers_are_the_same_for_the_same_seed(demo):
+    assert demo.customers(50, seed=3) == demo.customers(50, seed=3)
+    assert demo.customers(50, seed=3) != demo.customers(50, seed=4)
+    assert {row["churned"] for row in demo.customers(200)} == {0, 1}
