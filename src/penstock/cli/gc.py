@@ -28,9 +28,8 @@ def command(
         document(gone.to_json() | {"dry_run": dry_run})
         return 0
     verb = "would remove" if dry_run else "removed"
-    say(
-        f"{verb} {gone.objects:,} objects, {size_text(gone.size)}, and {gone.results:,} results; {gone.kept:,} objects stay"
-    )
+    what = f"{gone.objects:,} objects, {size_text(gone.size)}, and {gone.results:,} results"
+    say(f"{verb} {what}; {gone.kept:,} objects stay")
     if not quiet and gone.swept:
         say(f"{gone.swept:,} temporary files swept")
     return 0
