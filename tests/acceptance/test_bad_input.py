@@ -18,7 +18,7 @@ MODEL = """make_pipeline(
 DECLARATION = """\
 import penstock as ps
 from sklearn.compose import make_column_transformer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
@@ -182,6 +182,28 @@ def test_a_source_that_is_not_there(project: Any, rows: Rows, table: Any) -> Non
     file = declare(project, "nowhere", table(rows))
     (project.folder / "nowhere.csv").unlink()
     project.check_refused(project.call("run", file), 2, "nowhere", "nowhere.csv", "→ relative paths are relative to")
+
+
+def test_a_regressor_is_not_asked_to_predict_words(project: Any, rows: Rows, table: Any) -> None:
+    model = "make_pipeline(StandardScaler(), Ridge())"
+    run = project.call("run", declare(project, "words", table(rows), model=model))
+    project.check_refused(run, 3, "words", "the target 'churned' is text (such as 'yes')", "→ give a classifier")
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "said"),
+    [
+        ("unparsed", "def f(:", "SyntaxError: invalid syntax"),
+        ("unfound", "import nowhere_to_be_found", "ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
+        ("quits", "raise SystemExit(4)", "called sys.exit(4) while it was imported"),
+    ],
+)
+def test_a_file_that_cannot_be_imported(project: Any, name: str, line: str, said: str) -> None:
+    """The user's own lines are shown, not the machinery that imports them."""
+    file = project.write(f"{name}_flow.py", f"import math\n{line}\n").name
+    run = project.call("run", file)
+    project.check_refused(run, 2, name, said, f'{file}", line 2')
+    assert "importlib" not in run.err
 
 
 def test_all_faults_of_a_declaration_at_once(project: Any, rows: Rows, table: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import itertools
 import os
 import random
 import resource
@@ -152,8 +154,6 @@ def wants_of(function: Callable[..., Any]) -> dict[str, str]:
 
 def find(entry: str) -> Callable[..., Any]:
     """The function behind "module:qualname"."""
-    import importlib
-
     module, _, qualname = entry.partition(":")
     thing: Any = importlib.import_module(module)
     for part in qualname.split("."):
@@ -225,12 +225,14 @@ def framed(error: BaseException, node: Node) -> dict[str, Any]:
     if isinstance(error, SystemExit):
         what = f"called sys.exit({error.code!r}) instead of returning"
     else:
-        what = f"{type(error).__name__}: {error}"
+        said, more, _ = str(error).strip().partition("\n")
+        what = f"{type(error).__name__}: {said}{' …' if more else ''}"  # the traceback has the other lines
     notes = getattr(error, "__notes__", [])
     if notes:
         what += f" ({'; '.join(map(str, notes))})"
     ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(ours)]
+    found = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(ours)]
+    frames = list(itertools.dropwhile(_imports, found))
     shown = frames if len(frames) <= 12 else [*frames[:4], *frames[-8:]]
     lines = [*traceback.format_list(shown), *traceback.format_exception_only(error)]
     return {
@@ -240,6 +242,11 @@ def framed(error: BaseException, node: Node) -> dict[str, Any]:
         "hint": "",
         "traceback": bounded("".join(lines), 6000),
     }
+
+
+def _imports(frame: traceback.FrameSummary) -> bool:
+    """Whether a frame is Python's machinery of imports, which stands above the user's file."""
+    return frame.filename.startswith("<frozen importlib") or frame.filename == importlib.__file__
 
 
 def _facts(error: PenstockError) -> dict[str, Any]:

@@ -59,6 +59,9 @@ def _import_error(error: BaseException, file: str) -> dict[str, Any]:
     from penstock.core.flow import Node
 
     data = framed(error, Node(os.path.basename(file), "", None, ""))
+    if isinstance(error, SystemExit):
+        data["what"] = f"called sys.exit({error.code!r}) while it was imported"
+        data["hint"] = "what declares is imported: put what only scripts do under `if __name__ == '__main__':`"
     return data | {"error": "DeclarationError", "where": os.path.basename(file), "exit": 2}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -177,7 +178,8 @@ def make_plan(home: Home, request: Request, entry: str) -> tuple[Graph, Plan, Fa
     _check_forced(graph, request.force)
     facts, seen = gather(graph, home.ledger, home.objects, request.force)
     if seen:
-        home.ledger.commit(Group(sources=seen))
+        with contextlib.suppress(StoreError):  # what is remembered of files saves time only: a reader may plan too
+            home.ledger.commit(Group(sources=seen))
     return graph, plan(graph, facts), facts
 
 

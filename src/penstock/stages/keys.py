@@ -303,8 +303,9 @@ def times(series: pd.Series[Any]) -> npt.NDArray[Any]:
     try:
         parsed = pd.to_datetime(series, format="ISO8601", utc=True)
     except (ValueError, TypeError) as error:
+        why = str(error).partition("\n")[0].partition(" You might want")[0]  # pandas' advice is about its own call
         raise DataError(
-            f"column {series.name!r} is not a time: {bounded(str(error).splitlines()[0], 150)}",
+            f"column {series.name!r} is not a time: {bounded(why, 150)}",
             where=str(series.name),
             hint=f"dates are written 2026-01-31 or 2026-01-31T10:00:00; parse others in a step, or "
             f"read it by ps.read(…, dates=[{series.name!r}])",

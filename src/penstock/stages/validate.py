@@ -10,7 +10,7 @@ from penstock.core.target import Roles, Target
 from penstock.errors import DeclarationError, StepOutputError, ValidationFailedError, bounded
 from penstock.stages import conform, keys
 from penstock.stages.conform import Failures
-from penstock.stages.schema import infer, roles_of, task_of
+from penstock.stages.schema import infer, roles_of, task_of, type_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,6 +67,7 @@ def validate(
     _check_table(table)
     table, dropped, notes = _checked(table, target, roles, schema, slices)
     known = schema["task"] if schema else task_of(table[target.column], task)
+    _check_kind(table, target, known)
     table = _whole_labels(table, target, known)
     classes = [plain(label) for label in table[target.column].unique()]
     positive = positive_of(target, classes if schema is None else schema.get("classes", classes), known)
@@ -221,6 +222,28 @@ def _without_missing_targets(
         hint=f'drop these rows by ps.Target({target.column!r}, missing="drop")',
     )
     return table, {}
+
+
+def _check_kind(table: pd.DataFrame, target: Target, task: str) -> None:
+    """A regressor's target is numbers.
+
+    Raises
+    ------
+    ValidationFailedError
+    """
+    kind = type_of(table[target.column])
+    if task != "regression" or kind in ("integer", "number", "boolean"):
+        return
+    failures = Failures()
+    example = conform.shown(table[target.column].iloc[0])
+    failures.add(
+        "target type",
+        target.column,
+        f"the target {target.column!r} is {kind} (such as {example}), and the estimator is a regressor",
+        count=len(table),
+        hint="give a classifier, or make the target a number in a step",
+    )
+    raise failed(failures, len(table))
 
 
 def _whole_labels(table: pd.DataFrame, target: Target, task: str) -> pd.DataFrame:
