@@ -58,6 +58,7 @@ class Progress:
         self.printed = 0
         self.known: dict[tuple[str, str], Artifact] = {}
         self.graph: Graph | None = None
+        self._nodes: dict[str, Node] = {}
         self._run: Run | None = None
         self._awake = False
         self._order: list[str] = []
@@ -82,6 +83,7 @@ class Progress:
     def began(self, graph: Graph, run: Run) -> None:
         """Take the flow and the run."""
         self.graph, self._run = graph, run
+        self._nodes = {node.id: node for node in graph.nodes}
         shown = [node.id for node in graph.nodes if node.id not in story.SILENT]
         preparing = [node.id for node in graph.nodes if story.prepares(node)]
         if story.is_workflow(graph):
@@ -95,9 +97,8 @@ class Progress:
         if self.graph is None:
             return
         with self._lock:
-            node = self.graph.node(event.step) if event.step else None
-            if node is not None:
-                self._take(event, node)
+            if event.step:
+                self._take(event, self._nodes[event.step])
             self._emit()
 
     def _take(self, event: Event, node: Node) -> None:
@@ -187,7 +188,7 @@ class Progress:
     def _tells(self, step: str, line: Line) -> bool:
         """Whether a step that shares a line, or was counted, still has a word of its own: when it failed."""
         assert self.graph is not None
-        if line.mark == "✗" or not story.prepares(self.graph.node(step)):
+        if line.mark == "✗" or not story.prepares(self._nodes[step]):
             return True
         return not story.is_workflow(self.graph)
 
