@@ -6,6 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterable
+from typing import Any
 
 from penstock.core.artifact import Artifact
 from penstock.core.facts import Facts
@@ -56,10 +57,10 @@ def gather(
             users.setdefault(step, []).append(node)
     level = [node for node in graph.nodes if not waiting[node.id]]
     while level:
-        ask(level, known, facts, ledger, objects)
+        recipes = ask(level, known, facts, ledger, objects)
         following: list[Node] = []
         for node in level:
-            decision = decide(node, known, facts)
+            decision = decide(node, known, facts, recipes.get(node.id))
             if decision.action != "reuse":
                 continue
             known.update(zip(((node.id, name) for name in node.names), decision.outputs, strict=True))
@@ -77,16 +78,23 @@ def ask(
     facts: Facts,
     ledger: Ledger,
     objects: Objects,
-) -> None:
-    """Ask ledger and store about steps whose inputs are known; the answers go into `facts`."""
-    wanted = [found[0] for node in nodes if (found := recipe_of(node, known, facts)) is not None]
-    wanted = [recipe for recipe in wanted if recipe not in facts.results]
+) -> dict[str, tuple[str, Any]]:
+    """Ask ledger and store about steps whose inputs are known; the answers go into `facts`.
+
+    Returns
+    -------
+    dict
+        Step id → what `recipe_of` gave, for `decide`.
+    """
+    recipes = {node.id: found for node in nodes if (found := recipe_of(node, known, facts)) is not None}
+    wanted = [recipe for recipe, _ in recipes.values() if recipe not in facts.results]
     if not wanted:
-        return
+        return recipes
     results = ledger.results(wanted)
     facts.results.update(results)
     stored = {a.digest for result in results.values() for a in result.outputs if a.text is None}
     facts.missing |= objects.missing(stored) if stored else set()
+    return recipes
 
 
 def probe(nodes: Iterable[Node], ledger: Ledger) -> tuple[dict[str, str], list[SourceStat]]:

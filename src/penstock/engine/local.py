@@ -213,12 +213,13 @@ class Execution:
         while self._ready and self.outcome.error is None:
             level = list(self._ready)
             self._ready.clear()
-            ask([n for n in level if n.kind != "effect"], self.known, self.facts, self.home.ledger, self.home.objects)
+            steps = [node for node in level if node.kind != "effect"]
+            recipes = ask(steps, self.known, self.facts, self.home.ledger, self.home.objects)
             for node in level:
                 if node.kind == "effect":
                     self._act(node)
                     continue
-                decision = decide(node, self.known, self.facts)
+                decision = decide(node, self.known, self.facts, recipes.get(node.id))
                 if decision.action == "reuse":
                     self._reuse(node, decision)
                 else:

@@ -35,7 +35,7 @@ def recipe_of(node: Node, known: Known, facts: Facts) -> tuple[str, Any] | None:
     return digest_recipe(node.code, tree, source), tree
 
 
-def decide(node: Node, known: Known, facts: Facts) -> Decision:
+def decide(node: Node, known: Known, facts: Facts, found: tuple[str, Any] | None = None) -> Decision:
     """What happens to one step whose inputs are all known.
 
     Called by `plan` over what is known beforehand, and at run time by whoever holds the facts.
@@ -47,6 +47,8 @@ def decide(node: Node, known: Known, facts: Facts) -> Decision:
         Artifacts of all steps that the node needs.
     facts : Facts
         `facts.results` must have been asked for this recipe.
+    found : (recipe, tree), optional
+        What `recipe_of` gave for them, where it has been asked before.
 
     Returns
     -------
@@ -55,7 +57,7 @@ def decide(node: Node, known: Known, facts: Facts) -> Decision:
     """
     if node.kind == "effect":
         return Decision(node.id, "run", Reason("effect"))
-    found = recipe_of(node, known, facts)
+    found = found or recipe_of(node, known, facts)
     if found is None:
         return Decision(node.id, "run", Reason("uncacheable", node.uncacheable or "its source is unknown"))
     recipe, tree = found

@@ -15,6 +15,10 @@ _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 _decode = json.JSONDecoder().decode
 
 
+BLOCK = 1 << 16
+"""Bytes that are asked for at once; memory for more is mapped and unmapped by the system on every call."""
+
+
 class Lines:
     """One end of a conversation in JSON lines."""
 
@@ -41,7 +45,7 @@ class Lines:
     def receive(self) -> list[Any]:
         """Messages that have arrived; waits for the first bytes. `closed` is set when the other side is gone."""
         try:
-            data = self.sock.recv(1 << 18)
+            data = self.sock.recv(BLOCK)
         except (ConnectionResetError, BrokenPipeError):
             data = b""
         if not data:
