@@ -2,14 +2,23 @@
 
 A fenced block that cannot run says why: ```` ```python exec="false" reason="…" ````. A block whose first line is
 `# NAME.py` is also written to that file, so that later blocks may import it.
+
+The commands of a page run too: of each `console` block every line after "$ ", from the top of the page to its end, with
+the page's Python run or written where it stands. What is shown below a command must be what it says, line by line; "…"
+stands for anything. A command that ends otherwise than with 0 says so: `# ends with 8`. One that ends with " &" runs
+until the page's end; port 8000 becomes a free one.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FENCE = re.compile(
     r"^(?P<indent> *)```python(?P<options>[^\n]*)\n(?P<code>.*?)^(?P=indent)```\s*$", re.MULTILINE | re.DOTALL
 )
+CONSOLE = re.compile(r"^```console\n(?P<text>.*?)^```\s*$", re.MULTILINE | re.DOTALL)
 WAIVED = re.compile(r'exec="false" reason="[^"]{10,}"')
 TIMEOUT_S = 100
 
@@ -61,8 +71,133 @@ def run_page(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
 
 
+class Said(NamedTuple):
+    """A command of a page: its line there, the text, the lines shown below it."""
+
+    line: int
+    command: str
+    shown: list[str]
+
+
+def commands(text: str) -> list[Block | Said]:
+    """The Python blocks and commands of a page, in order."""
+    found: list[Block | Said] = list(blocks(text))
+    for match in CONSOLE.finditer(text):
+        line = text[: match.start("text")].count("\n") + 1
+        for place, shown in enumerate(match["text"].splitlines()):
+            if shown.startswith("$ "):
+                found.append(Said(line + place, shown[2:], []))
+            elif shown.startswith("> ") and not found[-1].shown:
+                found[-1] = found[-1]._replace(command=f"{found[-1].command}\n{shown[2:]}")
+            else:
+                found[-1].shown.append(shown)
+    return sorted(found, key=lambda one: one.line)
+
+
+class Session:
+    """Runs the commands of a page in a folder; what it starts in the background ends with it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / ".penstock").mkdir()
+        self.started: list[subprocess.Popen[str]] = []
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            self.port = taken.getsockname()[1]
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        self.env = os.environ | {"PYTHONPATH": str(ROOT / "src"), "PATH": path, "PYTHONWARNINGS": "error"}
+
+    def python(self, block: Block) -> None:
+        named = re.match(r"# (\w+\.py)\n", block.code)
+        if named:
+            (self.folder / named[1]).write_text(block.code)
+        else:
+            self.say(Said(block.line, f"python - <<'END'\n{block.code}\nEND", []), check_output=False)
+
+    def say(self, said: Said, *, check_output: bool = True) -> None:
+        """Run one command; hold its end and its words against what the page says."""
+        text = said.command.replace("8000", str(self.port))
+        if text.rstrip().endswith("&"):
+            self.start(text.rstrip().removesuffix("&"))
+            return
+        wanted = re.search(r"# ends with (\d+)$", text)
+        script = f'penstock() {{ "{sys.executable}" -m penstock "$@"; }}\n{text}'
+        done = subprocess.run(
+            ["bash", "-c", script],
+            cwd=self.folder,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        place = f"line {said.line}: $ {text}\n{done.stdout}"
+        assert done.returncode == (int(wanted[1]) if wanted else 0), f"{place}ended with {done.returncode}"
+        if check_output and said.shown:
+            differs = difference(said.shown, done.stdout.splitlines())
+            assert differs is None, f"{place}{differs}"
+
+    def start(self, text: str) -> None:
+        """Start a server and wait until it listens."""
+        command = f'exec "{sys.executable}" -m {text}'
+        self.started.append(
+            subprocess.Popen(
+                ["bash", "-c", command], cwd=self.folder, env=self.env, stderr=subprocess.DEVNULL, text=True
+            )
+        )
+        end = time.monotonic() + TIMEOUT_S
+        while time.monotonic() < end:
+            with socket.socket() as door:
+                if door.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.1)
+        raise AssertionError(f"{text} does not listen on {self.port}")
+
+    def end(self) -> None:
+        for process in self.started:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+
+
+def difference(shown: list[str], said: list[str]) -> str | None:
+    """The first line that is shown otherwise than it was said; "…" in what is shown stands for anything."""
+    for place in range(max(len(shown), len(said))):
+        want = shown[place] if place < len(shown) else "(nothing)"
+        have = said[place] if place < len(said) else "(nothing)"
+        if want == "…":
+            return None
+        if not re.fullmatch(".*".join(map(re.escape, want.rstrip().split("…"))), have.rstrip()):
+            return f"shown: {want}\nsaid:  {have}"
+    return None
+
+
+def run_session(text: str, folder: Path) -> None:
+    """Run a page's commands."""
+    session = Session(folder)
+    try:
+        for one in commands(text):
+            if isinstance(one, Said):
+                session.say(one)
+            elif not one.options:
+                session.python(one)
+    finally:
+        session.end()
+
+
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")))
 WITH_PYTHON = [page for page in PAGES if blocks((ROOT / page).read_text())]
+
+
+WITH_COMMANDS = [page for page in PAGES if CONSOLE.search((ROOT / page).read_text())]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", WITH_COMMANDS)
+def test_the_commands_of_a_page_say_what_it_shows(page: str, tmp_path: Path) -> None:
+    if shutil.which("curl") is None and "$ curl" in (ROOT / page).read_text():
+        pytest.skip("curl is not installed (apt-get install curl)")
+    run_session((ROOT / page).read_text(), tmp_path)
 
 
 @pytest.mark.parametrize("page", WITH_PYTHON)
@@ -103,3 +238,31 @@ def test_a_waived_block_is_not_run(tmp_path: Path) -> None:
     page = '```python exec="false" reason="it needs a server"\n1 / 0\n```\n```python\nx = 1\n```\n'
     assert run_page(page, tmp_path).returncode == 0
     assert not WAIVED.fullmatch('exec="false"')
+
+
+SESSION = """
+```python
+# made.py
+print("made", 1 + 1)
+```
+```python
+open("written.txt", "w").write("once")
+```
+```console
+$ python made.py
+made 2
+$ cat written.txt; exit 3  # ends with 3
+on…
+```
+"""
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"), [("made 2", "made 3"), ("# ends with 3", ""), ("on…", "to…"), ("on…", "on…\nmore")]
+)
+def test_a_wrong_session_would_be_seen(right: str, wrong: str, tmp_path: Path) -> None:
+    for name in ("right", "wrong"):
+        (tmp_path / name).mkdir()
+    run_session(SESSION, tmp_path / "right")
+    with pytest.raises(AssertionError):
+        run_session(SESSION.replace(right, wrong), tmp_path / "wrong")
