@@ -53,6 +53,7 @@ def test_a_column_is_described(values, expected):
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=2, max_size=20))
+@example([0.0, 5e-324])
 def test_what_was_seen_always_lies_inside_its_own_range(values):
     found = column(values)
     assert found.get("min", -np.inf) <= min(values)

@@ -224,7 +224,7 @@ def _range(series: pd.Series[Any]) -> dict[str, Any]:
 
 def _outward(value: float, side: int) -> float:
     """Round away from the data to two significant digits, so that the file is easy to read."""
-    if value == 0 or not math.isfinite(value):
+    if abs(value) < 1e-300 or not math.isfinite(value):  # two digits of the smallest numbers cannot be told apart
         return value
     step = 10.0 ** (math.floor(math.log10(abs(value))) - 1)
     away = math.ceil if side > 0 else math.floor
