@@ -68,13 +68,14 @@ def _tell(graph: Graph, plan: Plan, facts: Facts, *, why: bool) -> None:
     label = max((len(decision.step) for decision in plan.decisions), default=0)
     for decision in plan.decisions:
         head = f" {paint(f'{decision.action:<5}', _COLOURS[decision.action])}  {clean(decision.step):<{label}}  "
-        say(head + clip(clean(str(decision.reason)), width() - label - 10))
+        reason = clean(str(decision.reason))
+        say(head + (reason if why else clip(reason, width() - label - 10)))
         for text in _all(graph, decision, facts) if why else ():
-            say(f"        {'':<{label}} {clean(text)}")
+            say(f" {'':<5}  {'':<{label}}  {clean(text)}")
 
 
 def _all(graph: Graph, decision: Decision, facts: Facts) -> list[str]:
-    """Everything in which a step's recipe differs from that of the last decision on it."""
+    """Everything in which a step's recipe differs from that of the last decision on it, but what the plan says."""
     from penstock.lifecycle.changes import changes
 
     before = facts.previous.get(decision.step)
@@ -83,18 +84,17 @@ def _all(graph: Graph, decision: Decision, facts: Facts) -> list[str]:
     node = graph.node(decision.step)
     codes = {**facts.codes, **graph.codes}
     source = facts.sources.get(node.id)
-    return [
-        str(reason)
-        for reason in changes(
-            (codes.get(before.code, {}), before.tree, before.source),
-            (codes.get(node.code, {}), decision.tree, source),
-            node.path or node.id,
-        )
-    ]
+    found = changes(
+        (codes.get(before.code, {}), before.tree, before.source),
+        (codes.get(node.code, {}), decision.tree, source),
+        node.path or node.id,
+    )
+    return [str(reason) for reason in found if reason != decision.reason]
 
 
 def counts(plan: Plan) -> str:
     """How many steps have which action, as text."""
-    words = {"run": "to run", "wait": "waiting for them", "reuse": "to reuse", "skip": "to skip"}
+    waiting = "waiting for them" if plan.count("run") else "waiting for what the ledger says"
+    words = {"run": "to run", "wait": waiting, "reuse": "to reuse", "skip": "to skip"}
     parts = [f"{plan.count(a)} {word}" for a, word in words.items() if plan.count(a)]  # type: ignore[arg-type]  # literals
     return ", ".join(parts) or "no steps"

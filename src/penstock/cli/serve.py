@@ -26,7 +26,6 @@ def command(
     quiet: Quiet = False,
 ) -> int:
     """Serve until stopped."""
-    from penstock.cli.output import say
     from penstock.cli.projects import here_of
     from penstock.lifecycle.naming import workflow_of
     from penstock.lifecycle.versions import resolve
@@ -38,13 +37,10 @@ def command(
     words += ["--token-env", token_env]
     if name is not None and (number := name.partition("@")[2]) and number != "champion":
         words += ["--version", str(resolve(home.ledger, name).number)]
-    words += ["--no-log"] if no_log else []
+    words += (["--no-log"] if no_log else []) + (["--quiet"] if quiet else [])
     for one in allow_host or ():
         words += ["--allow-host", one]
     options = parse(words)
     check(options)
     home.ledger.close()
-    if not quiet:
-        shown = name if name is not None and "@" in name else f"{workflow}@champion"
-        say(f"serving {shown} on http://{host}:{port} · Ctrl-C stops it", err=True)
     return serve(options)

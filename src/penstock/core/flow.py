@@ -263,6 +263,9 @@ def params_of(calls: list[Call]) -> dict[str, Any]:
     return found
 
 
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number"}
+
+
 def set_params(declared: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
     """Values of this run: the defaults, and what was given, read as the default's type.
 
@@ -293,7 +296,7 @@ def set_params(declared: Mapping[str, Any], given: Mapping[str, str]) -> dict[st
             else:
                 values[name] = kind(text) if kind in (int, float) else text
         except (ValueError, KeyError):
-            faults.append(f"--param {name}={text}: not a {kind.__name__}")
+            faults.append(f"--param {name}={text}: {_KINDS.get(kind, kind.__name__)} is asked for")
     if faults:
         raise DeclarationError(faults)
     return values

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.core.flow import Graph, Node, calls_of, needs_of, params_of, set_params, step_ids
+from penstock.core.names import did_you_mean
 from penstock.core.step import Call, Param, Ref, Source, call_of, output_of
 from penstock.core.tree import NotCanonical, encode, parts_of, refs_in
 from penstock.engine.closure import Closure
@@ -80,8 +81,10 @@ def _only_until(calls: list[Call], ids: Mapping[int, str], until: str) -> list[C
     """The call with a step id, and what it needs."""
     found = [call for call in calls if ids[id(call)] == until]
     if not found:
-        known = ", ".join(ids[id(call)] for call in calls)
-        raise DeclarationError(f"--until {until}: no such step; there are {known}")
+        known = [ids[id(call)] for call in calls]
+        raise DeclarationError(
+            f"--until {until}: no such step{did_you_mean(until, known)}", hint=f"there are {', '.join(known)}"
+        )
     return calls_of((Ref(found[0]),))
 
 

@@ -36,7 +36,7 @@ def why_changed(node: Node, now: Decided, before: Decided | None, codes: Mapping
         (inputs if _is_artifact(new) or _is_artifact(old) else parameters).append((path, old, new))
     if parameters:
         path, old, new = parameters[0]
-        return Reason("parameter", f"{path} {_short(old)} → {_short(new)}")
+        return Reason("parameter", f"{placed(path)} {shown(old)} → {shown(new)}")
     if inputs:
         return Reason("input", ", ".join(dict.fromkeys(step for step, _ in node.needs)) or node.id)
     return Reason("new")
@@ -77,7 +77,8 @@ def differences(before: Any, now: Any, path: str = "") -> Iterator[tuple[str, An
     if old and new and _shape(before) == _shape(now) and [step for step, _ in old] == [step for step, _ in new]:
         for (step, was), (_, present) in zip(old, new, strict=True):
             inner = path if step.startswith("[") and children(present) else f"{path}{step}".lstrip(".")
-            yield from differences(was, present, inner)
+            name = _named(was, present)
+            yield from differences(was, present, f"{inner}.{name}" if name else inner)
     else:
         yield path or "arguments", before, now
 
@@ -87,15 +88,66 @@ def _shape(tree: list[Any]) -> list[Any]:
     return [part for part in tree[:2] if isinstance(part, str)]
 
 
+def _named(before: Any, now: Any) -> str:
+    """The name of a pair such as a pipeline's ("model", estimator), where both sides bear the same."""
+    pairs = [tree[1] for tree in (before, now) if type(tree) is list and len(tree) == 2 and tree[0] == "tuple"]
+    names = {pair[0] if len(pair) > 1 and isinstance(pair[0], str) else "" for pair in pairs}
+    return names.pop() if len(pairs) == 2 and len(names) == 1 else ""
+
+
 def _is_artifact(tree: Any) -> bool:
     return type(tree) is list and bool(tree) and tree[0] == "artifact"
 
 
-def _short(tree: Any) -> str:
-    if type(tree) is list and len(tree) == 2 and isinstance(tree[1], str):
+def placed(path: str) -> str:
+    """A place among the arguments, in words: one without a name is an argument by position, from 0.
+
+    Examples
+    --------
+    >>> placed("[0].seats"), placed("model.depth")
+    ('argument [0].seats', 'model.depth')
+    """
+    return f"argument {path}" if path.startswith("[") else path
+
+
+def shown(tree: Any, limit: int = 60) -> str:
+    """An argument tree as it was written, as nearly as fits.
+
+    Examples
+    --------
+    >>> shown(["tuple", ["age", ["float", "0.5"]]])
+    "('age', 0.5)"
+    >>> shown(["data", "penstock.core.split:Split", {"test": ["float", "0.3"], "by": None}])
+    'Split(test=0.3, by=None)'
+    """
+    text = _written(tree)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+_BRACKETS = {"list": "[]", "tuple": "()", "set": "{}", "frozenset": "{}"}
+
+
+def _written(tree: Any) -> str:
+    """The whole text of `shown`."""
+    if type(tree) is not list:
+        return repr(tree)
+    tag = tree[0]
+    if tag in _BRACKETS:
+        inner = ", ".join(map(_written, tree[1])) + ("," if tag == "tuple" and len(tree[1]) == 1 else "")
+        return inner.join(_BRACKETS[tag])
+    if tag == "dict":
+        return "{" + ", ".join(f"{_written(key)}: {_written(value)}" for key, value in tree[1]) + "}"
+    if tag in ("estimator", "data", "object"):
+        return f"{_last_name(tree[1])}({', '.join(f'{key}={_written(value)}' for key, value in tree[2].items())})"
+    if tag in ("class", "function"):
+        return _last_name(tree[1])
+    if len(tree) == 2 and isinstance(tree[1], str):
         return tree[1]
-    text = canonical(tree)
-    return text if len(text) <= 40 else text[:37] + "…"
+    return canonical(tree)
+
+
+def _last_name(name: str) -> str:
+    return name.rpartition(":")[2]
 
 
 def _base_name(path: str) -> str:

@@ -12,7 +12,7 @@ from penstock.core.flow import Graph, Node
 from penstock.core.ports import Home
 from penstock.core.run import Entry
 from penstock.engine.local import Effect, Execution
-from penstock.errors import ConflictError, MissingExtraError
+from penstock.errors import ConflictError, MissingExtraError, UntrustedTypeError
 from penstock.lifecycle import promote
 from penstock.lifecycle.register import bundle, declaration_of, git_state, json_artifact, register
 from penstock.lifecycle.versions import CHAMPION, Version, alias, file_of, head, manifest, stream
@@ -190,7 +190,7 @@ class Attempt:
         ruling = self.load(inputs["gate", ""])
         try:
             self.golden = self.rehearse(self.home, self.version)
-        except MissingExtraError as error:
+        except (MissingExtraError, UntrustedTypeError) as error:
             self.reason = f"{self.version.name} stays challenger: {error.what} ({error.hint})"
             return Effect(skip=self.reason)
         try:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.core.plan import Reason
-from penstock.engine.reasons import LIBRARY, differences
+from penstock.engine.reasons import LIBRARY, differences, placed, shown
 
 Parts = tuple[Mapping[str, str], Any, str | None]
 """Parts of the code, argument tree, digest of the source read."""
@@ -29,7 +29,7 @@ def changes(before: Parts, now: Parts, path: str = "") -> list[Reason]:
     ['code changed: clean in prep.py', 'parameter changed: arguments 1 → 2']
     """
     found = [_part(name, before[0].get(name), now[0].get(name)) for name in sorted({*before[0], *now[0]})]
-    reasons = [reason for reason in found if reason is not None]
+    reasons = list(dict.fromkeys(reason for reason in found if reason is not None))
     if before[2] != now[2]:
         reasons.append(Reason("input", os.path.basename(path)))
     inputs = False
@@ -37,7 +37,7 @@ def changes(before: Parts, now: Parts, path: str = "") -> list[Reason]:
         if _is_artifact(old) or _is_artifact(new):
             inputs = True
         else:
-            reasons.append(Reason("parameter", f"{_place(place)} {_short(old)} → {_short(new)}"))
+            reasons.append(Reason("parameter", f"{placed(place)} {shown(old)} → {shown(new)}"))
     if inputs:
         reasons.append(Reason("input", "what the steps before it give"))
     return reasons
@@ -50,27 +50,9 @@ def _part(name: str, before: str | None, now: str | None) -> Reason | None:
         return Reason("library", f"{name.removeprefix(LIBRARY)} {before or '–'} → {now or '–'}")
     module, colon, definition = name.partition(":")
     if name.startswith("penstock"):
-        return Reason("library", name.replace(":", "."))
+        return Reason("library", f"penstock ({'.'.join(name.replace(':', '.').split('.')[1:3])})")
     return Reason("code", f"{definition} in {module.replace('.', '/')}.py" if colon else name)
-
-
-def _place(path: str) -> str:
-    """Where in the arguments, without the marks of the tree.
-
-    Examples
-    --------
-    >>> _place("model.steps[0]")
-    'model.steps[0]'
-    """
-    return path or "arguments"
 
 
 def _is_artifact(tree: Any) -> bool:
     return isinstance(tree, list) and bool(tree) and tree[0] == "artifact"
-
-
-def _short(tree: Any) -> str:
-    if isinstance(tree, list) and len(tree) == 2 and isinstance(tree[1], str):
-        return tree[1]
-    text = str(tree)
-    return text if len(text) <= 60 else text[:57] + "…"

@@ -118,7 +118,7 @@ class Standing:
         """How it was judged, in a word or three."""
         if self.verdict is None:
             return "not judged"
-        return "passed" if self.verdict.body["passed"] else str(self.verdict.body["outcome"])
+        return outcome_of(self.verdict.body)
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
@@ -135,6 +135,19 @@ class Standing:
             "rows": self.version.body.get("rows", {}),
             "verdict": dict(self.verdict.body) if self.verdict is not None else None,
         }
+
+
+def outcome_of(verdict: Mapping[str, Any]) -> str:
+    """A verdict in a word or three: an audit that refuses outweighs the rules that passed.
+
+    Examples
+    --------
+    >>> outcome_of({"passed": False, "outcome": "better", "audit_errors": 1})
+    'refused by the audit'
+    """
+    if verdict["passed"]:
+        return "passed"
+    return "refused by the audit" if verdict.get("audit_errors") else str(verdict["outcome"])
 
 
 def aliases(home: Home, workflow: str) -> dict[str, int]:

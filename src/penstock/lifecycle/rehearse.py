@@ -13,7 +13,7 @@ from typing import Any
 
 from penstock.core.ports import Home
 from penstock.engine import processes
-from penstock.errors import MissingExtraError, RefusedError
+from penstock.errors import MissingExtraError, RefusedError, UntrustedTypeError
 from penstock.lifecycle.versions import Version, file_of
 
 TOLERANCE = 1e-9
@@ -47,6 +47,8 @@ def rehearsal(home: Home, version: Version, entry: str) -> int:
     ------
     MissingExtraError
         The serving extra is not installed.
+    UntrustedTypeError
+        The model holds types that no server runs here.
     RefusedError
         The server does not start, or an answer differs.
     """
@@ -103,6 +105,8 @@ def _port(fd: int, version: Version) -> int:
     line = json.loads(text) if b"\n" in text else {}
     if "port" not in line:
         why = line.get("error", "it ended without a word")
+        if line.get("kind") == UntrustedTypeError.__name__:
+            raise UntrustedTypeError(why, hint=line.get("hint", ""))
         raise RefusedError(
             f"{version.name} does not start as a server: {why}", hint="`penstock serve` shows the whole error"
         )

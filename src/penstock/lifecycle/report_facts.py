@@ -8,6 +8,7 @@ from typing import Any
 
 from penstock.core.run import Entry
 from penstock.lifecycle.evidence import STAGES, Evidence
+from penstock.lifecycle.records import outcome_of
 from penstock.lifecycle.report_figures import capital, interval, number
 from penstock.lifecycle.versions import CHAMPION
 
@@ -262,7 +263,7 @@ def history(seen: Evidence) -> list[dict[str, str]]:
     entry = seen.version.entry
     found = [(entry.at, 0, _row(entry, f"{seen.version.name} registered"))]
     if seen.verdict is not None:
-        word = "passed" if seen.verdict.body["passed"] else str(seen.verdict.body["outcome"])
+        word = outcome_of(seen.verdict.body)
         found.append((seen.verdict.at, 1, _row(seen.verdict, f"verdict {seen.verdict.number}: {word}")))
     for move in seen.moves:
         name, to = move.stream.rpartition("/")[2], move.body["version"]

@@ -292,10 +292,13 @@ def _recalling(info: dict[str, Any], listen: Listener) -> Listener:
 
 
 def _check_forced(graph: Graph, forced: tuple[str, ...]) -> None:
-    known = {node.id for node in graph.nodes}
+    from penstock.core.names import did_you_mean
+
+    known = [node.id for node in graph.nodes]
     for step in forced:
         if step not in known:
-            raise UsageError(f"--force {step}: no such step", hint=f"there are {', '.join(sorted(known))}")
+            near = did_you_mean(step, known)
+            raise UsageError(f"--force {step}: no such step{near}", hint=f"there are {', '.join(known)}")
 
 
 def _info(home: Home, graph: Graph, request: Request) -> dict[str, Any]:

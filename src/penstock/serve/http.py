@@ -178,7 +178,7 @@ class Router:
             return self.problem(421, "this server does not answer to that host name")
         methods = self.table.get(scope["path"])
         if methods is None:
-            return self.problem(404, "there is nothing here")
+            return self.problem(404, f"there is nothing here; there are {', '.join(sorted(self.table))}")
         route = methods.get(scope["method"])
         if route is None:
             allow = ", ".join(sorted(methods)).encode()

@@ -72,6 +72,8 @@ class Options:
         The secret.
     hosts : tuple of str
         Further host names to answer to.
+    quiet : bool
+        Do not say where it listens.
     """
 
     workflow: str
@@ -84,6 +86,7 @@ class Options:
     lifeline_fd: int | None = None
     token: str | None = field(default=None, repr=False)
     hosts: tuple[str, ...] = ()
+    quiet: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -95,9 +98,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return serve(options)
     except PenstockError as error:
-        print(f"penstock serve: {error}", file=sys.stderr)
+        if options.lifeline_fd is None:  # a scratch server's fault is told by the process that started it
+            print(f"penstock serve: {error}", file=sys.stderr)
         if options.ready_fd is not None:
-            _write_line(options.ready_fd, error.to_json() | {"error": error.what})
+            _write_line(options.ready_fd, error.to_json() | {"error": error.what, "kind": type(error).__name__})
         return error.exit_code
 
 
@@ -113,6 +117,7 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     parser.add_argument("--version", type=int, help="serve this version and follow nothing")
     parser.add_argument("--log", action=argparse.BooleanOptionalAction, default=True, help="keep the prediction log")
     parser.add_argument("--allow-host", action="append", default=[], help="a further host name to answer to")
+    parser.add_argument("--quiet", action="store_true", help="do not say where it listens")
     parser.add_argument("--token-env", default=TOKEN_ENV, help="environment variable that holds the secret")
     parser.add_argument("--ready-fd", type=int, help="pipe for one JSON line once the server answers")
     parser.add_argument("--lifeline", type=int, help="pipe whose end of file stops the server")
@@ -130,6 +135,7 @@ def parse(argv: Sequence[str] | None = None) -> Options:
         lifeline_fd=given.lifeline,
         token=None if scratch else os.environ.get(given.token_env) or None,
         hosts=tuple(given.allow_host),
+        quiet=given.quiet,
     )
 
 
@@ -285,9 +291,11 @@ class _Process:
         if self.follower is not None:
             self.follower.looked.wait()
         line = ready_line(self.socket, self.options, self.holder)
+        if self.options.ready_fd is None and self.options.quiet:
+            return
         if self.options.ready_fd is None:
             what = line["model"] or f"{self.options.workflow}, which has no version that answers yet,"
-            print(f"serving {what} on {line['url']} (Ctrl-C stops it)", flush=True)
+            print(f"serving {what} on {line['url']} · Ctrl-C stops it", flush=True)
             return
         _write_line(self.options.ready_fd, line)
 

@@ -103,8 +103,8 @@ class Model:
             raise UntrustedTypeError(
                 f"{name} cannot be served: {error.what}",
                 where=error.where,
-                hint="a class of the project's own is not run in a server: use library types, or score with the "
-                "project's own process; a library's type is trusted by its exact name under [tool.penstock] trust",
+                hint="a class of the project's own cannot be served or score yet: build it of library types; a "
+                "library's type is trusted by its exact name under [tool.penstock] trust",
             ) from error
         model = cls(
             workflow,
