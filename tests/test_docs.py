@@ -105,7 +105,7 @@ class Session:
             taken.bind(("127.0.0.1", 0))
             self.port = taken.getsockname()[1]
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        self.env = os.environ | {"PYTHONPATH": str(ROOT / "src"), "PATH": path, "PYTHONWARNINGS": "error"}
+        self.env = os.environ | {"PYTHONPATH": str(ROOT / "src"), "PATH": path}
 
     def python(self, block: Block) -> None:
         named = re.match(r"# (\w+\.py)\n", block.code)
