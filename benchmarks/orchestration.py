@@ -28,7 +28,6 @@ from benchmarks.measure import Contender, adopt_orphans, alternate, ratio, span
 
 TINY_STEPS = 10_000
 FEW_TINY = 1_000
-MOST_REPEATS_OF_LONG = 5
 HEADER = "| work | bare | ours | figure | from – to | goal | |\n|---|---|---|---|---|---|---|"
 
 
@@ -62,9 +61,9 @@ class Options:
     rows: int
 
     @property
-    def long(self) -> int:
-        """Turns of the longest commands."""
-        return min(self.repeat, MOST_REPEATS_OF_LONG)
+    def turns(self) -> int:
+        """Turns of short commands: nine, unless fewer than five were asked for, which is a trial."""
+        return max(self.repeat, 9) if self.repeat >= 5 else self.repeat
 
     def project(self, name: str, files: dict[str, str]) -> Path:
         """A folder that holds files and is a project of its own."""
@@ -118,7 +117,7 @@ def ten(options: Options) -> list[Line]:
     }
     folder = options.project("ten", files)
     bare = Contender(python("bare.py"), folder)
-    return [compare(f"10 steps in a row, {rows:,} × 10", bare, from_nothing(folder), options.repeat, 1.8)]
+    return [compare(f"10 steps in a row, {rows:,} × 10", bare, from_nothing(folder), options.turns, 1.8)]
 
 
 def fan(options: Options) -> list[Line]:
@@ -127,7 +126,7 @@ def fan(options: Options) -> list[Line]:
     files = {"bare.py": work.frames_bare(work.FAN, rows, steps), "flow.py": work.frames_flow(work.FAN, rows, steps)}
     folder = options.project("fan", files)
     bare = Contender(python("bare.py"), folder)
-    return [compare(f"a fan of 100 steps, {rows:,} × 10", bare, from_nothing(folder), options.repeat, 1.8)]
+    return [compare(f"a fan of 100 steps, {rows:,} × 10", bare, from_nothing(folder), options.turns, 1.8)]
 
 
 def _small(options: Options, name: str) -> Path:
@@ -155,7 +154,7 @@ def warm(options: Options) -> list[Line]:
             folder = options.project(f"warm-{rows}-{steps}", files)
             contenders[f"bare {steps}"] = Contender(python("bare.py"), folder)
             contenders[f"ours {steps}"] = from_nothing(folder)
-        spent = alternate(contenders, options.long)
+        spent = alternate(contenders, options.repeat)
         a_step = {
             who: [(b - a) / (many - few) for a, b in zip(spent[f"{who} {few}"], spent[f"{who} {many}"], strict=True)]
             for who in ("bare", "ours")
@@ -182,7 +181,7 @@ def tiny(options: Options) -> list[Line]:
             contenders[f"{shape} {steps}"] = from_nothing(place, "tiny_steps.py")
             if steps == TINY_STEPS:
                 contenders[f"{shape} again"] = Contender(penstock("run", "tiny_steps.py"), place)
-    spent = _in_order(contenders, options.long)
+    spent = _in_order(contenders, options.repeat)
     lines = []
     for shape in shapes:
         lines += _tiny_lines(shape, spent)
@@ -255,7 +254,7 @@ def again(options: Options) -> list[Line]:
     for name, folder, goal in kinds:
         importing = Contender(python("-c", "import flow"), folder)
         title = f"unchanged, run again; the file imports {name}"
-        lines.append(compare(title, importing, Contender(penstock("run", "flow.py"), folder), options.repeat, goal))
+        lines.append(compare(title, importing, Contender(penstock("run", "flow.py"), folder), options.turns, goal))
     return lines
 
 
@@ -267,7 +266,7 @@ def start(options: Options) -> list[Line]:
         "import penstock": Contender(python("-c", "import penstock"), folder),
         "penstock --help": Contender(penstock("--help"), folder),
     }
-    spent = alternate(contenders, max(options.repeat, 9))
+    spent = alternate(contenders, options.turns)
     bare = f"{median(spent['python']):.3f} s"
     lines = []
     for name, goal in (("import penstock", 0.05), ("penstock --help", 0.20)):
@@ -310,7 +309,8 @@ def main() -> int:
     adopt_orphans()
     short = 0
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
-        print(f"{machine()}; median of {given.repeat}\n\n{HEADER}", flush=True)
+        turns = Options(Path(folder), given.repeat, given.rows).turns
+        print(f"{machine()}; medians of {given.repeat}, of {turns} for short commands\n\n{HEADER}", flush=True)
         for name in given.only:
             for line in ROWS[name](Options(Path(folder), given.repeat, given.rows)):
                 short += line.figure > line.goal
