@@ -191,7 +191,9 @@ class Attempt:
         try:
             self.golden = self.rehearse(self.home, self.version)
         except (MissingExtraError, UntrustedTypeError) as error:
-            self.reason = f"{self.version.name} stays challenger: {error.what} ({error.hint})"
+            untrusted = isinstance(error, UntrustedTypeError)  # which begins with the version's name
+            told = error.what.rstrip(".") if untrusted else f"{self.version.name} stays challenger: {error.what}"
+            self.reason = f"{told} ({error.hint})"
             return Effect(skip=self.reason)
         try:
             promote.move(

@@ -59,7 +59,7 @@ def rehearsal(home: Home, version: Version, entry: str) -> int:
     alive, life = os.pipe()
     os.set_inheritable(alive, True)
     command = [sys.executable, "-P", "-m", entry, "--workflow", version.workflow, "--project", home.config.root]
-    command += ["--version", str(version.number), "--port", "0", "--no-log"]
+    command += ["--version", str(version.number), "--port", "0", "--no-log", "--quiet"]
     command += ["--ready-fd", str(theirs), "--lifeline", str(alive)]
     pid = processes.spawn(command, environment=processes.environment(1))
     os.close(theirs)

@@ -73,7 +73,7 @@ class Options:
     hosts : tuple of str
         Further host names to answer to.
     quiet : bool
-        Do not say where it listens.
+        Say neither where it listens nor why it does not start: whoever started it tells.
     """
 
     workflow: str
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return serve(options)
     except PenstockError as error:
-        if options.lifeline_fd is None:  # a scratch server's fault is told by the process that started it
+        if not options.quiet:
             print(f"penstock serve: {error}", file=sys.stderr)
         if options.ready_fd is not None:
             _write_line(options.ready_fd, error.to_json() | {"error": error.what, "kind": type(error).__name__})
@@ -117,7 +117,7 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     parser.add_argument("--version", type=int, help="serve this version and follow nothing")
     parser.add_argument("--log", action=argparse.BooleanOptionalAction, default=True, help="keep the prediction log")
     parser.add_argument("--allow-host", action="append", default=[], help="a further host name to answer to")
-    parser.add_argument("--quiet", action="store_true", help="do not say where it listens")
+    parser.add_argument("--quiet", action="store_true", help="say nothing: whoever starts it tells")
     parser.add_argument("--token-env", default=TOKEN_ENV, help="environment variable that holds the secret")
     parser.add_argument("--ready-fd", type=int, help="pipe for one JSON line once the server answers")
     parser.add_argument("--lifeline", type=int, help="pipe whose end of file stops the server")
