@@ -28,6 +28,10 @@ _MASKED = {"boolean", "Float32", "Float64", *(f"{sign}Int{bits}" for sign in (""
 """Names of pandas' nullable dtypes."""
 
 
+MANY_CELLS = 1_000_000
+"""From so many cells on, Arrow's threads earn what they cost."""
+
+
 def from_pandas(frame: Any) -> tuple[pa.Table, dict[str, Any]]:
     """The Arrow form of a frame, and what has to be written down beside it.
 
@@ -84,12 +88,13 @@ def to_pandas(table: pa.Table, mark: dict[str, Any]) -> Any:
     """
     import pandas as pd
 
+    threads = table.num_rows * table.num_columns > MANY_CELLS
     if not mark:
-        return table.to_pandas(ignore_metadata=True)
+        return table.to_pandas(ignore_metadata=True, use_threads=threads)
     dtypes = mark["columns"]
     columns = table.select(range(len(dtypes)))
     plain = [place for place, dtype in enumerate(dtypes) if isinstance(dtype, str)]
-    frame = columns.select(plain).to_pandas(ignore_metadata=True)
+    frame = columns.select(plain).to_pandas(ignore_metadata=True, use_threads=threads)
     if len(plain) != len(dtypes):
         made = dict(zip(plain, (series for _, series in frame.items()), strict=True))
         for place, dtype in enumerate(dtypes):
@@ -101,6 +106,8 @@ def to_pandas(table: pa.Table, mark: dict[str, Any]) -> Any:
             frame.isetitem(place, frame.iloc[:, place].astype(dtype))
     if mark["labels"] == "range":  # a frame without columns
         frame.columns = pd.RangeIndex(0, name=mark["name"])
+    elif len(plain) == len(dtypes) and str(frame.columns.dtype) == mark["labels"]:
+        frame.columns.name = mark["name"]
     else:
         frame.columns = pd.Index(columns.column_names, dtype=mark["labels"], name=mark["name"])
     frame.index = _index(table, mark)
