@@ -313,3 +313,54 @@ def test_where_no_slice_has_enough_rows_nothing_is_refused_and_it_is_said():
     assert alone["text"] == (
         "no slice of city has enough rows to judge; 10 with fewer than 30 rows that tell, not judged ✓"
     )
+
+
+# ── rows that the champion has seen ──────────────────────────────────────────────────────────────────────────
+
+
+def with_seen(data, seen, champion="poor", roles=None, rules=(Improves(),)):
+    return compare(
+        data, data, fitted=Scores("good"), champion=Scores(champion), about={"champion": "churn@6"}, rules=rules,
+        metrics=(), slices=(), target=Target("y"), roles=roles or Roles(), schema=BINARY, seed=0, seen=seen,
+    )  # fmt: skip
+
+
+def remembered(n=1000):
+    """A champion that knows by heart the first half of the rows and nothing of the others."""
+    data = rows(n, seed=3)
+    data["poor"] = 0.5 + 0.4 * np.where(np.arange(n) < n // 2, 2 * data["y"] - 1, 0)
+    data["id"] = np.arange(n)
+    return data, data.iloc[: n // 2]
+
+
+@pytest.mark.parametrize("roles", [Roles(), Roles(key=("id",))], ids=["by content", "by key"])
+def test_a_champion_is_not_asked_about_rows_that_it_was_trained_on(roles):
+    data, seen = remembered()
+    fair = with_seen(data, seen, roles=roles)
+    assert fair["outcome"] == "better"
+    assert "on the 500 held-out rows that it was not trained on" in fair["sentence"]
+    assert fair["rules"][0]["figures"]["n"] == 500
+    assert fair["metrics"]["roc_auc"]["champion"]["value"] == 0.5
+    assert fair["metrics"]["roc_auc"]["challenger"]["n"] == 1000
+    assert with_seen(data, None, roles=roles)["outcome"] == "worse"  # what it would be without the safeguard
+
+
+def test_a_champion_that_has_seen_nearly_all_rows_cannot_answer():
+    data, _ = remembered()
+    found = with_seen(data, data.iloc[:990])
+    assert found["outcome"] == "not enough evidence"
+    assert "it was trained on 990 of these 1,000 rows" in found["sentence"]
+
+
+def test_rows_seen_by_nobody_or_of_another_table_change_nothing():
+    data, _ = remembered()
+    plain = with_seen(data, None)
+    assert with_seen(data, data.assign(id=data["id"] + 5_000)) == plain
+    assert with_seen(data, pd.DataFrame({"other": [1, 2]})) == plain
+
+
+def test_slices_and_margins_are_of_the_same_rows():
+    data, seen = remembered()
+    found = with_seen(data, seen, rules=(NotWorse(), NoWorseOn("city")))
+    assert found["outcome"] == "better"
+    assert sum(one["n"] for one in found["rules"][1]["figures"]["slices"]) == 500

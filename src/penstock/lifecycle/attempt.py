@@ -99,7 +99,7 @@ class Attempt:
             return Effect(skip=self.reason, changed=False)
         about: dict[str, Any] = {"champion": None, "same_declaration": False, "newer_data": False, "moves": number}
         about |= {"champion_input": None, "unseen_from": None}
-        fitted = Artifact(digest_bytes(b"null"), "json", 4, "null")
+        fitted = seen = NOTHING
         if present is not None:
             files = manifest(self.home, present.bundle)["files"]
             fitted = Artifact.from_json(files["estimator"])
@@ -114,7 +114,17 @@ class Attempt:
                 "same_declaration": present.body["declaration"] == self.version.body["declaration"],
                 "newer_data": present.body["sources"] != dict(execution.facts.sources),
             }
-        return Effect((fitted, json_artifact(self.home.objects, about)), changed=False)
+            seen = self._seen_by(present, execution)
+        return Effect((fitted, json_artifact(self.home.objects, about), seen), changed=False)
+
+    def _seen_by(self, present: Version, execution: Execution) -> Artifact:
+        """The champion's training rows; nothing where they are this run's too, or are not kept any more."""
+        recipe = present.body.get("recipes", {}).get("split", "")
+        result = self.home.ledger.results([recipe]).get(recipe)
+        if result is None or result.outputs[0].digest == execution.known["split", "train"].digest:
+            return NOTHING
+        train = result.outputs[0]
+        return NOTHING if train.text is None and self.home.objects.missing([train.digest]) else train
 
     def gate(self, _node: Node, inputs: Mapping[Key, Artifact], _execution: Execution) -> Effect:
         """Put the verdict and the look at the hold-out on record, once for equal artifacts."""
@@ -215,6 +225,10 @@ class Attempt:
         self.promoted = True
         about = {"version": self.version.number, "golden": self.golden}
         return Effect((json_artifact(self.home.objects, about),))
+
+
+NOTHING = Artifact(digest_bytes(b"null"), "json", 4, "null")
+"""What stands for a champion, or its rows, where there is none."""
 
 
 def _keywords(node: Node) -> list[tuple[str, Any]]:

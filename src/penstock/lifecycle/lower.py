@@ -106,13 +106,14 @@ def lower(workflow: Workflow, file: str, *, seed: int | None = None) -> tuple[tu
         metrics=Ref(evaluated, "report"),
         audit=Ref(audited),
     )
-    reigning = effect("champion", Ref(registered), outputs=("fitted", "about"))
+    reigning = effect("champion", Ref(registered), outputs=("fitted", "about", "seen"))
     compared = stage(
         "compare",
         test,
         train,
         fitted=fitted,
         champion=Ref(reigning, "fitted"),
+        seen=Ref(reigning, "seen"),
         about=Ref(reigning, "about"),
         rules=w.gate,
         **judged,

@@ -13,9 +13,11 @@ from penstock.core.gate import Beats, Rule
 from penstock.core.target import Roles, Target
 from penstock.stages import scoring
 from penstock.stages.baseline import fit_baseline
-from penstock.stages.comparison import Comparison
+from penstock.stages.comparison import ENOUGH, Comparison
 from penstock.stages.evaluate import figure_json
 from penstock.stages.judge import Judged, check_rules, judge
+from penstock.stages.keys import rows as hashes_of
+from penstock.stages.keys import secret
 from penstock.stages.predicted import Predicted, predict
 from penstock.stages.problem import Problem, problem_of
 from penstock.stages.profiles import prediction_profile
@@ -42,6 +44,7 @@ def compare(
     roles: Roles,
     schema: dict[str, Any],
     seed: int,
+    seen: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
     """Judge a challenger on the hold-out.
 
@@ -58,6 +61,8 @@ def compare(
     metrics, slices : tuple of str
     target, roles, schema, seed
         As for `evaluate`.
+    seen : DataFrame, optional
+        Rows that the champion was trained on, where they are not `train`: it is compared on other rows only.
 
     Returns
     -------
@@ -76,6 +81,8 @@ def compare(
     check_rules(rules, problem)
     answers = _answers(test, train, fitted, champion, about, target, roles, problem)
     names = scoring.chosen(metrics, problem, has_proba=answers["challenger"].has_proba)
+    if answers["champion"] is not None and seen is not None:
+        answers |= _only_fresh(test, seen, target, roles)
     c = Comparison(
         **answers,
         name=str(about.get("champion") or ""),
@@ -87,6 +94,24 @@ def compare(
         newer_data=bool(about.get("newer_data")),
     )
     return _verdict(c, rules, names, slices)
+
+
+def _only_fresh(test: pd.DataFrame, seen: pd.DataFrame, target: Target, roles: Roles) -> dict[str, Any]:
+    """The held-out rows that the champion has not seen, or why it cannot answer: it has seen nearly all."""
+    import numpy as np
+
+    shared = sorted({str(name) for name in test.columns} & {str(name) for name in seen.columns})
+    columns = list(roles.key) if roles.key and set(roles.key) <= set(shared) else shared
+    if not columns or (not roles.key and target.column not in shared):
+        return {}
+    key = secret("seen", 0, 0)
+    fresh = np.flatnonzero(~np.isin(hashes_of(test, columns, key), hashes_of(seen, columns, key)))
+    if len(fresh) == len(test):
+        return {}
+    if len(fresh) >= ENOUGH:
+        return {"fresh": fresh}
+    why = f"it was trained on {len(test) - len(fresh):,} of these {len(test):,} rows"
+    return {"champion": None, "champion_error": why}
 
 
 def _verdict(c: Comparison, rules: tuple[Rule, ...], names: tuple[str, ...], slices: tuple[str, ...]) -> dict[str, Any]:

@@ -39,6 +39,9 @@ class Comparison:
         Held-out rows; training rows, which fix the slices.
     same_declaration, newer_data : bool
         How the challenger's making relates to the champion's.
+    fresh : ndarray of int or None
+        Held-out rows that the champion was not trained on; None where that is all of them. Only on these is it
+        asked: another split may have put its training rows among the held-out ones.
     """
 
     challenger: Predicted
@@ -52,6 +55,7 @@ class Comparison:
     same_declaration: bool = False
     newer_data: bool = False
     champion_error: str = ""
+    fresh: Any = None
     _seen: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -68,7 +72,7 @@ class Comparison:
         answers = self.of(who)
         if answers is None or not answerable(metric, answers):
             return math.nan
-        return scoring.figure(metric, answers)
+        return scoring.figure(metric, self._honest(answers, who))
 
     def interval(self, metric: str, confidence: float, who: str = "challenger") -> Interval:
         """Two-sided interval of a metric."""
@@ -77,7 +81,8 @@ class Comparison:
             return Interval(-math.inf, math.nan, math.inf, len(self.challenger), "no value on these rows")
         key = (metric, confidence, who)
         if key not in self._seen:
-            self._seen[key] = interval(metric, answers, confidence=confidence, seed=self.seed)
+            honest = self._honest(answers, who)
+            self._seen[key] = interval(metric, honest, confidence=confidence, seed=self.seed)
         found: Interval = self._seen[key]
         return found
 
@@ -85,10 +90,14 @@ class Comparison:
         self, metric: str, against: str, confidence: float, rows: Any = None, *, reverse: bool = False
     ) -> Difference:
         """Challenger minus another, or the reverse; on some rows if given."""
+        import numpy as np
+
         a, b = self.challenger, self.of(against)
         if b is None or not (answerable(metric, a) and answerable(metric, b)):
             n = len(a) if rows is None else len(rows)
             return Difference(math.nan, -math.inf, math.inf, math.inf, n, 0, "no value on these rows", confidence)
+        if against == "champion" and self.fresh is not None:
+            rows = self.fresh if rows is None else np.intersect1d(rows, self.fresh)
         if rows is not None:
             a, b = a.take(rows), b.take(rows)
         first, second = (b, a) if reverse else (a, b)
@@ -96,7 +105,13 @@ class Comparison:
 
     def lead(self, metric: str) -> float:
         """By how much the champion is ahead of the baseline."""
-        return self.figure(metric, "champion") - self.figure(metric, "baseline")
+        if self.fresh is None or self.champion is None or not answerable(metric, self.baseline):
+            return self.figure(metric, "champion") - self.figure(metric, "baseline")
+        return self.figure(metric, "champion") - scoring.figure(metric, self.baseline.take(self.fresh))
+
+    def _honest(self, answers: Predicted, who: str) -> Predicted:
+        """The champion's answers for rows that it was not trained on; another's for all."""
+        return answers.take(self.fresh) if who == "champion" and self.fresh is not None else answers
 
     def slices(self, column: str) -> list[tuple[str, Any]]:
         """Label and rows of each slice."""

@@ -174,7 +174,7 @@ def _beats(rule: Rule, metric: str, against: str, by: float, c: Comparison) -> J
         "pass": f"better {than}",
         "fail": f"{'not better' if by else 'worse'} {than}",
         "unknown": f"not enough evidence that it is better {than}",
-    }[outcome]
+    }[outcome] + _on_which(against, c)
     return _judged(rule, outcome, note, claim, reason, metric, d, against, required=by)
 
 
@@ -195,7 +195,7 @@ def _not_worse(rule: Rule, metric: str, against: str, margin: float | None, c: C
         "pass": f"not worse than {who}",
         "fail": f"worse than {who}",
         "unknown": f"not enough evidence that it is not worse than {who}",
-    }[outcome]
+    }[outcome] + _on_which(against, c)
     return _judged(rule, outcome, "", claim, reason, metric, d, against, required=-margin)
 
 
@@ -270,6 +270,13 @@ def _signed(value: float) -> str:
 
 def _who(against: str, c: Comparison) -> str:
     return "the baseline" if against == "baseline" else c.name or "the champion"
+
+
+def _on_which(against: str, c: Comparison) -> str:
+    """Says so where the champion is asked about some of the held-out rows only."""
+    if against != "champion" or c.fresh is None:
+        return ""
+    return f" on the {len(c.fresh):,} held-out rows that it was not trained on"
 
 
 def _call(rule: Rule) -> str:
