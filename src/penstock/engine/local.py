@@ -8,7 +8,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from penstock.core.artifact import Artifact
@@ -21,62 +21,19 @@ from penstock.engine.commit import Committer
 from penstock.engine.events import Event, EventKind, Listener, silent
 from penstock.engine.gather import ask, probe
 from penstock.engine.logs import keep_log, sweep_logs
+from penstock.engine.outcome import Effect, Key, Outcome
 from penstock.engine.planner import decide
 from penstock.engine.pool import Answer, Pool, rebuilt
 from penstock.engine.processes import Terminated, terminable
-from penstock.errors import CancelledError, PenstockError, StepError, StoreError
+from penstock.errors import CancelledError, CorruptObjectError, MissingObjectError, PenstockError, StepError, StoreError
 
-Key = tuple[str, str]
+__all__ = ["Effect", "Effects", "Execution", "Outcome"]
+
 MOST_HEALS = 3
 """How often one step's corrupt input is made again before the run gives up."""
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
-    """What an effect step did.
-
-    Attributes
-    ----------
-    outputs : tuple of Artifact
-    skip : str
-        Why everything after it is skipped, or "".
-    changed : bool
-        False when the world was already as it should be.
-    """
-
-    outputs: tuple[Artifact, ...] = ()
-    skip: str = ""
-    changed: bool = True
-
-
 Effects = Mapping[str, Callable[[Node, Mapping[Key, Artifact], "Execution"], Effect]]
-
-
-@dataclass(slots=True)
-class Outcome:
-    """How a run ended.
-
-    Attributes
-    ----------
-    run : Run
-    artifacts : dict
-        (step id, output) → artifact, of every step that is done.
-    decisions : dict
-        Step id → the last decision on it.
-    states : dict
-        Step id → "done", "reused", "skipped" or "failed".
-    error : PenstockError or None
-        The first failure.
-    notes : dict
-        Step id → what it noted.
-    """
-
-    run: Run
-    artifacts: dict[Key, Artifact] = field(default_factory=dict)
-    decisions: dict[str, Decision] = field(default_factory=dict)
-    states: dict[str, str] = field(default_factory=dict)
-    error: PenstockError | None = None
-    notes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 class Execution:
@@ -133,7 +90,9 @@ class Execution:
         self._flying: dict[str, list[Node]] = {}
         self._attempts: dict[str, int] = {}
         self._tries: dict[str, int] = {}
-        self._heals: dict[str, int] = {}
+        self._heals: dict[Key, int] = {}
+        self._corrupt: set[str] = set()
+        self._given: set[str] = set()
         self._reused: list[StepRun] = []
         self._ran = 0
 
@@ -216,12 +175,18 @@ class Execution:
             steps = [node for node in level if node.kind != "effect"]
             recipes = ask(steps, self.known, self.facts, self.home.ledger, self.home.objects)
             for node in level:
+                if not self._has_inputs(node):  # taken back while this level was being decided
+                    continue
                 if node.kind == "effect":
                     self._act(node)
                     continue
                 decision = decide(node, self.known, self.facts, recipes.get(node.id))
                 if decision.action == "reuse":
                     self._reuse(node, decision)
+                elif decision.reason.why == "missing" and any(
+                    d.startswith(decision.reason.what) for d in self._corrupt
+                ):
+                    self._enqueue(node, replace(decision, reason=Reason("corrupt", decision.reason.what)))
                 else:
                     self._enqueue(node, decision)
 
@@ -259,7 +224,7 @@ class Execution:
         self.known.update(zip(((node.id, name) for name in node.names), outputs, strict=True))
         for user in self._users.get(node.id, ()):
             self._lacks[user.id] -= 1
-            if self._lacks[user.id] == 0:
+            if self._lacks[user.id] == 0 and user.id not in self.outcome.states:  # made again, its users may be done
                 self._ready.append(user)
 
     def _act(self, node: Node) -> None:
@@ -268,7 +233,12 @@ class Execution:
         self._commit.flush()
         inputs = {need: self.known[need] for need in node.needs}
         began = time.perf_counter()
-        effect = self._effects[node.entry](node, inputs, self)
+        try:
+            effect = self._effects[node.entry](node, inputs, self)
+        except (CorruptObjectError, MissingObjectError) as error:
+            if self._heal(node, error.facts.get("digest", "")):
+                return
+            raise
         decision = Decision(node.id, "run" if effect.changed else "reuse", Reason("effect"))
         self.outcome.decisions[node.id] = decision
         if effect.changed:
@@ -310,6 +280,7 @@ class Execution:
             node = self._queue.popleft()
             self._listen(Event("started", node.id, self.outcome.decisions[node.id]))
             tasks.append((node, self._task(node)))
+            self._given.add(node.id)
         if tasks:
             self._run_began()
             self._pool.give(tasks)
@@ -324,8 +295,12 @@ class Execution:
     def _take(self, answer: Answer) -> None:
         """What a worker answered: done, failed, or to be given out again."""
         node, data = answer.node, answer.data
+        self._given.discard(node.id)
         if data.get("again"):
-            self._queue.appendleft(node)
+            if self._has_inputs(node):
+                self._queue.appendleft(node)
+            else:
+                self._decide_again([node])
             return
         keep_log(answer)
         self.outcome.notes[node.id] = data.get("notes", {})
@@ -342,6 +317,7 @@ class Execution:
             source = self.facts.sources.get(node.id)
             result = Result(decision.recipe, node.code, decision.tree, source, outputs, made)
             self.facts.results[decision.recipe] = result
+            self.facts.missing -= {artifact.digest for artifact in outputs}
             self._commit.add(result=result, step_run=row, codes={node.code: self._codes.get(node.code, {})})
             self._remember(node, decision)
         else:
@@ -375,37 +351,53 @@ class Execution:
 
     def _again_from_source(self, node: Node) -> bool:
         """The file is another than when it was hashed: hash it again and decide anew, a few times."""
-        tries = self._heals[node.id] = self._heals.get(node.id, 0) + 1
-        if tries > MOST_HEALS:
+        if not self._may_heal(node, ""):
             return False
-        self._flying.pop(self.outcome.decisions[node.id].recipe or "", None)
         digests, _ = probe([node], self.home.ledger)
         self.facts.sources.update(digests)
-        self._ready.append(node)
+        self._decide_again([node])
         return True
 
+    def _may_heal(self, reader: Node, digest: str) -> bool:
+        tries = self._heals[reader.id, digest] = self._heals.get((reader.id, digest), 0) + 1
+        return tries <= MOST_HEALS
+
     def _heal(self, reader: Node, digest: str) -> bool:
-        """Move a corrupt object aside and run its maker again, then the reader."""
+        """Move a corrupt object aside and run its makers again, then whatever waits for it."""
         makers = [n for n in self.graph.nodes if any(self._has(n, name, digest) for name in n.names)]
-        tries = self._heals[reader.id] = self._heals.get(reader.id, 0) + 1
-        if not makers or tries > MOST_HEALS:
+        if not (makers or digest in self._corrupt) or not self._may_heal(reader, digest):
             return False
-        self.home.objects.quarantine(digest)
-        self._flying.pop(self.outcome.decisions[reader.id].recipe or "", None)
+        if makers:
+            self.home.objects.quarantine(digest)
+            self._corrupt.add(digest)
+            self.facts.missing.add(digest)
         for maker in makers:
-            if not any(self._has(maker, name, digest) for name in maker.names):
-                continue
             for name in maker.names:
                 self.known.pop((maker.id, name), None)
             self.outcome.states.pop(maker.id, None)
-            old = self.outcome.decisions[maker.id]
-            decision = replace(old, action="run", reason=Reason("corrupt", digest[:12]), outputs=())
-            for user in self._users.get(maker.id, ()):
-                if user.id == reader.id or self.outcome.states.get(user.id) is None:
-                    self._lacks[user.id] += 1
-            self._enqueue(maker, decision)
-        self._queue = deque(n for n in self._queue if not any(need not in self.known for need in n.needs))
+        self._decide_again([*makers, reader])
         return True
+
+    def _decide_again(self, nodes: list[Node]) -> None:
+        """Take steps back to before they were decided on, and with them all whose inputs were taken back."""
+        lost = {n.id: n for n in [*self._queue, *(n for _, _, n in self._later)] if not self._has_inputs(n)}
+        again = {node.id: node for node in nodes} | lost
+        for node in list(again.values()):
+            decision = self.outcome.decisions.get(node.id)
+            twins = self._flying.pop(decision.recipe or "", []) if decision is not None else []
+            again |= {twin.id: twin for twin in twins}
+        self._queue = deque(node for node in self._queue if node.id not in again)
+        self._later = [entry for entry in self._later if entry[2].id not in again]
+        heapq.heapify(self._later)
+        self._ready = deque(node for node in self._ready if self._has_inputs(node))
+        for node in self.graph.nodes:
+            if node.id not in self.outcome.states and node.id not in self._given:
+                self._lacks[node.id] = len({step for step, _ in node.needs if step not in self.outcome.states})
+        ready = {node.id for node in self._ready}
+        self._ready += [node for node in again.values() if node.id not in ready and not self._lacks[node.id]]
+
+    def _has_inputs(self, node: Node) -> bool:
+        return all(need in self.known for need in node.needs)
 
     def _has(self, node: Node, name: str, digest: str) -> bool:
         artifact = self.known.get((node.id, name))
