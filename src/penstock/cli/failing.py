@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from penstock.cli.output import document, harmless, say
+from penstock.core.names import did_you_mean
 from penstock.errors import PenstockError, bounded
 
 MOST_TRACEBACK = 8_000
@@ -73,8 +74,13 @@ def _usage(error: Exception) -> str | None:
     import typer
 
     root = typer.BadParameter.__mro__[2]  # Typer's own root of such errors; its module has moved between versions
+    if not isinstance(error, root):
+        return None
     told: Any = error
-    return str(told.format_message()).rstrip(".") if isinstance(error, root) else None
+    if near := getattr(told, "possibilities", None):
+        wrong = told.option_name
+        return f"there is no option {wrong}{did_you_mean(wrong, near) or did_you_mean(wrong, near[:1])}"
+    return str(told.format_message()).rstrip(".")
 
 
 def tell_usage(text: str, verb: str, *, as_json: bool) -> int:

@@ -31,7 +31,7 @@ def command(
     from penstock.cli.projects import here
     from penstock.lifecycle.lineage import back, forward, is_digest
 
-    home = here(name if name is not None and os.path.exists(name) else ".")
+    home = here(_project(name))
     if name is not None and (os.path.isfile(name) or is_digest(name)):
         found = forward(home, name)
         document(found) if as_json else _tell_forward(found)
@@ -39,6 +39,16 @@ def command(
     found = back(home, _version(home, name))
     document(found) if as_json else _tell_back(found, quiet=quiet)
     return 0
+
+
+def _project(name: str | None) -> str:
+    """A path of the project that is asked: the one we stand in, else that of the file."""
+    import os
+
+    from penstock.project import FOLDER, find_root
+
+    stands = os.path.isdir(os.path.join(find_root("."), FOLDER))
+    return name if name is not None and os.path.exists(name) and not stands else "."
 
 
 def _version(home: Home, name: str | None) -> Any:

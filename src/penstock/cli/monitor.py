@@ -11,6 +11,9 @@ from penstock.cli.options import Env, Jobs, Json, Quiet, Target, Verbose
 if TYPE_CHECKING:
     from penstock.lifecycle.watch import Looked
 
+MOST_STILL = 3
+"""Columns shown below those that moved: the likeliest to be next."""
+
 EPILOG = "Exit codes: 0 no alarm, or not enough rows to tell (it says which); 8 alarm."
 
 
@@ -81,7 +84,8 @@ def _tell(looked: Looked, *, quiet: bool) -> None:
         return
     for alarm in found["alarms"]:
         say(f"  ✗ {clean(alarm['text'])}")
-    tested = [[one["column"], *_tested(one)] for one in found["drift"]]
+    moved = sum(one["drifted"] for one in found["drift"])
+    tested = [[one["column"], *_tested(one)] for one in found["drift"][: moved + MOST_STILL]]
     if tested:
         for line in columns(["column", "", "p, corrected"], tested, right=[2]):
             say(f"  {line}")

@@ -91,7 +91,12 @@ def conclude(report: Report, progress: Progress, file: str) -> None:
         return
     last = [paint(f"{end.mark} {clean(end.sentence)} · {took}", colour)]
     attempt = report.attempt
-    if end.state in ("champion", "challenger") and attempt is not None and attempt.verdict is not None:
+    if (
+        not progress.quiet
+        and end.state in ("champion", "challenger")
+        and attempt is not None
+        and attempt.verdict is not None
+    ):
         last.insert(0, f"  {clean(attempt.verdict['sentence'])}")
     commands = " · ".join(story.next_commands(report, file))
     room = MOST_LINES - progress.printed - len(last) - 1 - bool(report.page)

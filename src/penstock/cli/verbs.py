@@ -24,10 +24,8 @@ class Verb:
 
 
 VERBS: dict[str, Verb] = {
-    "try": Verb(
-        "build", "Cross-validate a declaration and rank it among the tries; the hold-out stays closed.", "tries"
-    ),
-    "run": Verb("build", "Take a workflow through every stage: a champion, or the reason why not.", "run"),
+    "try": Verb("build", "Cross-validate and rank among the tries; no look is spent.", "tries"),
+    "run": Verb("build", "Go through every stage: a champion, or the reason why not.", "run"),
     "plan": Verb("build", "Say what a run would do, step by step, and why. Runs nothing.", "plan"),
     "show": Verb("judge", "Show a run or a version: steps, figures, verdict.", "show"),
     "report": Verb("judge", "Write a version's report as one HTML file.", "report"),
@@ -36,15 +34,15 @@ VERBS: dict[str, Verb] = {
     "rollback": Verb("release", "Move the champion back to the version before it.", "rollback"),
     "log": Verb("release", "List every verdict and every move of an alias: who, when, why.", "log"),
     "runs": Verb("look", "List runs, newest first.", "runs"),
-    "diff": Verb("look", "Say what two runs differ in: parameters, code, inputs, libraries, figures.", "diff"),
-    "lineage": Verb("look", "Follow a version back to its data and code, or a file forward to versions.", "lineage"),
-    "monitor": Verb("look", "Hold traffic or a file against what the champion was trained on.", "monitor"),
+    "diff": Verb("look", "Say what two runs differ in: parameters, code, inputs, figures.", "diff"),
+    "lineage": Verb("look", "Follow a version back to data and code, or a file forward.", "lineage"),
+    "monitor": Verb("look", "Hold traffic or a file against what the champion learned from.", "monitor"),
     "serve": Verb("operate", "Answer over HTTP with the champion, and follow it.", "serve"),
     "predict": Verb("operate", "Score a CSV or Parquet file.", "predict"),
-    "schema": Verb("store", "Show the schema of the data, or freeze it as a file to review and commit.", "schema"),
+    "schema": Verb("store", "Show the schema of the data, or freeze it as a file to review.", "schema"),
     "fsck": Verb("store", "Check every object, reference and recipe on record.", "fsck"),
     "gc": Verb("store", "Remove what no decision and no recent run needs.", "gc"),
-    "doctor": Verb("store", "Show configuration with origins, libraries, extras and the ledger's state.", "doctor"),
+    "doctor": Verb("store", "Show settings with origins, libraries, extras, the ledger.", "doctor"),
 }
 """Verb → what it is, in the order of the help."""
 
@@ -95,7 +93,7 @@ def app() -> Any:
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
         help="Take a tabular model from raw data to production, and keep it there.",
-        epilog="A verb's own help: penstock VERB --help. PENSTOCK_DEBUG=1 shows the whole of an unexpected error.",
+        epilog="A verb's own help: penstock VERB --help",
     )
 
     @root.callback()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from penstock.core.ports import Home
@@ -76,11 +77,18 @@ def _source(home: Home, version: Version, step: str, digest: str) -> dict[str, A
 
 def _files(home: Home, version: Version) -> dict[str, str]:
     """Step → file, as the run that registered the version read them."""
+    return dict(_info(home, version).get("sources", {}))
+
+
+def _declared_in(home: Home, version: Version) -> str:
+    """The file that the registering run was given, "" where that is not on record."""
+    return str(_info(home, version).get("file", ""))
+
+
+def _info(home: Home, version: Version) -> Mapping[str, Any]:
     run = version.body.get("run")
-    if not run:
-        return {}
     try:
-        return dict(resolve_run(home.ledger, f"run:{run}").info.get("sources", {}))
+        return resolve_run(home.ledger, f"run:{run}").info if run else {}
     except UnknownNameError:
         return {}  # a ledger rebuilt from the store has the versions, not the runs
 
@@ -116,6 +124,8 @@ def forward(home: Home, text: str) -> dict[str, Any]:
     for workflow in workflows(home.ledger):
         for version in versions(home.ledger, workflow):
             steps = _steps(home, version, digest, module, reached)
+            if module and _declared_in(home, version) == os.path.relpath(os.path.abspath(text), home.config.root):
+                steps = ["declaration", *steps]
             if steps:
                 found.append({"version": version.name, "steps": steps})
     return {"of": text, "digest": digest, "versions": found}

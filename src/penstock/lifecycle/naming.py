@@ -12,7 +12,7 @@ from penstock.errors import UnknownNameError, UsageError
 from penstock.lifecycle.versions import Version, resolve, resolve_run, workflows
 
 _DECLARES = re.compile(r"^[^#\n]*\bWorkflow\(", re.MULTILINE)
-_RUN = re.compile(r"^(run:[0-9a-f]*|last|last~\d+)$")
+_RUN = re.compile(r"^(run:.*|last|last~.*)$")
 _KINDS = ("run", "try")
 MOST_RUNS = 1_000
 """How many of the newest runs are searched for a file or a name."""
