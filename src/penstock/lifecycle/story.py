@@ -9,7 +9,6 @@ from typing import Any
 
 from penstock.core.artifact import Artifact
 from penstock.core.flow import Graph, Node
-from penstock.lifecycle.lower import STAGES
 from penstock.lifecycle.run import Report
 
 Known = Mapping[tuple[str, str], Artifact]
@@ -51,7 +50,7 @@ def label(node: Node) -> str:
 
 def is_stage(node: Node) -> bool:
     """Whether a step is one of Penstock's own; in a flow without a workflow the user's steps may have such names."""
-    return node.id in STAGES and node.entry.startswith("penstock.")
+    return node.kind != "source" and node.entry.startswith("penstock.")
 
 
 def prepares(node: Node) -> bool:
