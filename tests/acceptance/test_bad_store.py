@@ -259,10 +259,24 @@ def test_a_read_only_store(used: Any, sealed: Callable[[Path], None]) -> None:
     sealed(store)
     call = call_bound_by_modes(used, "run", "numbers_flow.py")
     assert call.code == 1, call.text
-    assert ".penstock/ledger.db: the ledger is read-only for this user" in call.err
+    assert ".penstock/logs/" in call.err
+    assert "the log of the steps cannot be written: Permission denied" in call.err
     assert "\n→ Give this user the right to write" in call.err
     assert "Traceback" not in call.err
     assert snapshot(store) == before
+
+
+@on_linux
+def test_a_read_only_ledger(used: Any) -> None:
+    used.write("numbers_flow.py", STEP.format(n=4))
+    ledger = used.folder / ".penstock" / "ledger.db"
+    before = ledger.read_bytes()
+    ledger.chmod(0o444)
+    call = call_bound_by_modes(used, "run", "numbers_flow.py")
+    assert call.code == 1, call.text
+    assert ".penstock/ledger.db: the ledger is read-only for this user" in call.err
+    assert "\n→ Give this user the right to write" in call.err
+    assert ledger.read_bytes() == before
 
 
 @on_linux

@@ -16,7 +16,7 @@ from typing import Any
 from penstock.core.flow import Graph, Node
 from penstock.engine import processes
 from penstock.engine.wire import Lines
-from penstock.errors import DeclarationError, InternalError, PenstockError
+from penstock.errors import DeclarationError, InternalError, PenstockError, StoreError
 
 QUICK_S = 0.005
 """Steps that take less than this are queued at a worker several at a time, which saves a wake-up a step."""
@@ -100,7 +100,7 @@ class Server:
 
     def close(self) -> None:
         """Hang up; the server kills its workers and ends."""
-        if self._lines is not None and not self._lines.closed:
+        if self._lines is not None and self._lines.sock.fileno() != -1:
             self._lines.close()
             self._wait()
 
@@ -208,9 +208,8 @@ class Pool:
         best = min(self.workers, key=lambda worker: len(worker.tasks), default=None)
         if best is not None and (not best.tasks or len(self.workers) >= self._jobs):
             return best
-        os.makedirs(self.logs, exist_ok=True)
         path = os.path.join(self.logs, f"worker-{len(self.workers) + 1}-{os.getpid()}.log")
-        log = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        log = _open_log(path)
         worker = Worker(self._server.worker(log), log, path)
         self.workers.append(worker)
         self._selector.register(worker.lines.sock, selectors.EVENT_READ, worker)
@@ -268,6 +267,7 @@ class Pool:
     def _died(self, worker: Worker) -> Iterator[Answer]:
         """A worker's end is the answer to what it was doing; what was queued behind is given out again."""
         self._selector.unregister(worker.lines.sock)
+        worker.lines.close()
         self.workers.remove(worker)
         if worker.pid:
             processes.kill_tree(worker.pid)
@@ -353,6 +353,24 @@ def describe_exit(status: int | None) -> str:
         with contextlib.suppress(ValueError):
             return f"signal {signal.Signals(-status).name}"
     return f"exit code {status}"
+
+
+def _open_log(path: str) -> int:
+    """Open a worker's log, and make its folder.
+
+    Raises
+    ------
+    StoreError
+    """
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreError(
+            f"the log of the steps cannot be written: {error.strerror}",
+            where=os.path.dirname(path),
+            hint="Give this user the right to write the folder; if the disk is full, free some space.",
+        ) from error
 
 
 def rebuilt(data: Mapping[str, Any]) -> PenstockError:
