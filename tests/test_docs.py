@@ -11,6 +11,7 @@ until the page's end; port 8000 becomes a free one.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -94,12 +95,22 @@ def commands(text: str) -> list[Block | Said]:
     return sorted(found, key=lambda one: one.line)
 
 
+PAGE = """
+import json, sys
+space = {"__name__": "page"}
+for line in sys.stdin:
+    exec(compile(json.loads(line), "page", "exec"), space)
+    print("the block is done", flush=True)
+"""
+
+
 class Session:
     """Runs the commands of a page in a folder; what it starts in the background ends with it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         (folder / ".penstock").mkdir()
+        self.page: subprocess.Popen[str] | None = None
         self.started: list[subprocess.Popen[str]] = []
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
@@ -108,13 +119,23 @@ class Session:
         self.env = os.environ | {"PYTHONPATH": str(ROOT / "src"), "PATH": path}
 
     def python(self, block: Block) -> None:
+        """Write a block that names a file; run any other where those before it ran."""
         named = re.match(r"# (\w+\.py)\n", block.code)
         if named:
             (self.folder / named[1]).write_text(block.code)
-        else:
-            self.say(Said(block.line, f"python - <<'END'\n{block.code}\nEND", []), check_output=False)
+            return
+        if self.page is None:
+            command = [sys.executable, "-W", "error", "-c", PAGE]
+            self.page = subprocess.Popen(
+                command, cwd=self.folder, env=self.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+        assert self.page.stdin is not None
+        assert self.page.stdout is not None
+        self.page.stdin.write(json.dumps(block.code) + "\n")
+        self.page.stdin.flush()
+        assert any(line == "the block is done\n" for line in self.page.stdout), f"line {block.line}: the block failed"
 
-    def say(self, said: Said, *, check_output: bool = True) -> None:
+    def say(self, said: Said) -> None:
         """Run one command; hold its end and its words against what the page says."""
         text = said.command.replace("8000", str(self.port))
         if text.rstrip().endswith("&"):
@@ -134,7 +155,7 @@ class Session:
         )
         place = f"line {said.line}: $ {text}\n{done.stdout}"
         assert done.returncode == (int(wanted[1]) if wanted else 0), f"{place}ended with {done.returncode}"
-        if check_output and said.shown:
+        if said.shown:
             differs = difference(said.shown, done.stdout.splitlines())
             assert differs is None, f"{place}{differs}"
 
@@ -155,6 +176,8 @@ class Session:
         raise AssertionError(f"{text} does not listen on {self.port}")
 
     def end(self) -> None:
+        if self.page is not None:
+            self.page.communicate(timeout=30)
         for process in self.started:
             process.send_signal(signal.SIGTERM)
             process.wait(30)
@@ -266,3 +289,37 @@ def test_a_wrong_session_would_be_seen(right: str, wrong: str, tmp_path: Path) -
     run_session(SESSION, tmp_path / "right")
     with pytest.raises(AssertionError):
         run_session(SESSION.replace(right, wrong), tmp_path / "wrong")
+
+
+COMMON = {"--help", "--json", "--quiet", "--env"}
+
+
+def flags_of(verb: str) -> set[str]:
+    """Long flags of a verb."""
+    from penstock.cli.verbs import command_of
+
+    return {name for param in command_of(verb).params for name in param.opts if name.startswith("--")}
+
+
+def test_the_reference_names_every_verb_with_every_flag_and_no_other() -> None:
+    from penstock.cli.verbs import VERBS
+
+    text = (ROOT / "docs" / "reference" / "cli.md").read_text()
+    sections = dict(re.findall(r"^### `penstock (\w+)[^\n]*`\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL))
+    headings = dict(re.findall(r"^### `penstock (\w+)([^\n]*)`$", text, re.MULTILINE))
+    assert list(sections) == [verb for panel in _panels() for verb in panel]
+    for verb in VERBS:
+        said = set(re.findall(r"(?<!-)--[a-z][a-z-]+", sections[verb] + headings[verb]))
+        if "lags as for `run`" in sections[verb] or "`--jobs` and" in sections[verb]:
+            said |= flags_of(verb) & flags_of("run")
+        assert said - COMMON - flags_of(verb) - {"--until"} == set(), verb
+        assert flags_of(verb) - COMMON - said == set(), verb
+
+
+def _panels() -> list[list[str]]:
+    from penstock.cli.verbs import VERBS
+
+    return [
+        [v for v, one in VERBS.items() if one.panel == panel]
+        for panel in dict.fromkeys(o.panel for o in VERBS.values())
+    ]
