@@ -15,6 +15,8 @@ from penstock.core.run import Entry, Run
 from penstock.errors import UnknownNameError
 
 CHAMPION, CHALLENGER = "champion", "challenger"
+MOST_DIGITS = 9
+"""Numbers that people type are shorter: no ledger has as many versions or runs."""
 _VERSION = re.compile(r"^(?P<workflow>[a-z][a-z0-9_-]*)(?:@(?P<which>[A-Za-z0-9_-]+))?$")
 
 
@@ -80,7 +82,8 @@ def version(ledger: Ledger, workflow: str, number: int) -> Version:
     ------
     UnknownNameError
     """
-    found = ledger.stream(stream(workflow, "version"), after=number - 1) if number > 0 else []
+    asked = 0 < number < 10**MOST_DIGITS
+    found = ledger.stream(stream(workflow, "version"), after=number - 1) if asked else []
     if not found or found[0].number != number:
         raise UnknownNameError(
             f"there is no version {workflow}@{number}", hint=f"`penstock models {workflow}` lists what there is"
@@ -122,8 +125,10 @@ def resolve(ledger: Ledger, text: str) -> Version:
         return version(ledger, workflow, int(which))
     found, _ = alias(ledger, workflow, which)
     if found is None:
+        aliases = [name.rpartition("/")[2] for name in ledger.streams(stream(workflow, "alias/"))]
+        near = did_you_mean(which, [name for name in aliases if name != which])
         raise UnknownNameError(
-            f"{workflow} has no {which!r}", hint=f"`penstock models {workflow}` lists versions and aliases"
+            f"{workflow} has no {which!r}{near}", hint=f"`penstock models {workflow}` lists versions and aliases"
         )
     return found
 
@@ -137,7 +142,7 @@ def resolve_run(ledger: Ledger, text: str) -> Run:
     """
     if text == "last" or text.startswith("last~"):
         back = text[5:] or "0"
-        if back.isdigit():
+        if back.isdecimal() and len(back) <= MOST_DIGITS:
             found = ledger.runs(limit=int(back) + 1)
             if len(found) > int(back):
                 return found[int(back)]
