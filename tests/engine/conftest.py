@@ -1,10 +1,19 @@
-"""Flows in memory: a fake pool runs plain functions over staged bytes, without processes."""
+"""Flows in memory over a fake pool of plain functions, and projects that run with real processes."""
 
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
 from collections import deque
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+import penstock
 from penstock.core.artifact import Artifact
 from penstock.core.digest import digest_code
 from penstock.core.flow import Graph, Node
@@ -15,6 +24,8 @@ from penstock.engine.local import Execution
 from penstock.engine.planner import plan
 from penstock.engine.pool import Answer
 from penstock.errors import CorruptObjectError, MissingObjectError
+from penstock.lifecycle.run import Request, run
+from penstock.project import open_home
 from penstock.testing import MemoryLedger, MemoryObjects
 
 
@@ -46,7 +57,11 @@ class FakePool:
         place = self.pick(self.tasks)
         node, message = self.tasks[place]
         del self.tasks[place]
-        return [Answer(node, {"wall_s": 0.0, "cpu_s": 0.0} | self._run(node, message), SimpleNamespace(log_path="", log_seen=0))]
+        return [
+            Answer(
+                node, {"wall_s": 0.0, "cpu_s": 0.0} | self._run(node, message), SimpleNamespace(log_path="", log_seen=0)
+            )
+        ]
 
     def _run(self, node, message):
         try:
@@ -120,3 +135,92 @@ def world():
 def flows():
     """The makers of nodes, graphs and worlds."""
     return SimpleNamespace(node=node, graph=graph, World=World)
+
+
+# ── with real processes ─────────────────────────────────────────────────────────────────────────────────────
+
+SOURCE = str(Path(penstock.__file__).parent.parent)
+HEAD = "import os, sys, time, signal, subprocess\nimport penstock as ps\n\n"
+
+
+def alive(pid):
+    """Whether a process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(condition, seconds=10.0):
+    """Wait until a condition holds; give whether it came to hold, and after how many seconds."""
+    began = time.monotonic()
+    while time.monotonic() - began < seconds:
+        if condition():
+            return True, time.monotonic() - began
+        time.sleep(0.01)
+    return bool(condition()), time.monotonic() - began
+
+
+class Project:
+    """A folder with a flow's file, and runs of it with real processes."""
+
+    def __init__(self, root):
+        self.root = root
+        (root / "penstock.toml").write_text("")
+        self.events = []
+
+    def write(self, text, name="flows.py"):
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(HEAD + textwrap.dedent(text))
+        return path
+
+    def home(self, **flags):
+        return open_home(str(self.root), {"jobs": 2} | flags)
+
+    def run(self, file="flows.py", *, jobs=2, home=None, **request):
+        home = home or self.home(jobs=jobs)
+        asked = Request(str(self.root / file), flags={"jobs": jobs}, **request)
+        return run(home, asked, "penstock.worker", rehearse=lambda *_: 0, listen=self.events.append)
+
+    def value(self, report, step, output=""):
+        return report.value(self.home(), step, output)
+
+    def start(self, file="flows.py"):
+        """The same in a process of its own, a session leader; its pid is the coordinator's."""
+        code = (
+            "import sys\nfrom penstock.project import open_home\n"
+            "from penstock.lifecycle.run import run, Request\nfrom penstock.errors import PenstockError\n"
+            "try:\n"
+            f"    home = open_home({str(self.root)!r}, {{'jobs': 2}})\n"
+            f"    r = run(home, Request({str(self.root / file)!r}), 'penstock.worker', rehearse=lambda *_: 0)\n"
+            "except PenstockError as error:\n"
+            "    print(error)\n    sys.exit(error.exit_code)\n"
+            "print(r.outcome.states, r.error)\nsys.exit(r.exit_code)\n"
+        )
+        return subprocess.Popen(
+            [sys.executable, "-P", "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+
+    def survivors(self, *pids, seconds=2.0):
+        """Those of some processes that still run after a while."""
+        wait_for(lambda: not any(map(alive, pids)), seconds)
+        return [pid for pid in pids if alive(pid)]
+
+    def pids(self, *names):
+        """Process ids that steps wrote into files, once all are there."""
+        files = [self.root / name for name in names]
+        assert wait_for(lambda: all(f.exists() and f.read_text() for f in files))[0], "the step did not begin"
+        return [int(file.read_text()) for file in files]
+
+
+@pytest.fixture
+def project(monkeypatch):
+    """A project on a disk of memory; no process of it may be left at the end."""
+    monkeypatch.setenv("PYTHONPATH", SOURCE)
+    folder = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    root = Path(tempfile.mkdtemp(prefix="penstock-test-", dir=folder))
+    found = Project(root)
+    found.alive, found.wait_for = alive, wait_for
+    yield found
+    shutil.rmtree(root, ignore_errors=True)

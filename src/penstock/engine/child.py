@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import json
 import os
 import random
 import resource
@@ -81,7 +82,10 @@ def run_task(
     except BaseException as error:  # the user's code may raise anything, SystemExit too
         answer["error"] = framed(error, node)
     _flush_output()
-    answer |= {"notes": take(), "began": began, "wall_s": time.perf_counter() - start}
+    notes, problem = _noted()
+    if problem and "error" not in answer:
+        answer = {"step": node.id, "error": StepOutputError(problem, where=f"step {node.id}").to_json()}
+    answer |= {"notes": notes, "began": began, "wall_s": time.perf_counter() - start}
     answer |= {"cpu_s": time.process_time() - cpu}
     answer["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if log is not None and (end := os.lseek(log, 0, os.SEEK_END)) > offset:
@@ -253,6 +257,18 @@ def _facts(error: PenstockError) -> dict[str, Any]:
     """Facts of an error that are plain data (a validation report, faults)."""
     facts = {k: v for k, v in error.facts.items() if isinstance(v, str | int | float | bool | list | dict | None)}
     return {"facts": facts} if facts else {}
+
+
+def _noted() -> tuple[dict[str, Any], str]:
+    """What the step noted, and what is wrong with it: only plain JSON goes on record."""
+    notes = take()
+    for name, value in list(notes.items()):
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError, RecursionError) as error:
+            kind = f"{type(value).__module__}.{type(value).__qualname__}"
+            return {}, f"noted {name!r} of type {kind}, which is no plain JSON ({error})"
+    return notes, ""
 
 
 def _flush_output() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from penstock.core.flow import Graph, Node
 from penstock.engine import processes
 from penstock.engine.wire import Lines
-from penstock.errors import DeclarationError, InternalError, PenstockError, StoreError
+from penstock.errors import DeclarationError, InternalError, PenstockError, StepKilledError, StoreError
 
 QUICK_S = 0.005
 """Steps that take less than this are queued at a worker several at a time, which saves a wake-up a step."""
@@ -43,6 +43,8 @@ class Server:
     pid: int = 0
     threads: list[str] = field(default_factory=list)
     _lines: Lines | None = None
+    _opened: bool = False
+    _twins: dict[int, Server] = field(default_factory=dict)
 
     def start(self) -> None:
         """Start the process; it begins to import at once, and `open` waits for its answer."""
@@ -67,14 +69,16 @@ class Server:
         """
         answer = self.lines.next()
         if answer is None:
-            status = self._wait()
-            raise InternalError(
+            status = self.wait()
+            raise DeclarationError(
                 f"the process that imports the file ended with {describe_exit(status)}",
-                hint="does the file itself end the process (sys.exit, os._exit) when it is imported?",
+                where=os.path.basename(self.request.get("file", "")),
+                hint="does the file end the process (os._exit) or crash a library when it is imported?",
             )
         if "error" in answer:
             raise rebuilt(answer["error"])
         self.threads = answer["threads"]
+        self._opened = True
         return Graph.from_json(answer["flow"])
 
     @property
@@ -85,26 +89,57 @@ class Server:
         return self._lines
 
     def worker(self, log: int) -> Lines:
-        """A new worker, forked where that is safe, else spawned."""
+        """A new worker, forked where that is safe, else spawned.
+
+        Raises
+        ------
+        StepKilledError
+            The server is gone.
+        """
         ours, theirs = socket.socketpair()
         with theirs:
-            if not self.threads:
-                socket.send_fds(self.lines.sock, [b"fork\n"], [theirs.fileno(), log])
-            else:
-                twin = Server(self.command, self.environment)
-                twin.start()
-                twin.send_open(self.request)
-                twin.opened()
-                socket.send_fds(twin.lines.sock, [b"become\n"], [theirs.fileno(), log])
+            try:
+                if not self.threads:
+                    socket.send_fds(self.lines.sock, [b"fork\n"], [theirs.fileno(), log])
+                else:
+                    twin = self._twin()
+                    socket.send_fds(twin.lines.sock, [b"become\n"], [theirs.fileno(), log])
+            except OSError as error:
+                ours.close()
+                what = "the process that starts workers has ended"
+                raise StepKilledError(
+                    what, hint="did something kill it? run again: what had finished is kept"
+                ) from error
         return Lines(ours)
 
-    def close(self) -> None:
-        """Hang up; the server kills its workers and ends."""
-        if self._lines is not None and self._lines.sock.fileno() != -1:
-            self._lines.close()
-            self._wait()
+    def _twin(self) -> Server:
+        """Another process that has imported the file, to become one worker."""
+        twin = Server(self.command, self.environment)
+        twin.start()
+        self._twins[twin.pid] = twin
+        twin.send_open(self.request)
+        twin.opened()
+        return twin
 
-    def _wait(self, seconds: float = 5.0) -> int:
+    def end_of_twin(self, pid: int) -> int | None:
+        """Exit code of a spawned worker that has ended."""
+        twin = self._twins.pop(pid, None)
+        if twin is None:
+            return None
+        status = twin.wait(1.0)
+        twin.lines.close()
+        return status
+
+    def close(self) -> None:
+        """Hang up; the server kills its workers and ends. One that still imports is ended at once."""
+        for twin in self._twins.values():
+            twin.close()
+        self._twins.clear()
+        if self._lines is not None and not self._lines.closed:
+            self._lines.close()
+            self.wait(5.0 if self._opened else 0.0)
+
+    def wait(self, seconds: float = 5.0) -> int:
         """Exit code of the process; it is killed when it does not end by itself in time."""
         end = time.monotonic() + seconds
         pause = 0.001
@@ -284,7 +319,7 @@ class Pool:
         end = time.monotonic() + 1.0
         while pid not in self._exits and time.monotonic() < end and not self._server.lines.closed:
             if self._server.threads:
-                return None
+                return self._server.end_of_twin(pid)
             ready = selectors.DefaultSelector()
             ready.register(self._server.lines.sock, selectors.EVENT_READ)
             if ready.select(0.1):

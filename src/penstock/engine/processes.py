@@ -20,6 +20,7 @@ THREAD_VARIABLES = (
     "RAYON_NUM_THREADS",
 )
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def spawn(arguments: Sequence[str], *, environment: dict[str, str], session: bool = True) -> int:
@@ -62,12 +63,21 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def die_with_parent() -> None:
+def die_with_parent(really: bool = True) -> None:
     """Ask the kernel to kill this process when its parent dies; elsewhere than Linux a closed socket ends it."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL if really else 0)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of whatever this process's descendants leave behind, so that it can be found and ended."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _prctl(option: int, value: int) -> None:
     if sys.platform.startswith("linux"):
         import ctypes
 
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
 def descendants(pid: int) -> list[int]:

@@ -13,13 +13,14 @@ import select
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from penstock.core.flow import Graph
 from penstock.engine.child import Runtime, framed, work
 from penstock.engine.describe import Live
-from penstock.engine.processes import die_with_parent, kill_tree
+from penstock.engine.processes import descendants, die_with_parent, kill_tree
 from penstock.engine.wire import Lines
 from penstock.errors import PenstockError
 
@@ -43,6 +44,7 @@ def serve(fd: int, load: Callable[[Mapping[str, Any]], Loaded]) -> None:
     request = lines.next()
     if request is None:
         return
+    die_with_parent()  # an import may take long and does not look at the socket
     try:
         live, runtime = load(request["open"])
     except PenstockError as error:
@@ -51,6 +53,7 @@ def serve(fd: int, load: Callable[[Mapping[str, Any]], Loaded]) -> None:
     except BaseException as error:  # the user's file may raise anything
         lines.send({"error": _import_error(error, request["open"].get("file", ""))})
         return
+    die_with_parent(really=False)  # from here on the socket tells, and workers are ended first
     lines.send({"flow": live.graph.to_json(), "threads": busy_threads()})
     _Server(lines, live, runtime).run()
 
@@ -103,11 +106,18 @@ class _Server:
                 if self.lines.sock in ready and not self.take(reader, writer):
                     break
         finally:
-            for pid in self.children:
-                kill_tree(pid)
-            while self.children:
-                pid, _ = os.waitpid(-1, 0)
-                self.children.discard(pid)
+            self.end()
+
+    def end(self) -> None:
+        """Kill every worker with its children, and what steps left behind."""
+        for pid in self.children:
+            kill_tree(pid)
+        for pid in descendants(os.getpid()) if self.warmed else ():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        while self.children:
+            pid, _ = os.waitpid(-1, 0)
+            self.children.discard(pid)
 
     def take(self, reader: int, writer: int) -> bool:
         """Read one request; False when the coordinator is gone."""
@@ -155,6 +165,7 @@ class _Server:
         if self.warmed:
             return
         self.warmed = True
+        adopt_orphans()
         for entry in self.runtime.warm:
             name, _, function = entry.partition(":")
             with contextlib.suppress(ImportError):
@@ -164,13 +175,15 @@ class _Server:
 
     def reap(self) -> None:
         """Tell the coordinator how each ended child ended."""
-        while self.children:
+        while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if not pid:
                 return
+            if pid not in self.children:  # what a step left behind
+                continue
             self.children.discard(pid)
             with contextlib.suppress(OSError):
                 self.lines.send({"exit": pid, "status": os.waitstatus_to_exitcode(status)})
@@ -185,12 +198,20 @@ def become(lines: Lines | None, live: Live, runtime: Runtime, fds: list[int]) ->
     if log is not None:
         os.dup2(log, 1)
         os.dup2(log, 2)
+    if lines is not None:
+        threading.Thread(target=_end_with, args=(lines.sock,), daemon=True).start()
     own = Lines(socket.socket(fileno=fds[0])) if fds else lines
     if own is not None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             work(own, live, runtime, log)
-    if lines is not None and fds:
-        lines.close()
+
+
+def _end_with(sock: socket.socket) -> None:
+    """End this spawned worker and its children when the coordinator is gone, whatever its step is doing."""
+    with contextlib.suppress(OSError):
+        while sock.recv(4096):
+            pass
+    kill_tree(os.getpid())
 
 
 def graph_of(answer: Mapping[str, Any]) -> Graph:
