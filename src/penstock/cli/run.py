@@ -73,7 +73,7 @@ def title(file: str) -> str:
 
 def conclude(report: Report, progress: Progress, file: str) -> None:
     """Say how it ended, what to know and what to do next, within the lines that are left."""
-    from penstock.cli.output import clean, clip, duration, paint, say, width
+    from penstock.cli.output import clean, duration, paint, say
     from penstock.lifecycle import story
 
     end = story.ending(report)
@@ -91,25 +91,29 @@ def conclude(report: Report, progress: Progress, file: str) -> None:
         return
     last = [paint(f"{end.mark} {clean(end.sentence)} · {took}", colour)]
     attempt = report.attempt
-    if (
-        not progress.quiet
-        and end.state in ("champion", "challenger")
-        and attempt is not None
-        and attempt.verdict is not None
-    ):
-        last.insert(0, f"  {clean(attempt.verdict['sentence'])}")
-    commands = " · ".join(story.next_commands(report, file))
-    room = MOST_LINES - progress.printed - len(last) - 1 - bool(report.page)
+    verdict = attempt.verdict if attempt is not None and end.state in ("champion", "challenger") else None
+    if verdict is not None and not progress.quiet:
+        last.insert(0, f"  {clean(verdict['sentence'])}")
     for line in last:
         say(line)
-    if progress.quiet:
-        return
+    if not progress.quiet:
+        _advise(report, progress, file, MOST_LINES - progress.printed - len(last))
+
+
+def _advise(report: Report, progress: Progress, file: str, room: int) -> None:
+    """What to know, where the page is, and what to do next."""
+    from penstock.cli.output import clean, clip, say, width
+    from penstock.lifecycle import story
+
+    commands = story.next_commands(report, file)
     remarks = story.remarks(report.graph, progress.known, progress.load)
-    for text in _fitting(remarks, room, story.next_commands(report, file)[1]):
+    for text in _fitting(remarks, room - 1 - bool(report.page), commands[1]):
         say(f"note  {clip(clean(text), width() - 6)}")
     if report.page:
         say(f"page  {os.path.relpath(report.page)}")
-    say(f"next  {commands}")
+    elif report.page_fault:
+        say(f"note  the page was not written: {clip(clean(report.page_fault), width() - 33)}")
+    say(f"next  {' · '.join(commands)}")
 
 
 def _fitting(remarks: list[str], room: int, more: str) -> list[str]:

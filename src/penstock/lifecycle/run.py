@@ -21,7 +21,7 @@ from penstock.engine.gather import gather
 from penstock.engine.local import Effects, Execution, Outcome
 from penstock.engine.planner import plan
 from penstock.engine.pool import Pool, Server
-from penstock.errors import PenstockError, StoreError, UsageError
+from penstock.errors import PenstockError, StoreError, UsageError, bounded
 from penstock.lifecycle.attempt import Attempt, Rehearse
 from penstock.lifecycle.machine import machine
 from penstock.lifecycle.versions import who_am_i
@@ -89,6 +89,8 @@ class Report:
         Seconds, the import of the file included.
     page : str
         Path of the version's HTML report, written when there was something new to tell; else "".
+    page_fault : str
+        Why it could not be written, or "".
     """
 
     graph: Graph
@@ -96,6 +98,7 @@ class Report:
     attempt: Attempt | None = None
     wall_s: float = 0.0
     page: str = ""
+    page_fault: str = ""
 
     @property
     def error(self) -> PenstockError | None:
@@ -224,20 +227,21 @@ def run(
     graph, outcome = carry_out(home, request, entry, act, listen=listen, began=began)
     report = Report(graph, outcome, attempts[0] if attempts else None, time.perf_counter() - start)
     _put_end_on_record(home, report)
-    report.page = _page(home, report.attempt)
+    _write_page(home, report)
     return report
 
 
-def _page(home: Home, attempt: Attempt | None) -> str:
-    """Write the version's report; a full disk must not undo what the run achieved."""
+def _write_page(home: Home, report: Report) -> None:
+    """Write the version's report; whatever is wrong with the page does not undo what the run achieved."""
+    attempt = report.attempt
     if attempt is None or attempt.version is None or not (attempt.new or attempt.looked or attempt.promoted):
-        return ""
+        return
     from penstock.lifecycle.report import write_report
 
     try:
-        return write_report(home, attempt.version)
-    except StoreError:
-        return ""
+        report.page = write_report(home, attempt.version)
+    except Exception as error:
+        report.page_fault = bounded(f"{type(error).__name__}: {error}", 300)
 
 
 def carry_out(
