@@ -20,7 +20,7 @@ from typing import Any
 from penstock.core.flow import Graph
 from penstock.engine.child import Runtime, framed, work
 from penstock.engine.describe import Live
-from penstock.engine.processes import descendants, die_with_parent, kill_tree
+from penstock.engine.processes import adopt_orphans, descendants, die_with_parent, kill_tree
 from penstock.engine.wire import Lines
 from penstock.errors import PenstockError
 
