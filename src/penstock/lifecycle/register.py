@@ -70,7 +70,7 @@ def declaration_of(graph: Graph) -> str:
     """Digest of what a person declared for training: code and parameters, without inputs and library versions."""
     node = graph.node("train")
     code = {k: v for k, v in graph.codes[node.code].items() if not k.startswith("library:") and k != "python"}
-    code = {k: v for k, v in code.items() if not k.startswith("penstock")}
+    code = {k: v for k, v in code.items() if k.partition(":")[0].partition(".")[0] != "penstock"}
     return digest_value("declaration", [code, _without_refs(node.tree)])
 
 
@@ -122,6 +122,7 @@ def register(home: Home, workflow: str, made: Artifact, body: Mapping[str, Any],
         try:
             [written] = home.ledger.append([entry], key=f"register:{workflow}:{made.digest}:{number}")
         except ConflictError:
+            home.objects.delete(digest)  # it claims a number that is another's; whoever rebuilds would doubt both
             continue
         return Version(workflow, number, written), True
     raise ConflictError(f"{workflow}: {TRIES} version numbers were taken by others meanwhile", hint="run again")
@@ -146,6 +147,7 @@ def git_state(folder: str) -> dict[str, Any]:
 
 
 def _inside_git(folder: str) -> bool:
+    folder = os.path.abspath(folder)
     while True:
         if os.path.exists(os.path.join(folder, ".git")):
             return True
