@@ -76,7 +76,7 @@ def _manifests(objects: Objects) -> dict[str, dict[int, list[Mapping[str, Any]]]
         except (CorruptObjectError, MissingObjectError):
             continue  # `fsck` tells of these
         if _is_manifest(data):
-            found[data["workflow"]][data["number"]].append(data)
+            found[data["workflow"]][data["number"]].append({**data, "record": item.digest})
     return found
 
 
@@ -93,10 +93,13 @@ def _is_manifest(data: Any) -> bool:
 
 def _entry(stream: str, number: int, data: Mapping[str, Any], who: str) -> Entry:
     at = data.get("at")
+    named = data["body"].get("artifacts")
+    # The manifest cannot name itself; unless the entry does, a collection would take it for garbage.
+    artifacts = {**(named if isinstance(named, dict) else {}), "record": data["record"]}
     return Entry(
         stream,
         number,
-        data["body"],
+        {**data["body"], "artifacts": artifacts},
         float(at) if isinstance(at, (int, float)) else 0.0,
         str(data.get("who") or who),
         str(data.get("why") or "rebuilt from the manifest in the store"),
