@@ -214,6 +214,7 @@ def fresh(**columns):
         (fresh(age=[20, 2000] * 4), ("range", "age"), "outside 0 … 34 in 4 rows"),
         (fresh(age=[-1, 20] * 4), ("range", "age"), "row 1: -1"),
         (fresh(age=[20.5, 21] * 4), ("type", "age"), "was integer and is now number: 4 values"),
+        (fresh(age=[*["20"] * 7, "x"]), ("type", "age"), "text: 1 value does not fit (row 8: 'x'"),
         (fresh(age=["20", "x"] * 4), ("type", "age"), "was integer and is now text: 4 values do not fit (row 2: 'x'"),
         (fresh(score=["a", "b"] * 4), ("type", "score"), "was number and is now text"),
         (fresh(city=[1, 2] * 4), ("type", "city"), "was text and is now integer"),

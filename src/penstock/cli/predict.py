@@ -16,6 +16,10 @@ def command(
             metavar="[VERSION]", show_default=False, help="churn@7, or churn for its champion; the only one."
         ),
     ] = None,
+    file: Annotated[
+        str | None,
+        typer.Argument(metavar="[FILE]", show_default=False, help="CSV or Parquet, with a header; as --input."),
+    ] = None,
     data: Annotated[
         str, typer.Option("--input", "-i", metavar="FILE", show_default=False, help="CSV or Parquet, with a header.")
     ] = "",
@@ -36,6 +40,11 @@ def command(
     from penstock.lifecycle.naming import is_file, workflow_of
     from penstock.lifecycle.versions import resolve
 
+    if file is not None and data:
+        raise UsageError(f"two files to score: {file} and --input {data}", hint="name one of them")
+    data = data or file or ""
+    if not data and name is not None and name.endswith((".csv", ".csv.gz", ".parquet")):
+        data, name = name, None
     if not data:
         raise UsageError("--input: the file to score is missing", hint="penstock predict churn --input tomorrow.csv")
     if output is not None:

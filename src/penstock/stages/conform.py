@@ -292,7 +292,7 @@ def _fits(table: pd.DataFrame, name: str, kind: str, failures: Failures) -> bool
         name,
         table,
         bad,
-        f"{name!r} was {kind} and is now {now}: {bad.sum():,} values do not fit",
+        f"{name!r} was {kind} and is now {now}: {_misfits(int(bad.sum()))}",
         hint="correct the cells, or declare types=/na= in ps.read",
     )
     return False
@@ -347,3 +347,7 @@ def _check_labels(table: pd.DataFrame, schema: dict[str, Any], name: str, failur
             f"the labels of {name!r} are {found}; the schema has {was}",
             hint="make the labels alike in a step, or accept a new schema: penstock schema accept",
         )
+
+
+def _misfits(count: int) -> str:
+    return "1 value does not fit" if count == 1 else f"{count:,} values do not fit"
