@@ -138,6 +138,12 @@ def test_options_of_a_step_are_checked(options, word):
     assert word in caught.value.what
 
 
+@pytest.mark.parametrize("thing", [3, "clean", [1]])
+def test_what_is_no_function_is_no_step(thing):
+    with pytest.raises(DeclarationError, match="is no function"):
+        ps.step(thing)
+
+
 def test_faults_of_options_come_together():
     with pytest.raises(DeclarationError) as caught:
         ps.step(retries=-1, timeout_s=-1, outputs=("a", "a"))

@@ -139,6 +139,8 @@ class Step:
     """A function marked `@step`: called with values it is the function; called with a Ref or a Param it promises."""
 
     def __init__(self, function: Callable[..., Any], options: Options) -> None:
+        if not hasattr(function, "__qualname__"):
+            raise DeclarationError(f"step: {repr(function)[:60]} is no function; mark one with @ps.step")
         self.function = function
         self.options = options
         self.name: str = function.__name__

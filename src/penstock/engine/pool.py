@@ -135,7 +135,7 @@ class Server:
         for twin in self._twins.values():
             twin.close()
         self._twins.clear()
-        if self._lines is not None and not self._lines.closed:
+        if self._lines is not None:
             self._lines.close()
             self.wait(5.0 if self._opened else 0.0)
 

@@ -211,6 +211,9 @@ def _end_with(sock: socket.socket) -> None:
     with contextlib.suppress(OSError):
         while sock.recv(4096):
             pass
+    for pid in descendants(os.getpid()):  # first: ending the group ends this process
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     kill_tree(os.getpid())
 
 
