@@ -11,6 +11,13 @@ from penstock.cli.options import Json, Quiet
 EPILOG = "Exit codes: 0 whole, or put right; 1 faults are left."
 
 
+NEXT = {
+    "corrupt": "penstock fsck --repair: moves corrupt objects aside, so that they are made again",
+    "missing": "penstock run: steps whose results are missing run again",
+}
+"""Kind of fault → what to do about it, the first first."""
+
+
 def command(
     repair: Annotated[
         bool, typer.Option("--repair", help="Move corrupt objects aside; their makers run again.")
@@ -57,8 +64,8 @@ def _tell(found: list[Any], versions: list[str], doubtful: list[str], *, quiet: 
     left = sum(one.fault and not one.repaired for one in found)
     if left:
         say(paint(f"{left} fault{'s' if left > 1 else ''}", "red"))
-        corrupt = any(one.kind == "corrupt" and not one.repaired for one in found)
-        if corrupt and not quiet:
-            say("next  penstock fsck --repair: moves corrupt objects aside, so that the next run makes them again")
+        kinds = {one.kind for one in found if one.fault and not one.repaired}
+        for line in () if quiet else [text for kind, text in NEXT.items() if kind in kinds][:1]:
+            say(f"next  {line}")
     else:
         say(paint("the store and the ledger are whole", "green"))

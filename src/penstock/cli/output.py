@@ -100,7 +100,7 @@ def clip(text: str, room: int) -> str:
     joint = text.rfind(" · ", 0, max(room - 1, 1))
     if joint >= len(head) // 2:
         return text[:joint] + " · …"
-    return text[: max(room - 1, 1)] + "…"
+    return text[: max(room - 1, 1)].rstrip(" ·") + "…"
 
 
 def columns(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:

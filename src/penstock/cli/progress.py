@@ -24,7 +24,7 @@ MOST_PREPARING = 5
 """More steps of the user's than this, in front of a workflow's stages, share one line."""
 
 TICK_S = 0.2
-LABEL, TIME = 10, 8
+LABEL, TIME, INDENT = 10, 8, 5
 _MARKS = {"✓": "green", "✗": "red", "?": "yellow", "→": "dim", "·": "dim"}
 
 
@@ -194,12 +194,16 @@ class Progress:
         return not story.is_workflow(self.graph)
 
     def _line(self, line: Line) -> None:
-        facts = [fact for fact in line.facts if fact] or [""]
+        facts = [clean(fact) for fact in line.facts if fact] or [""]
         room = width() - (LABEL + TIME + 7)
         head = f" {paint(line.mark, _MARKS[line.mark])} {clean(line.label):<{LABEL}} {line.time:>{TIME}}  "
+        first = facts.pop(0) if len(facts) == 1 or len(facts[0]) <= room else ""
+        self._print((head + clip(first, room)).rstrip())
+        # Several facts are the rules of a gate: on a narrow screen they begin further left, rather than be cut.
+        narrow = any(len(fact) > room for fact in facts)
+        indent = INDENT if narrow else LABEL + TIME + 6
         for fact in facts:
-            self._print((head + clip(clean(fact), room)).rstrip())
-            head = " " * (LABEL + TIME + 6)
+            self._print(" " * indent + clip(fact, width() - indent))
 
     def _wake(self) -> None:
         """The first thing that is really done: from here on lines are printed."""

@@ -10,6 +10,9 @@ from penstock.core.run import Run
 from penstock.lifecycle.changes import changes
 from penstock.lifecycle.records import StepSeen, figures_of, results_of, steps_of
 
+LEDGER_BOUND = ("register", "champion", "compare", "gate", "deploy")
+"""Stages of which it depends on who reigns whether they run: not a difference between two runs' declarations."""
+
 
 def diff(home: Home, a: Run, b: Run) -> dict[str, Any]:
     """Compare two runs.
@@ -26,7 +29,7 @@ def diff(home: Home, a: Run, b: Run) -> dict[str, Any]:
         recipe differs; "only": {run id: [steps]}; "figures": {scorer: [a, b]} as shown, for every scorer of either;
         "unknown": steps of which nothing is on record any more.
     """
-    first, second = steps_of(home, a), steps_of(home, b)
+    first, second = _declared(steps_of(home, a)), _declared(steps_of(home, b))
     ours, theirs = results_of(home, first), results_of(home, second)
     codes = home.ledger.codes({result.code for result in (*ours.values(), *theirs.values())})
     steps, unknown = {}, []
@@ -51,6 +54,10 @@ def diff(home: Home, a: Run, b: Run) -> dict[str, Any]:
         "figures": _figures(home, (a, first), (b, second)),
         "unknown": unknown,
     }
+
+
+def _declared(steps: dict[str, StepSeen]) -> dict[str, StepSeen]:
+    return {step: seen for step, seen in steps.items() if step not in LEDGER_BOUND}
 
 
 def _parameters(a: Run, b: Run) -> dict[str, list[Any]]:
