@@ -17,6 +17,9 @@ from penstock.lifecycle.versions import (
     version,
 )
 
+TRIES = 20
+"""How often the challenger is named when others name theirs at the same time."""
+
 
 def move(
     home: Home,
@@ -113,12 +116,12 @@ def promote(home: Home, found: Version, *, why: str, who: str, force: bool = Fal
 
 
 def rollback(home: Home, workflow: str, *, why: str, who: str, to: int | None = None) -> Entry:
-    """Move the champion back to the version before it, or to an earlier one.
+    """Move the champion back to the version before it, or to any that was champion once.
 
     Raises
     ------
     UsageError
-        There is nothing before it.
+        There is nothing before it; or the version asked for is the champion, or never was it.
     MissingObjectError, CorruptObjectError
         The earlier version is not whole; the champion is untouched.
     """
@@ -129,6 +132,11 @@ def rollback(home: Home, workflow: str, *, why: str, who: str, to: int | None = 
     if target is None:
         raise UsageError(f"there was no champion before {present.name}", hint="`penstock log` shows every move")
     found = version(home.ledger, workflow, target)
+    if found.number == present.number:
+        raise UsageError(f"{found.name} is the champion already", hint="`penstock log` shows every move")
+    if found.number not in _champions(home, workflow):  # else this would be a way around the gate
+        by_hand = f"penstock promote {found.name} --because …"
+        raise UsageError(f"{found.name} never was the champion", hint=f"`{by_hand}` makes it so if its gate passed it")
     check_whole(home, found)
     return move(home, found, why=why or f"roll-back from {present.name}", who=who, after=number)
 
@@ -136,23 +144,39 @@ def rollback(home: Home, workflow: str, *, why: str, who: str, to: int | None = 
 def previous_champion(home: Home, workflow: str) -> int | None:
     """The version to which a roll-back goes: walking the moves back past earlier roll-backs.
 
-    A, B, C, then two roll-backs, gives B and then A, not C again.
+    A, B, C, then two roll-backs, gives B and then A, not C again. A move to a version that was champion before takes
+    back all that came between.
     """
     history: list[int] = []
-    for entry in home.ledger.stream(stream(workflow, "alias", CHAMPION)):
-        number = entry.body["version"]
-        if len(history) >= 2 and history[-2] == number:
-            history.pop()
+    for number in _champions(home, workflow):
+        if number in history:
+            del history[history.index(number) + 1 :]
         else:
             history.append(number)
     return history[-2] if len(history) >= 2 else None
 
 
+def _champions(home: Home, workflow: str) -> list[int]:
+    """Where each move of the champion went, oldest first."""
+    moves = home.ledger.stream(stream(workflow, "alias", CHAMPION))
+    return [entry.body["version"] for entry in moves if entry.body["version"] is not None]
+
+
 def challenger(home: Home, found: Version, verdict: int, who: str) -> None:
-    """Point `challenger` at a version that passed its gate, unless it is there already."""
-    present, _ = alias(home.ledger, found.workflow, CHALLENGER)
-    if present is None or present.number != found.number:
-        move(home, found, CHALLENGER, why="passed its gate", who=who, verdict=verdict)
+    """Point `challenger` at a version that passed its gate, unless it is there already.
+
+    The last one that passed is challenger: of two runs at once none is refused for having been second.
+    """
+    for _ in range(TRIES):
+        present, number = alias(home.ledger, found.workflow, CHALLENGER)
+        if present is not None and present.number == found.number:
+            return
+        try:
+            move(home, found, CHALLENGER, why="passed its gate", who=who, after=number, verdict=verdict)
+        except ConflictError:
+            continue
+        return
+    raise ConflictError(f"{found.workflow}: challengers were named by others all the time", hint="run again")
 
 
 __all__ = ["challenger", "check_whole", "file_of", "move", "previous_champion", "promote", "rollback"]
