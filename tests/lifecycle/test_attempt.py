@@ -1,0 +1,478 @@
+"""An attempt at the champion: who is promoted, who is refused, and what is put on record of it, once.
+
+The engine is the real one; its workers are a desk that gives the answers that a test lays on it.
+"""
+
+import json
+from dataclasses import replace
+from typing import NamedTuple
+
+import pytest
+
+from penstock.core.digest import digest_bytes, digest_code
+from penstock.core.facts import Facts
+from penstock.core.flow import Graph, Node
+from penstock.core.ports import Config, Home
+from penstock.core.run import Entry, Run
+from penstock.core.tree import encode, refs_in
+from penstock.engine.local import Execution
+from penstock.engine.pool import Answer
+from penstock.errors import MissingExtraError, RefusedError, UntrustedTypeError
+from penstock.formats.registry import FormatRegistry
+from penstock.lifecycle import promote
+from penstock.lifecycle.attempt import NOTHING, Attempt
+from penstock.lifecycle.run import Report
+from penstock.lifecycle.versions import CHALLENGER, CHAMPION, alias, version
+from penstock.store.fsck import fsck
+from penstock.testing import MemoryLedger, MemoryObjects
+
+SENTENCES = {"better": "it is better", "worse": "roc_auc is worse", "not enough evidence": "40 rows are too few"}
+FINDING = {"grade": "error", "what": "column `paid` tells the target"}
+
+
+# ── a small workflow of data, and a desk for workers ─────────────────────────────────────────────────────────
+
+
+class At(NamedTuple):
+    """The promised output of a step."""
+
+    step: str
+    output: str = ""
+
+
+def node(step, *args, kind="step", outputs=(), codes=None, **kwargs):
+    tree = encode([list(args), kwargs], "", lambda value: ["ref", *value] if isinstance(value, At) else None)
+    entry = f"penstock.lifecycle:{step}" if kind == "effect" else f"penstock.stages.{step}:{step}"
+    code = {entry: digest_bytes(step.encode())} if kind == "step" else {}
+    if codes is not None:
+        codes[digest_code(code)] = code
+    needs = tuple(refs_in(tree))
+    return Node(step, entry, tree, digest_code(code) if code else "", kind, outputs, needs, part=step)
+
+
+def workflow(model, rows, told):
+    """The steps of a workflow's life, as `lower` joins them; `told` makes recipes differ where answers do."""
+    codes = {}
+
+    def step(name, *args, **kwargs):
+        return node(name, *args, codes=codes, **kwargs)
+
+    nodes = (
+        step("split", rows=rows, outputs=("train", "test", "report")),
+        step("train", At("split", "train"), model=model, outputs=("fitted", "report")),
+        step("evaluate", At("split", "train"), model=model),
+        step("audit", At("split", "train"), told=told["findings"]),
+        step("package", At("train", "fitted"), outputs=("input", "golden", "profile")),
+        node(
+            "register",
+            kind="effect",
+            estimator=At("train", "fitted"),
+            input=At("package", "input"),
+            golden=At("package", "golden"),
+            profile=At("package", "profile"),
+            metrics=At("evaluate"),
+            audit=At("audit"),
+        ),
+        node("champion", At("register"), kind="effect", outputs=("fitted", "about", "seen")),
+        step(
+            "compare",
+            At("split", "test"),
+            fitted=At("train", "fitted"),
+            champion=At("champion", "fitted"),
+            seen=At("champion", "seen"),
+            about=At("champion", "about"),
+            rules=told["outcome"],
+        ),
+        node("gate", At("compare"), At("register"), At("audit"), At("champion", "about"), kind="effect"),
+        node("deploy", At("gate"), At("register"), At("compare"), kind="effect"),
+    )
+    return Graph("churn", nodes, codes)
+
+
+class Desk:
+    """A pool whose workers know every answer."""
+
+    logs = ""
+
+    def __init__(self, home, answers):
+        self.home, self.answers, self.waiting, self.ran = home, answers, [], []
+
+    @property
+    def running(self):
+        return len(self.waiting)
+
+    def room(self):
+        return 9
+
+    def give(self, tasks):
+        self.waiting += tasks
+
+    def poll(self, _timeout):
+        done, self.waiting = self.waiting, []
+        return [self.answer(node, task) for node, task in done]
+
+    def answer(self, node, task):
+        self.ran.append(node.id)
+        told = self.answers[node.id]
+        told = told(task["inputs"]) if callable(told) else told
+        values = told if node.outputs else (told,)
+        made = [self.home.formats.dump(value, self.home.objects.stage).to_json() for value in values]
+        return Answer(node, {"outputs": made, "wall_s": 0.0}, None)
+
+    def close(self):
+        assert not self.waiting
+
+
+@pytest.fixture
+def home(tmp_path):
+    home = Home(Config(str(tmp_path), "", ""), MemoryObjects(), MemoryLedger(), FormatRegistry())
+    yield home
+    assert fsck(home.objects, home.ledger) == []
+
+
+class World:
+    """Runs the workflow again and again in one home."""
+
+    def __init__(self, home, kind=Attempt):
+        self.home, self.kind, self.desk, self.count = home, kind, None, 0
+
+    def run(
+        self,
+        model="one",
+        outcome="better",
+        *,
+        findings=(),
+        rows="2025",
+        rehearse=lambda *_: 3,
+        release="auto",
+        environment="dev",
+    ):
+        self.count += 1
+        home = replace(self.home, config=replace(self.home.config, environment=environment))
+        graph = workflow(model, rows, {"findings": list(findings), "outcome": outcome})
+
+        def compare(inputs):
+            [about] = [json.loads(artifact["text"]) for _, output, artifact in inputs if output == "about"]
+            told = {"outcome": outcome, "sentence": SENTENCES[outcome], "rules": []}
+            return {**told, "of": model, "against": about["champion"]}
+
+        answers = {
+            "split": (f"train {rows}".encode(), f"test {rows}".encode(), {"n_train": 80, "n_test": 20}),
+            "train": (f"fitted {model} on {rows}".encode(), {}),
+            "evaluate": {"auc": 0.9},
+            "audit": {"findings": list(findings)},
+            "package": ({"columns": [{"name": "age"}]}, {"rows": []}, {}),
+            "compare": compare,
+        }
+        self.desk = Desk(home, answers)
+        record = Run(f"{self.count:016x}", "churn", "run", "running", float(self.count))
+        file = f"{home.config.root}/churn.py"
+        attempt = self.kind(home, graph, record.id, "ada@lab", file, rehearse, release)
+        facts = Facts(sources={"customers": digest_bytes(rows.encode())})
+        execution = Execution(graph, facts, home, record, lambda: self.desk, effects=attempt.effects())
+        return Report(graph, execution.execute(), attempt)
+
+    def alias(self, name=CHAMPION):
+        found, _ = alias(self.home.ledger, "churn", name)
+        return found.number if found else None
+
+    def stream(self, kind):
+        return self.home.ledger.stream(f"churn/{kind}")
+
+    def version(self, number):
+        return version(self.home.ledger, "churn", number)
+
+
+@pytest.fixture
+def world(home):
+    return World(home)
+
+
+def skipped(report):
+    return [step for step, state in report.outcome.states.items() if state == "skipped"]
+
+
+# ── passed ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_first_version_is_judged_rehearsed_and_promoted(world):
+    asked = []
+    report = world.run(rehearse=lambda home, found: asked.append(found.name) or 3)
+    assert (report.exit_code, report.error, report.attempt.promoted, report.attempt.golden) == (0, None, True, 3)
+    assert asked == ["churn@1"]
+    assert (world.alias(), world.alias(CHALLENGER)) == (1, 1)
+    [verdict], [look] = world.stream("verdict"), world.stream("look")
+    assert (verdict.body["version"], verdict.body["against"], verdict.body["passed"]) == (1, None, True)
+    assert (look.body["version"], look.body["verdict"]) == (1, 1)
+    [move] = world.stream("alias/champion")
+    assert (move.body["verdict"], move.why, move.who) == (1, "it is better", "ada@lab")
+    assert world.stream("deployment")[0].body["bundle"] == world.version(1).bundle.to_json()
+
+
+def test_what_is_registered_tells_where_it_came_from(world):
+    world.run()
+    body = world.version(1).body
+    assert set(body["recipes"]) == {"split", "train", "evaluate", "audit", "package"}
+    assert body["sources"] == {"customers": digest_bytes(b"2025")}
+    assert body["rows"] == {"n_train": 80, "n_test": 20}
+    assert body["git"] == {}
+
+
+def test_a_better_one_takes_the_place(world):
+    world.run()
+    report = world.run("two")
+    assert (report.attempt.promoted, world.alias()) == (True, 2)
+    assert world.stream("verdict")[-1].body["against"] == "churn@1"
+    assert world.stream("deployment")[-1].body["previous"] == 1
+
+
+def test_the_same_again_costs_nothing_and_looks_at_nothing(world):
+    world.run()
+    report = world.run()
+    assert (report.exit_code, report.idle, world.desk.ran) == (0, True, [])
+    assert report.attempt.reason == "churn@1 is the champion"
+    assert set(skipped(report)) == {"compare", "gate", "deploy"}
+    assert (len(world.stream("look")), len(world.stream("version"))) == (1, 1)
+
+
+def test_the_same_estimator_in_another_bundle_needs_no_second_look(world):
+    world.run()
+    warned = [{"grade": "warning", "what": "few rows"}]
+    report = world.run(findings=warned)
+    assert (report.exit_code, len(world.stream("version")), len(world.stream("look"))) == (0, 2, 1)
+    assert report.attempt.reason == "churn@1 is the champion, and its estimator is the same"
+    assert world.alias() == 1
+
+
+# ── refused ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("outcome", "findings", "code", "reason"),
+    [
+        ("worse", (), 4, "roc_auc is worse"),
+        ("not enough evidence", (), 7, "40 rows are too few"),
+        ("better", (FINDING,), 4, f"the audit refused it: {FINDING['what']}"),
+        ("not enough evidence", (FINDING,), 4, f"the audit refused it: {FINDING['what']}"),
+    ],
+)
+def test_who_does_not_pass_stays_outside_and_the_look_is_spent(world, outcome, findings, code, reason):
+    world.run()
+    report = world.run("two", outcome, findings=findings)
+    assert (report.exit_code, report.error, report.attempt.passed) == (code, None, False)
+    assert report.attempt.reason == reason
+    assert (world.alias(), world.alias(CHALLENGER)) == (1, 1)
+    assert skipped(report) == ["deploy"]
+    last = world.stream("verdict")[-1].body
+    assert (last["outcome"], last["passed"], last["sentence"]) == (outcome, False, reason)
+    assert last["audit_errors"] == len(findings)
+    assert len(world.stream("look")) == 2
+
+
+# ── one look ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def check_looks(world):
+    """The law: equal evidence on one version is one verdict, and each verdict is one look."""
+    verdicts = [(e.body["version"], e.body["comparison"]["digest"]) for e in world.stream("verdict")]
+    assert len(set(verdicts)) == len(verdicts)
+    assert [e.body["verdict"] for e in world.stream("look")] == [e.number for e in world.stream("verdict")]
+
+
+def test_equal_evidence_is_one_verdict_however_often_it_is_run(world):
+    world.run()
+    for _ in range(3):
+        report = world.run("two", "worse")
+        assert report.exit_code == 4
+        check_looks(world)
+    assert (report.idle, world.desk.ran, report.attempt.looked) == (True, [], False)
+    assert (len(world.stream("verdict")), len(world.stream("look"))) == (2, 2)
+
+
+def test_another_champion_is_another_comparison(world):
+    world.run()
+    world.run("two", "worse")
+    world.run("three")
+    world.run("two", "worse")
+    assert [e.body["against"] for e in world.stream("verdict")] == [None, "churn@1", "churn@1", "churn@3"]
+    check_looks(world)
+
+
+class Forgetful(Attempt):
+    """Records each verdict as if it were the first."""
+
+    def _record(self, comparison, about, sentence, errors):
+        number = self.home.ledger.streams().get("churn/verdict", 0) + 1
+        body = {"version": self.version.number, "passed": self.passed, "comparison": comparison.to_json()}
+        body |= {"against": about["champion"], "sentence": sentence}
+        look = {"version": self.version.number, "verdict": number}
+        self.home.ledger.append([Entry("churn/verdict", number, body), Entry("churn/look", number, look)])
+        return number
+
+
+def test_whoever_records_twice_is_found(home):
+    """Sabotage of the law."""
+    world = World(home, Forgetful)
+    world.run()
+    world.run("two", "worse")
+    check_looks(world)
+    world.run("two", "worse")
+    with pytest.raises(AssertionError):
+        check_looks(world)
+
+
+def test_two_equal_runs_at_once_spend_one_look(world, monkeypatch):
+    """The other records its verdict between our look at the stream and our transaction."""
+    world.run()
+    ledger, plain, other = world.home.ledger, world.home.ledger.append, []
+
+    def append(entries, *, key=None):
+        if entries[0].stream == "churn/verdict" and not other:
+            other.append(True)
+            plain([replace(entry, who="eve@lab") for entry in entries])
+        return plain(entries, key=key)
+
+    monkeypatch.setattr(ledger, "append", append)
+    report = world.run("two", "worse")
+    assert (report.exit_code, report.attempt.looked, other) == (4, False, [True])
+    assert [e.who for e in world.stream("verdict")] == ["ada@lab", "eve@lab"]
+    check_looks(world)
+
+
+def test_a_number_taken_by_another_verdict_is_followed_by_the_next(world, monkeypatch):
+    world.run()
+    ledger, plain, other = world.home.ledger, world.home.ledger.append, []
+
+    def append(entries, *, key=None):
+        if entries[0].stream == "churn/verdict" and not other:
+            other.append(True)
+            strange = {**entries[0].body, "version": 1}
+            plain([replace(entries[0], body=strange), entries[1]])
+        return plain(entries, key=key)
+
+    monkeypatch.setattr(ledger, "append", append)
+    assert world.run("two").attempt.looked
+    assert [e.body["version"] for e in world.stream("verdict")] == [1, 1, 2]
+    check_looks(world)
+
+
+# ── what a comparison is told ────────────────────────────────────────────────────────────────────────────────
+
+
+def told(report):
+    about = report.outcome.artifacts["champion", "about"]
+    return json.loads(about.text), report.outcome.artifacts["champion", "seen"]
+
+
+def test_a_comparison_knows_whom_it_fights(world):
+    about, seen = told(world.run())
+    assert (about["champion"], about["moves"], seen) == (None, 0, NOTHING)
+    about, seen = told(world.run(rows="2026"))
+    assert (about["champion"], about["moves"], about["champion_input"]) == ("churn@1", 1, ["age"])
+    assert (about["same_declaration"], about["newer_data"]) == (True, True)
+    assert world.home.objects.read(seen.digest) == b"train 2025"  # rows that the champion has seen
+    about, seen = told(world.run("three", rows="2026"))
+    assert (about["same_declaration"], about["newer_data"], seen) == (False, False, NOTHING)
+
+
+@pytest.mark.parametrize("lost", ["result", "object"])
+def test_rows_that_are_not_kept_any_more_are_not_told(world, lost):
+    world.run()
+    objects, ledger = world.home.objects, world.home.ledger
+    if lost == "result":
+        ledger.forget(ledger.recipes())
+    else:
+        objects.delete(digest_bytes(b"train 2025"))
+    _, seen = told(world.run(rows="2026"))
+    assert seen == NOTHING
+    objects.publish([objects.stage(b"train 2025")[0]])
+
+
+# ── held back ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("release", "environment", "held"),
+    [("never", "dev", True), ("never", "ci", True), ("ci", "dev", True), ("ci", "ci", False), ("auto", "dev", False)],
+)
+def test_release_says_who_may_promote(world, release, environment, held):
+    report = world.run(release=release, environment=environment)
+    assert (report.exit_code, report.attempt.passed, report.attempt.promoted) == (0, True, not held)
+    assert (world.alias(), world.alias(CHALLENGER)) == (None if held else 1, 1)
+    if held:
+        assert f"release is {release!r}" in report.attempt.reason
+        assert "`penstock promote churn@1 --because …`" in report.attempt.reason
+        assert skipped(report) == ["deploy"]
+        assert promote.promote(world.home, world.version(1), why="by hand", who="ada@lab").body["verdict"] == 1
+
+
+# ── the rehearsal ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            MissingExtraError("serving needs uvicorn", hint="pip install 'penstock[serve]'"),
+            "churn@2 stays challenger: serving needs uvicorn (pip install 'penstock[serve]')",
+        ),
+        (
+            UntrustedTypeError("churn@2 holds types that no server runs.", hint="trust them"),
+            "churn@2 holds types that no server runs (trust them)",
+        ),
+    ],
+)
+def test_what_cannot_be_rehearsed_here_stays_challenger(world, error, reason):
+    def rehearse(_home, _version):
+        raise error
+
+    world.run()
+    report = world.run("two", rehearse=rehearse)
+    assert (report.exit_code, report.attempt.promoted, report.attempt.reason) == (0, False, reason)
+    assert (world.alias(), world.alias(CHALLENGER)) == (1, 2)
+
+
+def test_an_answer_that_differs_promotes_nobody(world):
+    def rehearse(_home, found):
+        raise RefusedError(f"{found.name} answers 1 of 3 golden rows otherwise")
+
+    world.run()
+    with pytest.raises(RefusedError):
+        world.run("two", rehearse=rehearse)
+    assert (world.alias(), world.alias(CHALLENGER), len(world.stream("deployment"))) == (1, 2, 1)
+    assert world.home.ledger.runs(limit=1)[0].state == "failed"
+    assert world.run("two").attempt.promoted  # the verdict stands: no second look is needed
+    check_looks(world)
+
+
+# ── somebody else meanwhile ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_champion_that_moved_meanwhile_leaves_it_undecided(world):
+    world.run()
+    world.run("two", release="never")
+
+    def meanwhile(home, _version):
+        promote.promote(home, world.version(2), why="by hand", who="eve@lab")
+        return 3
+
+    report = world.run("three", rehearse=meanwhile)
+    assert (report.exit_code, report.attempt.passed, report.attempt.promoted) == (7, None, False)
+    assert report.attempt.reason == "champion moved to churn@2 meanwhile; run again to compare with it"
+    assert world.alias() == 2
+    assert [e.body["version"] for e in world.stream("deployment")] == [1, 2]
+    assert world.run("three").attempt.promoted  # compared with the new one now
+    assert world.stream("verdict")[-1].body["against"] == "churn@2"
+
+
+def test_another_run_of_the_same_that_was_first_is_no_failure(world):
+    world.run()
+
+    def meanwhile(home, found):
+        promote.move(home, found, why="the same", who="eve@lab")
+        return 3
+
+    report = world.run("two", rehearse=meanwhile)
+    assert (report.exit_code, report.attempt.promoted, report.attempt.reigns) == (0, False, True)
+    assert "another run of the same was first" in report.attempt.reason
+    assert (world.alias(), len(world.stream("deployment"))) == (2, 2)
