@@ -71,6 +71,8 @@ def rehearsal(home: Home, version: Version, entry: str) -> int:
         os.close(ours)
         os.close(life)
         _stop(pid)
+    if len(answered) != len(golden["expected"]):
+        raise RefusedError(f"{version.name} answers {len(golden['expected'])} golden rows with {len(answered)} answers")
     wrong = [i for i, (a, b) in enumerate(zip(answered, golden["expected"], strict=True)) if not same(a, b)]
     if wrong:
         i = wrong[0]
@@ -140,6 +142,8 @@ def same(answered: Any, expected: Any) -> bool:
     True
     """
     if isinstance(expected, dict):
+        if not isinstance(answered, dict):
+            return False
         return all(name in answered and same(answered[name], value) for name, value in expected.items())
     if isinstance(expected, float) and isinstance(answered, int | float):
         return math.isclose(answered, expected, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
