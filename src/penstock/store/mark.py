@@ -85,8 +85,9 @@ def _marked(mark: str) -> bool:
 
 
 def _ignore_in_git(root: str) -> None:
-    """A store inside `.penstock` keeps that whole folder out of Git."""
-    folder = os.path.dirname(os.path.abspath(root))
-    path = os.path.join(folder, ".gitignore")
-    if os.path.basename(folder) == ".penstock" and not os.path.exists(path):
-        write_durably(path, b"*\n", os.path.join(root, "tmp", unique_name()))
+    """A store that is `.penstock`, or inside it, keeps that whole folder out of Git."""
+    root = os.path.abspath(root)
+    for folder in (root, os.path.dirname(root)):
+        path = os.path.join(folder, ".gitignore")
+        if os.path.basename(folder) == ".penstock" and not os.path.exists(path):
+            write_durably(path, b"*\n", os.path.join(root, "tmp", unique_name()))
