@@ -12,6 +12,7 @@ from penstock.errors import ConfigurationError
 FOLDER = ".penstock"
 MARKS = ("pyproject.toml", "penstock.toml", FOLDER, ".git")
 KEYS: dict[str, type[Any]] = {"store": str, "ledger": str, "seed": int, "jobs": int, "trust": list, "release": str}
+KINDS = {str: "text", int: "a whole number", list: "a list"}
 RELEASES = ("auto", "ci", "never")
 
 
@@ -91,16 +92,17 @@ def _tables(root: str, environment: str) -> list[tuple[dict[str, Any], str]]:
             text = handle.read()
         if inner and inner.encode() not in text:
             continue
+        place = f"{file} [{inner}]" if inner else file
         table = _parse(text, path)
         for part in inner.split(".") if inner else ():
-            table = table.get(part, {})
+            table = _table(table.get(part, {}), place)
         table = dict(table)
-        environments = table.pop("env", {})
-        place = f"{file} [{inner}]" if inner else file
+        environments = _table(table.pop("env", {}), f"{place} env")
         found.append((table, place))
         if environment in environments:
             known = True
-            found.append((environments[environment], f"{place} env.{environment}"))
+            inside = f"{place} env.{environment}"
+            found.append((_table(environments[environment], inside), inside))
     if not known:
         raise ConfigurationError(
             f"there is no environment {environment!r}",
@@ -108,6 +110,12 @@ def _tables(root: str, environment: str) -> list[tuple[dict[str, Any], str]]:
             hint=f"add a table [env.{environment}] to penstock.toml",
         )
     return found
+
+
+def _table(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ConfigurationError(f"{value!r}: a table is meant", where=where)
+    return value
 
 
 def _parse(text: bytes, path: str) -> dict[str, Any]:
@@ -126,7 +134,11 @@ def _checked(key: str, value: Any, where: str) -> Any:
         raise ConfigurationError(f"no setting is called {key!r}{did_you_mean(key, KEYS)}", where=where)
     kind = KEYS[key]
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise ConfigurationError(f"{key} = {value!r}: a {kind.__name__} is meant", where=where)
+        raise ConfigurationError(f"{key} = {value!r}: {KINDS[kind]} is meant", where=where)
+    if kind is list and not all(isinstance(item, str) for item in value):
+        raise ConfigurationError(f"{key} = {value!r}: every item is a name, as text", where=where)
+    if kind is int and value < 0:
+        raise ConfigurationError(f"{key} = {value}: a whole number from 0", where=where)
     if key == "release" and value not in RELEASES:
         raise ConfigurationError(f"release = {value!r}: one of {', '.join(RELEASES)}", where=where)
     if key in ("store", "ledger") and "://" in str(value):
