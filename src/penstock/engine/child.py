@@ -60,7 +60,6 @@ def work(lines: Lines, live: Live, runtime: Runtime, log: int | None = None) -> 
     lines.send({"hello": os.getpid()})
     while not lines.closed:
         for task in lines.receive():
-            lines.send({"started": task["step"]})
             lines.send(run_task(task, nodes[task["step"]], live, runtime, log))
 
 

@@ -231,6 +231,8 @@ class Pool:
         by_id = {}
         for node, message in tasks:
             worker = self._least()
+            if worker.pid and not worker.tasks:
+                worker.since = time.monotonic()
             worker.tasks.append(node)
             batches.setdefault(id(worker), []).append(message)
             by_id[id(worker)] = worker
@@ -286,15 +288,14 @@ class Pool:
     def _worker_says(self, worker: Worker) -> list[Answer]:
         answers: list[Answer] = []
         for message in worker.lines.receive():
-            if "started" in message:
-                worker.since = time.monotonic()
-            elif "hello" in message:
+            if "hello" in message:
                 worker.pid = message["hello"]
             else:
                 node = worker.tasks.popleft()
-                worker.since = None
                 self._mean_s = 0.7 * self._mean_s + 0.3 * message["wall_s"]
                 answers.append(Answer(node, message, worker))
+            # A worker takes its tasks one after the other: the next begins when it is ready or has answered.
+            worker.since = time.monotonic() if worker.tasks else None
         if worker.lines.closed:
             answers += self._died(worker)
         return answers

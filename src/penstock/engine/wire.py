@@ -2,7 +2,7 @@
 
 Coordinator → server: ``open`` (import this file), ``fork`` (with a socket for the new worker), ``become``
 (turn into a worker yourself). Server → coordinator: ``flow`` or ``error``, then ``exit`` for each child.
-Coordinator → worker: tasks. Worker → coordinator: ``hello``, ``started``, ``done``, ``failed``.
+Coordinator → worker: tasks. Worker → coordinator: ``hello``, then an answer to each task, in their order.
 """
 
 from __future__ import annotations
