@@ -110,7 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
         ``serve FD``; those of the process by default.
     """
     given = sys.argv[1:] if arguments is None else arguments
-    if len(given) != 2 or given[0] != "serve" or not given[1].isdigit():
+    if len(given) != 2 or given[0] != "serve" or not given[1].isdecimal():
         print("penstock.worker is started by penstock itself", file=sys.stderr)
         return 2
     serve(int(given[1]), load)
