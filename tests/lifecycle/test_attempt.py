@@ -17,7 +17,7 @@ from penstock.core.run import Entry, Run
 from penstock.core.tree import encode, refs_in
 from penstock.engine.local import Execution
 from penstock.engine.pool import Answer
-from penstock.errors import MissingExtraError, RefusedError, UntrustedTypeError
+from penstock.errors import ConflictError, MissingExtraError, RefusedError, UntrustedTypeError
 from penstock.formats.registry import FormatRegistry
 from penstock.lifecycle import promote
 from penstock.lifecycle.attempt import NOTHING, Attempt
@@ -102,7 +102,7 @@ class Desk:
         return len(self.waiting)
 
     def room(self):
-        return 9
+        return 9 - self.running
 
     def give(self, tasks):
         self.waiting += tasks
@@ -146,6 +146,7 @@ class World:
         rehearse=lambda *_: 3,
         release="auto",
         environment="dev",
+        rules=(),
     ):
         self.count += 1
         home = replace(self.home, config=replace(self.home.config, environment=environment))
@@ -153,8 +154,8 @@ class World:
 
         def compare(inputs):
             [about] = [json.loads(artifact["text"]) for _, output, artifact in inputs if output == "about"]
-            told = {"outcome": outcome, "sentence": SENTENCES[outcome], "rules": []}
-            return {**told, "of": model, "against": about["champion"]}
+            told = {"outcome": outcome, "sentence": SENTENCES[outcome], "rules": list(rules), "of": model}
+            return {**told, "against": about["champion"]}
 
         answers = {
             "split": (f"train {rows}".encode(), f"test {rows}".encode(), {"n_train": 80, "n_test": 20}),
@@ -356,6 +357,28 @@ def test_a_number_taken_by_another_verdict_is_followed_by_the_next(world, monkey
     check_looks(world)
 
 
+def test_a_large_comparison_is_durable_before_its_verdict(world):
+    world.run(rules=[{"what": "x" * 5_000}])
+    body = world.stream("verdict")[0].body
+    digest = body["artifacts"]["comparison"]
+    assert digest == body["comparison"]["digest"]
+    assert digest in world.home.objects.published
+
+
+def test_whoever_always_loses_the_number_is_told_so(world, monkeypatch):
+    plain = world.home.ledger.append
+
+    def append(entries, *, key=None):
+        if entries[0].stream == "churn/verdict":
+            plain([replace(entries[0], body={**entries[0].body, "version": 1, "comparison": {"digest": ""}})])
+        return plain(entries, key=key)
+
+    monkeypatch.setattr(world.home.ledger, "append", append)
+    with pytest.raises(ConflictError, match="recorded by others all the time"):
+        world.run()
+    assert (world.stream("look"), world.alias()) == ([], None)
+
+
 # ── what a comparison is told ────────────────────────────────────────────────────────────────────────────────
 
 
@@ -383,8 +406,7 @@ def test_rows_that_are_not_kept_any_more_are_not_told(world, lost):
         ledger.forget(ledger.recipes())
     else:
         objects.delete(digest_bytes(b"train 2025"))
-    _, seen = told(world.run(rows="2026"))
-    assert seen == NOTHING
+    assert told(world.run(rows="2026"))[1] == NOTHING
     objects.publish([objects.stage(b"train 2025")[0]])
 
 

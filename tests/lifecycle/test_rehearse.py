@@ -159,3 +159,21 @@ def test_without_the_extra_the_command_is_told(found, monkeypatch):
     with pytest.raises(MissingExtraError, match="serving needs uvicorn") as caught:
         rehearse_with("penstock.serve")(*found)
     assert "penstock[serve]" in caught.value.hint
+
+
+@pytest.mark.parametrize("willing", [True, False])
+def test_the_scratch_server_is_ended_and_leaves_no_corpse(monkeypatch, willing):
+    text = "exec sleep 60" if willing else "trap '' TERM; echo ready; while :; do sleep 60; done"
+    ours, theirs = os.pipe()
+    says = [(os.POSIX_SPAWN_DUP2, theirs, 1)]
+    pid = os.posix_spawn("/bin/sh", ["sh", "-c", text], {}, file_actions=says, setsid=True)
+    os.close(theirs)
+    if not willing:
+        assert os.read(ours, 5) == b"ready"  # the trap is set
+        times = iter([0.0, 10.0])
+        monkeypatch.setattr(module.time, "monotonic", lambda: next(times))  # it was waited for long enough
+    module._stop(pid)
+    monkeypatch.undo()
+    os.close(ours)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(pid, 0)
