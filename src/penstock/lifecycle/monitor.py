@@ -19,7 +19,7 @@ from penstock.lifecycle.lower import effect, stage
 from penstock.lifecycle.register import json_artifact
 from penstock.lifecycle.versions import Version, alias, head, manifest, stream
 
-REFERENCE = ("profile", "prediction_profile", "input", "metrics")
+REFERENCE = ("profile", "prediction_profile", "input", "metrics", "estimator")
 
 
 def log_folder(home: Home, workflow: str) -> str:
@@ -40,7 +40,8 @@ def lower_window(workflow: Workflow, extra: Mapping[str, Any]) -> tuple[tuple[Re
     reference = effect("reference", outputs=REFERENCE)
     if extra.get("data"):
         current: Any = read(os.path.abspath(extra["data"]), name="window_data")
-        predictions: Any = None
+        told = stage("answered", current, fitted=Ref(reference, "estimator"), input=Ref(reference, "input"))
+        predictions: Any = Ref(told)
     else:
         taken = Call(
             "penstock.stages.prediction_log:read_log",
@@ -104,7 +105,8 @@ class Watch:
             Artifact.from_json(files["profile"]),
             json_artifact(self.home.objects, judged.get("prediction_profile")),
             Artifact.from_json(files["input"]),
-            json_artifact(self.home.objects, judged.get("figures", judged.get("metrics"))),
+            json_artifact(self.home.objects, judged.get("metrics")),
+            Artifact.from_json(files["estimator"]),
         ]
         return Effect(tuple(artifacts), changed=False)
 
