@@ -462,6 +462,8 @@ def test_a_file_in_a_package_has_its_dotted_name(project):
 def test_byte_code_stays_out_of_the_work_tree(project, monkeypatch):
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     file = project.flow("out = one.ref()")
+    for path in project.folder.glob("*.py"):
+        os.utime(path, (1.7e9, 1.7e9))
     project.run(file)
     assert not list(project.folder.glob("__pycache__"))
     assert list((project.folder / ".penstock" / "pycache").rglob("*.pyc"))
@@ -491,3 +493,21 @@ def test_the_coordinator_imports_nothing_heavy(project):
     environment = {**os.environ, "PYTHONPATH": SOURCE}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert json.loads(done.stdout) == []
+
+
+def test_an_edit_within_the_same_second_is_never_run_as_it_was(project, monkeypatch):
+    """Byte code is told by size and second: without care the second run would keep 2 under the recipe of 3."""
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    text = """
+        @ps.step
+        def number() -> int:
+            return 2
+
+        out = number.ref()
+    """
+    home = open_home(str(project.folder))
+    assert project.run(project.flow(text)).value(home, "number") == 2
+    file = project.flow(text.replace("return 2", "return 3"))
+    now = time.time()
+    os.utime(file, (now, now))
+    assert project.run(file).value(home, "number") == 3

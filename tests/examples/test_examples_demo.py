@@ -40,7 +40,7 @@ def test_the_demo_shows_every_stage(tmp_path):
     assert "→ champion: churn@1 (local store)" in said
     assert len(re.findall(r'"predictions"', said)) == 5
     assert "is refused (422)" in said
-    assert "no alarm: 4 columns" in said
+    assert "no alarm: 5 columns" in said
     assert "(exit code 8)" in said
     assert said.index('"model": "churn@2"') < said.rindex('"model": "churn@1"')
     assert "champion → churn@1 (was churn@2) · because second thoughts" in said

@@ -5,12 +5,17 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import time
+from collections.abc import Mapping
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import CodeType, ModuleType
 from typing import Any
 
 from penstock.errors import DeclarationError, UsageError
+
+RACY_S = 2.0
+"""A file younger than this, in seconds, is compiled anew."""
 
 
 def module_name(path: str) -> tuple[str, str]:
@@ -69,6 +74,21 @@ class _CachedElsewhere(SourceFileLoader):
     def __init__(self, name: str, path: str, cache: str) -> None:
         super().__init__(name, path)
         self._cache = cache
+
+    def path_stats(self, path: str) -> Mapping[str, Any]:
+        """As `SourceFileLoader.path_stats`, but a file that was just written has no byte code.
+
+        Byte code is told by its source's size and the second of its last change. A file that is edited twice within one
+        second could so run as it was before, while its text says something else.
+
+        Raises
+        ------
+        OSError
+        """
+        stats = super().path_stats(path)
+        if time.time() - stats["mtime"] < RACY_S:
+            raise OSError(f"{path} was written just now")
+        return stats
 
     def get_code(self, fullname: str) -> CodeType | None:
         before = sys.pycache_prefix
