@@ -128,7 +128,7 @@ class ValidationFailedError(DataError):
     """Data that does not hold against its schema; `report` has every failure with counts and sample rows."""
 
 
-# ── the evidence: exit 4, 6, 7, 8 ────────────────────────────────────────────────────────────────────────────
+# ── the evidence: exit 4 and 6 ────────────────────────────────────────────────────────────────────────────────
 
 
 class RefusedError(PenstockError):
@@ -141,18 +141,6 @@ class NotReproducibleError(PenstockError):
     """A second run did not give the same bytes."""
 
     exit_code = 6
-
-
-class UndecidedError(PenstockError):
-    """There is not enough evidence to decide, or an approval is awaited."""
-
-    exit_code = 7
-
-
-class AlarmError(PenstockError):
-    """Monitoring raised an alarm."""
-
-    exit_code = 8
 
 
 # ── the user's code: exit 5 ──────────────────────────────────────────────────────────────────────────────────

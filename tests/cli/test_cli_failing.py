@@ -24,8 +24,6 @@ CODES = {
     errors.RefusedError: 4,
     errors.StepError: 5,
     errors.NotReproducibleError: 6,
-    errors.UndecidedError: 7,
-    errors.AlarmError: 8,
     errors.CancelledError: 130,
     errors.StoreError: 1,
     errors.ConflictError: 1,

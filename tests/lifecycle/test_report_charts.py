@@ -6,7 +6,7 @@ import re
 from xml.etree import ElementTree as ET
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from penstock.lifecycle import charts
@@ -47,6 +47,7 @@ def test_without_the_cleaning_the_marks_of_direction_would_be_on_the_page(monkey
 
 
 @given(st.lists(st.tuples(finite, finite), max_size=30), finite, finite)
+@example([], 0.0, 5e-324)
 def test_every_mark_lies_within_the_frame_whatever_the_numbers(points, one, other):
     x, y = [p[0] for p in points], [p[1] for p in points]
     axis = Axis("x", min(one, other), max(one, other))

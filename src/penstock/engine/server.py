@@ -17,7 +17,6 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from penstock.core.flow import Graph
 from penstock.engine.child import Runtime, framed, work
 from penstock.engine.describe import Live
 from penstock.engine.processes import adopt_orphans, descendants, die_with_parent, kill_tree
@@ -215,8 +214,3 @@ def _end_with(sock: socket.socket) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     kill_tree(os.getpid())
-
-
-def graph_of(answer: Mapping[str, Any]) -> Graph:
-    """The flow in a server's first answer."""
-    return Graph.from_json(answer["flow"])

@@ -166,9 +166,10 @@ def ticks(low: float, high: float, most: int = MAX_TICKS) -> list[float]:
     >>> ticks(-30.0, 970.0)
     [0.0, 200.0, 400.0, 600.0, 800.0]
     """
-    if not (math.isfinite(low) and math.isfinite(high) and high > low):
+    width = high - low
+    if not (math.isfinite(width) and width > 1e-300):  # below that, no step fits between two floats
         return [low] if math.isfinite(low) else []
-    rough = (high - low) / max(most - 1, 1)
+    rough = width / max(most - 1, 1)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * (1 - 1e-9))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)

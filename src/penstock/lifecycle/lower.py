@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from penstock.core.flow import calls_of
-from penstock.core.step import Call, Options, Ref, call_of
+from penstock.core.step import Call, Options, Ref
 from penstock.core.workflow import Workflow
 from penstock.errors import DeclarationError
 from penstock.stages.schema import from_toml, frozen_columns
@@ -176,8 +176,3 @@ def task_of(model: Any) -> str | None:
     tags = getattr(model, "__sklearn_tags__", None)
     kind = tags().estimator_type if callable(tags) else getattr(model, "_estimator_type", None)
     return {"classifier": "classification", "regressor": "regression"}.get(kind or "")
-
-
-def data_of(workflow: Workflow) -> Call:
-    """The call that gives the workflow's table."""
-    return call_of(workflow.data)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from penstock.core.artifact import Artifact
 from penstock.core.facts import Facts
 from penstock.core.flow import Graph
 from penstock.core.plan import Plan
@@ -368,8 +367,3 @@ def _put_end_on_record(home: Home, report: Report) -> None:
         info |= {"version": attempt.version.number, "champion": bool(attempt.promoted)}
     report.outcome.run = replace(row, state=state or row.state, info=info)
     home.ledger.commit(Group(runs=[report.outcome.run]))
-
-
-def artifact_of(report: Report, step: str, output: str = "") -> Artifact | None:
-    """Artifact of a step that is done, or None."""
-    return report.outcome.artifacts.get((step, output))
