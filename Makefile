@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 JOBS ?= 2
+EXTRAS := serve sql duckdb excel postgres s3 pandera mlflow
 PY := .venv/bin/python
 STAMP := .venv/.penstock-stamp
 
@@ -20,10 +21,12 @@ $(STAMP): requirements/dev.txt pyproject.toml tools/venv.py
 	@$(PYTHON) tools/venv.py
 	@touch $@
 
+# XGBoost asks for a GPU library of 300 MB and does without it on a machine that has no GPU.
 lock: ## write requirements/dev.txt anew (needs uv)
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 \
+		--no-emit-package nvidia-nccl-cu12 --no-emit-package nvidia-nccl-cu13 \
 		--custom-compile-command "make lock" --upgrade \
-		pyproject.toml --extra serve --group dev -o requirements/dev.txt
+		pyproject.toml $(EXTRAS:%=--extra %) --group dev -o requirements/dev.txt
 
 test: venv ## the whole truth: format, lint, types, imports, docstrings, doctests, tests
 	@for part in lint types imports docstrings doctest unit; do \

@@ -1,8 +1,8 @@
 """Make `.venv` from the lock: with uv when it is there, else with venv and pip.
 
 Runs on any Python 3, so that one that is too old is told so instead of failing on the syntax. Nothing but the
-standard library is used. Every package is checked against the hash in `requirements/dev.txt`; Penstock itself is
-then installed in place, with the build backend of the lock.
+standard library is used. The lock names all that is needed, so nothing is resolved here; every package is checked
+against its hash in `requirements/dev.txt`. Penstock itself is then installed in place, with the lock's build backend.
 """
 
 import os
@@ -54,7 +54,7 @@ def with_uv(uv):
     install = [uv, "pip", "install", "--quiet", "--python", PYTHON]
     if not usable() and run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, VENV], env):
         return False
-    if run([*install, "--compile-bytecode", "--require-hashes", "--requirement", LOCK], env):
+    if run([*install, "--compile-bytecode", "--no-deps", "--require-hashes", "--requirement", LOCK], env):
         return False
     return run(install + SELF, env) == 0
 
@@ -71,7 +71,7 @@ def with_pip():
                 return False
     if subprocess.run([*pip, "--version"], capture_output=True, check=False).returncode:
         pip = [sys.executable, "-m", "pip", "--python", PYTHON]
-    if run([*pip, "install", "--quiet", "--require-hashes", "--requirement", LOCK]):
+    if run([*pip, "install", "--quiet", "--no-deps", "--require-hashes", "--requirement", LOCK]):
         return False
     return run([*pip, "install", "--quiet", *SELF]) == 0
 
