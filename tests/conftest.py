@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from penstock.testing.postgres import PostgresServer
 
 ROOT = Path(__file__).resolve().parent.parent
 CI = os.environ.get("PENSTOCK_CI") == "1"
@@ -57,6 +60,17 @@ def system_packages() -> dict[str, str]:
     return found
 
 
+def find_command(command: str) -> str:
+    """Path of a command that a Debian package brings, on PATH or by a pattern; skips when it is missing."""
+    packages = system_packages()
+    pattern = next((known for known in packages if known.endswith(f"/{command}")), command)
+    package = packages[pattern]  # a KeyError here: add the package to .ci/packages
+    path = max(glob.glob(pattern), default=None) if "/" in pattern else shutil.which(command)
+    if path is None:
+        pytest.skip(f"needs system package {package} (command {command})")
+    return path
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test is steered by the configuration of whoever runs it."""
@@ -68,16 +82,23 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def system_command() -> Callable[[str], str]:
     """Path of a command that a Debian package brings; skips when it is missing (fails in CI)."""
-    packages = system_packages()
+    return find_command
 
-    def find(command: str) -> str:
-        package = packages[command]  # a KeyError here: add the package to .ci/packages
-        path = shutil.which(command)
-        if path is None:
-            pytest.skip(f"needs system package {package} (command {command})")
-        return path
 
-    return find
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A real server with its data in memory, made when the first test asks for it; fails in CI where none is."""
+    server = PostgresServer(bin_folder=str(Path(find_command("postgres")).parent))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def postgres(postgres_server: PostgresServer) -> Iterator[str]:
+    """URL of an empty database that is this test's own."""
+    name = postgres_server.create_database()
+    yield postgres_server.url(name)
+    postgres_server.drop_database(name)
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ def test_the_lock_is_whole() -> None:
 def test_each_system_package_is_used_by_a_test() -> None:
     words = [line.partition("#")[0].split() for line in (ROOT / ".ci" / "packages").read_text().splitlines()]
     tests = "".join(text for _, text in texts(".py", under="tests/"))
-    unused = [line[0] for line in words if line and not any(f'"{command}"' in tests for command in line[1:])]
+    unused = [line[0] for line in words if line and not any(f'"{Path(command).name}"' in tests for command in line[1:])]
     assert unused == []
 
 
