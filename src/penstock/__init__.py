@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from penstock.core.flow import Flow
     from penstock.core.gate import AtLeast, AtMost, Beats, Improves, NotWorse, NoWorseOn
     from penstock.core.notes import note
+    from penstock.core.source import read
     from penstock.core.split import Split
-    from penstock.core.step import Param, Ref, Step, read, step
+    from penstock.core.step import Param, Ref, Step, step
     from penstock.core.target import Target
     from penstock.core.workflow import Monitor, Workflow
     from penstock.errors import PenstockError
@@ -36,7 +37,7 @@ _LAZY = {
     "Target": "penstock.core.target",
     "Workflow": "penstock.core.workflow",
     "note": "penstock.core.notes",
-    "read": "penstock.core.step",
+    "read": "penstock.core.source",
     "step": "penstock.core.step",
 }
 

@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from penstock.core.artifact import Written
-from penstock.core.step import Source
+from penstock.core.source import Source
 from penstock.errors import DataError, DeclarationError, SourceChangedError, SourceNotFoundError
 from penstock.stages import ingest, spool
 

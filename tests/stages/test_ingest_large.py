@@ -13,7 +13,7 @@ from penstock.stages import csv_stream
 PROGRAM = """
 import json, os, resource, sys
 import pyarrow.compute, pyarrow.csv, pyarrow.parquet
-from penstock.core.step import Source
+from penstock.core.source import Source
 from penstock.stages import csv_stream, ingest
 
 csv_stream.BLOCK = int(sys.argv[3])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from penstock.core.step import Source
+from penstock.core.source import Source
 from penstock.stages import ingest
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"

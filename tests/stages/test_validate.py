@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from penstock.core.step import Source
+from penstock.core.source import Source
 from penstock.core.target import Roles, Target
 from penstock.errors import DeclarationError, ValidationFailedError
 from penstock.stages import conform, ingest

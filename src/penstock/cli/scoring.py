@@ -7,7 +7,7 @@ import tempfile
 from typing import Any
 
 from penstock.core.ports import Home
-from penstock.core.step import Source
+from penstock.core.source import Source
 from penstock.errors import DataError, SourceNotFoundError, StoreError, UsageError
 from penstock.lifecycle.records import source_options
 from penstock.lifecycle.versions import Version

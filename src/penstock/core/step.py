@@ -1,22 +1,16 @@
-"""Steps, the references that they promise, and sources: what a user joins into a DAG by calling functions."""
+"""Steps and the references that they promise: what a user joins into a DAG by calling functions."""
 
 from __future__ import annotations
 
 import functools
-import os
-import sys
-import types
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from typing import Any, NoReturn, ParamSpec, TypeVar, overload
 
 from penstock.errors import DeclarationError, RefUseError
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-READ = "penstock.stages.ingest:read"
-"""Entry of the step that every `read` becomes; resolved in the worker."""
 
 
 @dataclass(frozen=True)
@@ -268,131 +262,3 @@ def memory_bytes(text: str | int | None) -> int | None:
         return int(float(number) * _UNITS[unit])
     except (KeyError, ValueError):
         raise DeclarationError(f"step: memory={text!r}: a size such as '512MiB' or '2GB'") from None
-
-
-@dataclass(frozen=True)
-class Source:
-    """A file to read and how; made by `read`.
-
-    `path` is absolute and stays out of the recipe: there the file is its bytes' digest and its suffix.
-    """
-
-    path: str
-    suffix: str = ""
-    sep: str | None = None
-    encoding: str | None = None
-    na: tuple[str, ...] = ()
-    strip: bool = True
-    types: dict[str, str] = field(default_factory=dict)
-    dates: tuple[str, ...] = ()
-    columns: tuple[str, ...] | None = None
-
-    def options(self) -> dict[str, Any]:
-        """All but the path: what decides the table, beside the bytes."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "path"}
-
-
-def read(
-    source: str | os.PathLike[str],
-    *,
-    name: str | None = None,
-    sep: str | None = None,
-    encoding: str | None = None,
-    na: list[str] | tuple[str, ...] | str = (),
-    strip: bool = True,
-    types: dict[str, str] | None = None,
-    dates: list[str] | tuple[str, ...] = (),
-    columns: list[str] | tuple[str, ...] | None = None,
-    query: Any = None,
-    params: Any = None,
-    rev: Any = None,
-    refresh: Any = None,
-    secret: Any = None,
-) -> Any:
-    """A table in a file: CSV in any dialect (also gzipped) or Parquet.
-
-    Parameters
-    ----------
-    source : str or path
-        Relative to the file that declares it, never to the working directory.
-    name : str, optional
-        Step id; the file's stem by default.
-    sep, encoding : str, optional
-        Sniffed when not given, and shown; held to when given.
-    na : list of str
-        Further texts that mean "missing"; the empty cell always does.
-    strip : bool, default=True
-        Drop spaces around cells.
-    types : dict, optional
-        Column → "int", "float", "bool", "str", "category" or "datetime".
-    dates : list of str
-        Columns to read as dates.
-    columns : list of str, optional
-        Read only these, in this order.
-    query, params, rev, refresh, secret
-        For sources that are not files; refused until they exist.
-
-    Returns
-    -------
-    Ref
-        The table, when a run reads it.
-
-    Raises
-    ------
-    DeclarationError
-        A URL, a password in a URL, or an option that does not exist yet.
-
-    Examples
-    --------
-    >>> read("customers.csv", na=["?"])
-    <Ref customers>
-    """
-    text = os.fspath(source)
-    later = {"query": query, "params": params, "rev": rev, "refresh": refresh, "secret": secret}
-    faults = [f"read: {key}= does not work yet: only files can be read" for key, v in later.items() if v is not None]
-    if "://" in text:
-        faults.append(f"read: {_masked(text)!r} is a URL: only CSV and Parquet files can be read yet")
-    if any(sign in text for sign in "*?["):
-        faults.append(f"read: {text!r} is a pattern: one file can be read yet")
-    if faults:
-        raise DeclarationError(faults)
-    base = _declaring_folder()
-    path = os.path.normpath(os.path.join(base, text))
-    stem, suffix = os.path.splitext(os.path.basename(text))
-    if suffix in (".gz", ".bz2", ".zst", ".xz"):
-        stem, inner = os.path.splitext(stem)
-        suffix = inner + suffix
-    spec = Source(
-        path=path,
-        suffix=suffix.lower(),
-        sep=sep,
-        encoding=encoding,
-        na=(na,) if isinstance(na, str) else tuple(na),
-        strip=strip,
-        types=dict(types or {}),
-        dates=tuple(dates),
-        columns=None if columns is None else tuple(columns),
-    )
-    call = Call(READ, name or stem, (spec,), {}, Options(outputs=("table", "sniffed")), kind="source", part="ingest")
-    return Ref(call, "table")
-
-
-def _declaring_folder() -> str:
-    """Folder of the file whose code called `read`: the first frame outside this package."""
-    frame: types.FrameType | None = sys._getframe(1)  # noqa: SLF001  the documented way to ask who called
-    while frame is not None:
-        module = frame.f_globals.get("__name__", "")
-        if not module.startswith("penstock."):
-            file = frame.f_globals.get("__file__")
-            return os.path.dirname(os.path.abspath(file)) if file else os.getcwd()
-        frame = frame.f_back
-    return os.getcwd()
-
-
-def _masked(url: str) -> str:
-    """A URL without its password."""
-    head, _, tail = url.partition("://")
-    if "@" not in tail:
-        return url
-    user, _, rest = tail.rpartition("@")
-    return f"{head}://{user.partition(':')[0]}:***@{rest}"

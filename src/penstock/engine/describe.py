@@ -8,7 +8,8 @@ from typing import Any
 
 from penstock.core.flow import Graph, Node, calls_of, needs_of, params_of, set_params, step_ids
 from penstock.core.names import did_you_mean
-from penstock.core.step import Call, Param, Ref, Source, call_of, output_of
+from penstock.core.source import Source
+from penstock.core.step import Call, Param, Ref, call_of, output_of
 from penstock.core.tree import NotCanonical, encode, parts_of, refs_in
 from penstock.engine.closure import Closure
 from penstock.errors import DeclarationError

@@ -11,7 +11,8 @@ from penstock.core.artifact import Artifact
 from penstock.core.flow import Node
 from penstock.core.ports import Home
 from penstock.core.run import Entry
-from penstock.core.step import Call, Options, Ref, read
+from penstock.core.source import read
+from penstock.core.step import Call, Options, Ref
 from penstock.core.workflow import Workflow
 from penstock.engine.local import Effect, Execution
 from penstock.errors import UnknownNameError

@@ -9,7 +9,7 @@ from typing import Any
 
 from penstock.core.artifact import Written
 from penstock.core.names import did_you_mean
-from penstock.core.step import Source
+from penstock.core.source import Source
 from penstock.errors import DataError
 
 COLUMNS_SHOWN = 20

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from penstock.core.step import Source
+from penstock.core.source import Source
 from penstock.errors import DataError
 from penstock.stages import infer, spool
 from penstock.stages.columns import COLUMNS_SHOWN, chosen, write

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from penstock.core.step import Source
+from penstock.core.source import Source
 from penstock.errors import DataError, bounded
 from penstock.stages.columns import chosen, write
 from penstock.stages.spool import Spool
