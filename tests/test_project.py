@@ -123,8 +123,17 @@ def test_a_pyproject_of_others_is_not_even_parsed(root):
         ('trust = "mine.Scaler"', "trust = 'mine.Scaler': a list is meant"),
         ("trust = [1]", "every item is a name"),
         ('release = "always"', "one of auto, ci, never"),
-        ('store = "s3://bucket/x"', "only a local directory works yet"),
-        ('ledger = "postgresql://host/x"', "only a local directory works yet"),
+        ('store = "s3://ana:s3cret@bucket/x"', "'s3://ana:***@bucket/x': a password does not belong into a file"),
+        ('store = "s3://ana@bucket/x"', "a URL without user, password or query is meant"),
+        ('store = "s3://bucket/x?key=AKIA"', "'s3://bucket/x?key=***': a password does not belong into a file"),
+        ('store = "s3://bucket/x?endpoint=e"', "a URL without user, password or query is meant"),
+        ('ledger = "s3://bucket/x"', "ledger = 's3://bucket/x': a path or a postgresql:// URL is meant"),
+        ('ledger = "postgresql://ana:s3cret@db/x"', "a password does not belong into a file"),
+        ('ledger = "postgresql://db/x?password=s3cret"', "a password does not belong into a file"),
+        ('ledger = "postgresql://ana:${NOT_SET}@db/x"', "ledger names ${NOT_SET}, which is not set"),
+        ('trust = ["${NOT_SET}"]', "trust names ${NOT_SET}, which is not set"),
+        ("${NOT_SET} = 1", "cannot be read"),
+        ('grace = "soon"', "grace = 'soon': a time is meant"),
         ("seed = ", "cannot be read"),
         ("env = 3", "penstock.toml env: 3: a table is meant"),
         ("env.dev = 3", "penstock.toml env.dev: 3: a table is meant"),
@@ -205,3 +214,41 @@ def test_a_store_of_a_newer_penstock_is_left_alone(root):
     mark.write_text(json.dumps({"penstock-store": 99}))
     with pytest.raises(StoreTooNewError):
         open_home(str(root))
+
+
+# ── a team's settings ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_store_and_ledger_may_be_urls_of_an_environment(root, monkeypatch):
+    monkeypatch.setenv("STORE_BUCKET", "ml")
+    monkeypatch.setenv("LEDGER_PASSWORD", "s3cret")
+    (root / "penstock.toml").write_text(
+        '[env.prod]\nstore = "s3://${STORE_BUCKET}/churn"\n'
+        'ledger = "postgresql://ana:${LEDGER_PASSWORD}@db/penstock"\nkeep = "90d"\n'
+    )
+    made = configure(str(root), environment="prod")
+    assert (made.store, made.shared, made.keep) == ("s3://ml/churn", True, "90d")
+    assert made.ledger == "postgresql://ana:s3cret@db/penstock"
+    assert "s3cret" not in repr(made)
+    assert not configure(str(root)).shared
+
+
+def test_the_folder_of_a_file_url_is_a_path(root):
+    (root / "penstock.toml").write_text('store = "file:///srv/store"\n')
+    assert configure(str(root)).store == "/srv/store"
+
+
+def test_a_reference_that_is_overridden_need_not_be_set(root):
+    (root / "penstock.toml").write_text('store = "s3://${NOT_SET}/x"\n[env.dev]\nstore = "here"\n')
+    assert configure(str(root)).store == str(root / "here")
+
+
+def test_penstock_release_says_who_this_process_is_and_never_who_may_release(root, monkeypatch):
+    (root / "penstock.toml").write_text('release = "never"\n')
+    assert (configure(str(root)).is_ci, configure(str(root), environment="ci").is_ci) == (False, False)
+    monkeypatch.setenv("PENSTOCK_RELEASE", "ci")
+    assert (configure(str(root)).is_ci, configure(str(root)).release) == (True, "never")
+    monkeypatch.setenv("PENSTOCK_RELEASE", "auto")
+    with pytest.raises(ConfigurationError, match="the only value is ci") as caught:
+        configure(str(root))
+    assert "penstock.toml" in caught.value.hint

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from penstock.core.ports import Config, Home
+from penstock.core.urls import has_password, masked, scheme
 from penstock.errors import ConfigurationError
 
 FOLDER = ".penstock"
 MARKS = ("pyproject.toml", "penstock.toml", FOLDER, ".git")
-KEYS: dict[str, type[Any]] = {"store": str, "ledger": str, "seed": int, "jobs": int, "trust": list, "release": str}
+KEYS: dict[str, type[Any]] = {
+    "store": str,
+    "ledger": str,
+    "seed": int,
+    "jobs": int,
+    "trust": list,
+    "release": str,
+    "grace": str,
+    "keep": str,
+    "cache": int,
+}
+IS_CI = "PENSTOCK_RELEASE"
+"""Set to "ci" by CI's templates: it says who this process is, where `release` says who may move the champion."""
+
+LEDGERS = ("postgresql", "postgres")
+"""Schemes of ledgers."""
+
+_REFERENCE = re.compile(r"\$\{([^}]*)\}")
+_TIME = re.compile(r"\d+(?:\.\d+)?[smhdw]")
 KINDS = {str: "text", int: "a whole number", list: "a list"}
 RELEASES = ("auto", "ci", "never")
 
@@ -47,18 +67,22 @@ def configure(root: str, flags: Mapping[str, Any] | None = None, environment: st
     Raises
     ------
     ConfigurationError
-        An unknown key, a value of the wrong type, an unknown environment.
+        An unknown key, a value of the wrong type, an unknown environment, a `${NAME}` that is not set, a password.
     """
     values: dict[str, Any] = {"store": FOLDER, "ledger": os.path.join(FOLDER, "ledger.db"), "jobs": 0, "trust": []}
     origin = dict.fromkeys(values, "default")
-    name = environment or os.environ.get("PENSTOCK_ENV", "dev")
+    name = environment or os.environ.get("PENSTOCK_ENV") or "dev"
     for table, where in _tables(root, name):
         for key, value in table.items():
-            values[key] = _checked(key, value, where)
+            _refuse_password(value, key, where)
+            values[key] = value if _refers(value) else _checked(key, value, where)
             origin[key] = where
+    for key, value in values.items():  # of a value that another place overrides, nothing need be set
+        if _refers(value):
+            values[key] = _checked(key, _filled(key, value, origin[key]), origin[key])
     for key, kind in KEYS.items():
         variable = f"PENSTOCK_{key.upper()}"
-        if variable in os.environ:
+        if key != "release" and variable in os.environ:
             values[key] = _checked(key, _from_text(os.environ[variable], kind, variable), variable)
             origin[key] = variable
     for key, value in (flags or {}).items():
@@ -66,18 +90,66 @@ def configure(root: str, flags: Mapping[str, Any] | None = None, environment: st
             values[key] = _checked(key, value, f"--{key}")
             origin[key] = f"--{key}"
     for key in ("store", "ledger"):
-        values[key] = os.path.normpath(os.path.join(root, os.path.expanduser(values[key])))
-    return Config(
-        root=root,
-        store=values["store"],
-        ledger=values["ledger"],
-        seed=values.get("seed"),
-        jobs=values["jobs"],
-        trust=tuple(values["trust"]),
-        release=values.get("release"),
-        environment=name,
-        origin=origin,
-    )
+        values[key] = _place(root, values[key])
+    values["trust"] = tuple(values["trust"])
+    return Config(root=root, environment=name, is_ci=_is_ci(), origin=origin, **values)
+
+
+def _is_ci() -> bool:
+    """Whether this process is CI.
+
+    Raises
+    ------
+    ConfigurationError
+        The variable holds anything else: it does not choose who may release.
+    """
+    text = os.environ.get(IS_CI, "")
+    if text not in ("", "ci"):
+        raise ConfigurationError(
+            f"{IS_CI}={text!r}: the only value is ci, which says that this process is CI",
+            where=IS_CI,
+            hint='who may move the champion is `release = "…"` in penstock.toml, perhaps under [env.NAME]',
+        )
+    return text == "ci"
+
+
+def _place(root: str, value: str) -> str:
+    """A path below the root made absolute; a URL as it is, but for a file's, which is a path."""
+    kind = scheme(value)
+    if kind in ("file", "local"):
+        return os.path.normpath(value[len(kind) + 3 :])
+    return value if kind else os.path.normpath(os.path.join(root, os.path.expanduser(value)))
+
+
+def _refers(value: Any) -> bool:
+    """Whether a value of a file holds a `${NAME}`."""
+    return any(isinstance(one, str) and _REFERENCE.search(one) for one in (value if type(value) is list else [value]))
+
+
+def _refuse_password(value: Any, key: str, where: str) -> None:
+    if key in ("store", "ledger") and isinstance(value, str) and has_password(_REFERENCE.sub("", value)):
+        raise ConfigurationError(
+            f"{key} = {masked(value)!r}: a password does not belong into a file",
+            where=where,
+            hint="leave it to the provider's own settings (~/.pgpass, AWS_PROFILE), or write ${NAME} and set NAME",
+        )
+
+
+def _filled(key: str, value: Any, where: str) -> Any:
+    """A value with each `${NAME}` replaced from the environment."""
+    if isinstance(value, list):
+        return [_filled(key, item, where) for item in value]
+    if not isinstance(value, str):
+        return value
+
+    def replaced(match: re.Match[str]) -> str:
+        if match[1] not in os.environ:
+            raise ConfigurationError(
+                f"{key} names ${{{match[1]}}}, which is not set", where=where, hint=f"set {match[1]} in the environment"
+            )
+        return os.environ[match[1]]
+
+    return _REFERENCE.sub(replaced, value)
 
 
 def _tables(root: str, environment: str) -> list[tuple[dict[str, Any], str]]:
@@ -141,9 +213,28 @@ def _checked(key: str, value: Any, where: str) -> Any:
         raise ConfigurationError(f"{key} = {value}: a whole number from 0", where=where)
     if key == "release" and value not in RELEASES:
         raise ConfigurationError(f"release = {value!r}: one of {', '.join(RELEASES)}", where=where)
-    if key in ("store", "ledger") and "://" in str(value):
-        raise ConfigurationError(f"{key} = {value!r}: only a local directory works yet", where=where)
+    if key in ("grace", "keep") and not _TIME.fullmatch(value):
+        raise ConfigurationError(f"{key} = {value!r}: a time is meant", where=where, hint=f'for instance {key} = "14d"')
+    if key == "store":
+        _check_store(value, where)
+    if key == "ledger" and scheme(value) not in ("", *LEDGERS):
+        raise ConfigurationError(
+            f"ledger = {masked(value)!r}: a path or a postgresql:// URL is meant",
+            where=where,
+            hint="objects may lie anywhere; the ledger is a file of this machine or a database",
+        )
     return value
+
+
+def _check_store(value: str, where: str) -> None:
+    """Credentials come from the provider's own settings, never from ours."""
+    kind = scheme(value)
+    if kind and ("@" in value.partition("://")[2].partition("/")[0] or has_password(value) or "?" in value):
+        raise ConfigurationError(
+            f"store = {masked(value)!r}: a URL without user, password or query is meant",
+            where=where,
+            hint="credentials come from the provider's own settings: AWS_PROFILE, ~/.aws, a role of the machine",
+        )
 
 
 def _from_text(text: str, kind: type, where: str) -> Any:

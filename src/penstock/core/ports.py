@@ -218,7 +218,7 @@ class Config:
     root : str
         The project's root, absolute.
     store, ledger : str
-        Absolute paths of the object directory and of the ledger file.
+        Absolute paths of the object directory and of the ledger file, or URLs.
     seed : int or None
         Overrides the workflow's seed when given.
     jobs : int
@@ -229,17 +229,32 @@ class Config:
         Overrides `release` of every workflow.
     environment : str
         "dev", "ci" or any name of an `env.*` table.
+    is_ci : bool
+        Whether this process is CI, which may move the champion where `release` is "ci": `PENSTOCK_RELEASE=ci`.
+    grace, keep : str
+        Defaults of `penstock gc`: objects touched, and results of runs, since so long ago stay.
+    cache : int
+        GiB of a remote store's objects that are kept on this machine.
     """
 
     root: str
     store: str
-    ledger: str
+    ledger: str = field(repr=False)
     seed: int | None = None
     jobs: int = 0
     trust: tuple[str, ...] = ()
     release: str | None = None
     environment: str = "dev"
+    is_ci: bool = False
+    grace: str = "14d"
+    keep: str = "30d"
+    cache: int = 20
     origin: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def shared(self) -> bool:
+        """Whether others write to this ledger too: it is a URL."""
+        return "://" in self.ledger
 
 
 @dataclass(frozen=True, slots=True)
