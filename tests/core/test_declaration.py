@@ -318,7 +318,7 @@ def test_notes_are_taken_once():
 
 def test_only_four_fields_are_required_and_the_rest_is_sound():
     w = workflow()
-    assert (w.seed, w.release, w.gate, w.split.test) == (0, "auto", (ps.Improves(),), 0.2)
+    assert (w.seed, w.release, w.gate, w.split.test) == (0, None, (ps.Improves(),), 0.2)
     assert w.target == ps.Target("churned")
 
 

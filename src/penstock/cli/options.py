@@ -36,4 +36,7 @@ Env = Annotated[
     str | None,
     typer.Option("--env", metavar="NAME", show_default=False, help="Use the settings of the table [env.NAME]."),
 ]
+AllowDirty = Annotated[
+    bool, typer.Option("--allow-dirty", help="Although no commit holds the code, on a shared ledger; on record.")
+]
 Because = Annotated[str, typer.Option("--because", metavar="WHY", show_default=False, help="The reason, on record.")]

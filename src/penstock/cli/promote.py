@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
-from penstock.cli.options import Because, Json, Quiet
+from penstock.cli.options import AllowDirty, Because, Json, Quiet
 
 
 def command(
     version: Annotated[str, typer.Argument(metavar="VERSION", help="churn@7, or churn@challenger.")],
     because: Because = "",
     force: Annotated[bool, typer.Option("--force", help="Although its gate did not pass it; on record.")] = False,
+    allow_dirty: AllowDirty = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
@@ -27,7 +29,8 @@ def command(
         raise UsageError(f"{version!r} names no version", hint=f"name one, as {version}@7 or {version}@challenger")
     home = here()
     found = resolve(home.ledger, version)
-    entry = promote(home, found, why=because, who=who_am_i(), force=force)
+    because = because or _asked(found.name, quiet=quiet or as_json)
+    entry = promote(home, found, why=because, who=who_am_i(), force=force, allow_dirty=allow_dirty)
     if as_json:
         body = dict(entry.body) if entry is not None else None
         document({"champion": found.name, "moved": entry is not None, "move": body})
@@ -39,3 +42,13 @@ def command(
         if not quiet:
             say(f"next  penstock log {found.workflow} · penstock rollback {found.workflow}")
     return 0
+
+
+def _asked(name: str, *, quiet: bool) -> str:
+    """The reason, asked for where a person sits at a terminal; "" elsewhere."""
+    if quiet or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return ""
+    try:
+        return str(typer.prompt(f"why is {name} to be champion", err=True)).strip()
+    except typer.Abort:
+        return ""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli.options import Env, Force, Jobs, Json, Note, Params, Quiet, Seed, Target, Verbose
+from penstock.cli.options import AllowDirty, Env, Force, Jobs, Json, Note, Params, Quiet, Seed, Target, Verbose
 
 if TYPE_CHECKING:
     from penstock.cli.progress import Progress
@@ -31,6 +31,7 @@ def command(
     seed: Seed = None,
     note: Note = "",
     env: Env = None,
+    allow_dirty: AllowDirty = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -52,6 +53,7 @@ def command(
         until=until,
         flags=flags,
         note=note,
+        allow_dirty=allow_dirty,
     )
     with Progress(found.home, title(found.file), quiet=quiet or as_json, verbose=verbose) as progress:
         report = run(found.home, request, WORKER, rehearse=rehearse_with(SERVER), listen=progress, began=progress.began)

@@ -97,8 +97,9 @@ class Workflow:
         Columns by whose values the figures are also given.
     gate : list of rules, default=[Improves()]
         What a version must pass to become champion.
-    release : {"auto", "ci", "never"}, default="auto"
-        Who may move the champion: whoever runs; only CI; nobody (`penstock promote` by hand).
+    release : {"auto", "ci", "never"}, optional
+        Who may move the champion: whoever runs; only CI; nobody (`penstock promote` by hand). By default "auto" on a
+        ledger of one's own, "ci" on a shared one.
     monitor : Monitor, optional
     seed : int, default=0
         From which every random part's seed is derived.
@@ -123,7 +124,7 @@ class Workflow:
     metrics: Any = ()
     slices: Any = ()
     gate: Any = None
-    release: str = "auto"
+    release: str | None = None
     monitor: Monitor = field(default_factory=Monitor)
     seed: int = 0
     refit: str = "no"
@@ -173,7 +174,7 @@ class Workflow:
         values["gate"] = (Improves(),) if values["gate"] is None else values["gate"]
         values["gate"] = tuple(values["gate"]) if isinstance(values["gate"], list | tuple) else (values["gate"],)
         check_gate(values["gate"], faults)
-        if values["release"] not in RELEASES:
+        if values["release"] not in (None, *RELEASES):
             faults.add(f"release={values['release']!r}: one of {', '.join(RELEASES)}")
         if not isinstance(values["monitor"], Monitor):
             faults.add(f"monitor={values['monitor']!r}: ps.Monitor(labels=…, drift=…, log=…)")

@@ -15,6 +15,7 @@ from penstock.engine.local import Effect, Execution
 from penstock.errors import ConflictError, MissingExtraError, UntrustedTypeError
 from penstock.lifecycle import promote
 from penstock.lifecycle.register import bundle, declaration_of, git_state, json_artifact, register
+from penstock.lifecycle.release import held_back, note_commit, unclean
 from penstock.lifecycle.versions import CHAMPION, Version, alias, file_of, head, manifest, stream
 
 Key = tuple[str, str]
@@ -37,8 +38,14 @@ class Attempt:
         The declaring file, for its Git commit.
     rehearse : callable
 
+    release : {"auto", "ci", "never"}
+    allow_dirty : bool
+        Code that no commit holds may become champion of a shared ledger.
+
     Attributes
     ----------
+    git : dict
+        Commit and whether the tree differs from it; empty outside Git.
     promoted, reigns : bool
         Whether this run moved the champion to its version, or another run of the same did so first.
     """
@@ -50,6 +57,8 @@ class Attempt:
     file: str
     rehearse: Rehearse
     release: str = "auto"
+    allow_dirty: bool = False
+    git: Mapping[str, Any] = field(default_factory=dict)
     version: Version | None = None
     new: bool = False
     verdict: Mapping[str, Any] | None = None
@@ -78,14 +87,17 @@ class Attempt:
         sources = dict(execution.facts.sources)
         facts = {"recipes": recipes, "sources": sources}
         made = bundle(self.home, self.graph, arguments, facts)
+        self.git = git_state(_folder(self.file))
         body: dict[str, Any] = {
             **facts,
             "run": self.run,
             "declaration": declaration_of(self.graph),
-            "git": git_state(_folder(self.file)),
+            "git": dict(self.git),
             "rows": _rows(execution, self.load),
         }
         self.version, self.new = register(self.home, self.graph.name, made, body, self.who)
+        if not self.new:
+            note_commit(self.home, self.version, self.git, self.who)
         about = json_artifact(self.home.objects, {"version": self.version.number, "bundle": made.digest})
         return Effect((about,), changed=self.new)
 
@@ -187,12 +199,8 @@ class Attempt:
     def _held_back(self) -> str | None:
         """Why a version that passed is not promoted by this run, or None."""
         assert self.version is not None
-        by_hand = f"penstock promote {self.version.name} --because …"
-        if self.release == "never":
-            return f"release is 'never': `{by_hand}` promotes it"
-        if self.release == "ci" and self.home.config.environment != "ci":
-            return f"release is 'ci', and this is {self.home.config.environment!r}: `{by_hand}` promotes it"
-        return None
+        why = held_back(self.home, self.release, self.git, allow_dirty=self.allow_dirty)
+        return None if why is None else f"{why}: `penstock promote {self.version.name} --because …` promotes it"
 
     def deploy(self, _node: Node, inputs: Mapping[Key, Artifact], _execution: Execution) -> Effect:
         """Golden rows over real HTTP on a scratch server; then alias and deployment move in one transaction."""
@@ -213,6 +221,7 @@ class Attempt:
                 who=self.who,
                 after=ruling["moves"],
                 verdict=ruling["verdict"],
+                dirty=unclean(self.git) if self.home.config.shared else "",
             )
         except ConflictError as error:
             present, _ = alias(self.home.ledger, self.graph.name, CHAMPION)

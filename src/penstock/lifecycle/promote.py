@@ -5,6 +5,7 @@ from __future__ import annotations
 from penstock.core.ports import Home
 from penstock.core.run import Entry
 from penstock.errors import ConflictError, RefusedError, UsageError
+from penstock.lifecycle.release import check_code
 from penstock.lifecycle.versions import (
     CHALLENGER,
     CHAMPION,
@@ -30,6 +31,7 @@ def move(
     who: str,
     after: int | None = None,
     verdict: int | None = None,
+    dirty: str = "",
 ) -> Entry:
     """Point an alias at a version; a move of the champion is a deployment too, in the same transaction.
 
@@ -39,6 +41,8 @@ def move(
         Number of the alias's last move that the decision was based on; the present one by default.
     verdict : int, optional
         Number of the verdict that allows it.
+    dirty : str
+        What is wrong with where its code comes from, and was allowed; on record.
 
     Raises
     ------
@@ -51,7 +55,8 @@ def move(
         now = present.name if present else "nobody"
         raise ConflictError(f"{name} moved to {now} meanwhile", where=to.workflow, hint="run again to compare with it")
     previous = present.number if present else None
-    body = {"version": to.number, "previous": previous, "verdict": verdict}
+    body = {"version": to.number, "previous": previous, "verdict": verdict} | ({"dirty": dirty} if dirty else {})
+    why = f"{why} ({dirty}; allowed)" if dirty else why
     entries = [Entry(stream(to.workflow, "alias", name), number + 1, body, who=who, why=why)]
     if name == CHAMPION:
         last = head(ledger, stream(to.workflow, "deployment"))
@@ -79,10 +84,13 @@ def check_whole(home: Home, found: Version) -> None:
             home.objects.read(file["digest"])
 
 
-def promote(home: Home, found: Version, *, why: str, who: str, force: bool = False) -> Entry | None:
+def promote(
+    home: Home, found: Version, *, why: str, who: str, force: bool = False, allow_dirty: bool = False
+) -> Entry | None:
     """Make a version the champion by hand.
 
-    Only a version that passed its gate is promoted, unless `force` is given with a reason.
+    Only a version that passed its gate is promoted, unless `force` is given with a reason; on a shared ledger, only one
+    whose code a commit holds, unless `allow_dirty` is given.
 
     Returns
     -------
@@ -94,7 +102,7 @@ def promote(home: Home, found: Version, *, why: str, who: str, force: bool = Fal
     UsageError
         No reason was given.
     RefusedError
-        Its gate did not pass it.
+        Its gate did not pass it, or no commit holds its code.
     ConflictError
         Somebody moved the champion first.
     """
@@ -110,9 +118,10 @@ def promote(home: Home, found: Version, *, why: str, who: str, force: bool = Fal
         raise RefusedError(
             f"{found.name} did not pass its gate: {outcome}", hint="--force promotes it all the same, on record"
         )
+    dirty = check_code(home, found, allow_dirty=allow_dirty)
     check_whole(home, found)
     reason = f"{why} (forced past the gate)" if force and (last is None or not last.body["passed"]) else why
-    return move(home, found, why=reason, who=who, after=number, verdict=last.number if last else None)
+    return move(home, found, why=reason, who=who, after=number, verdict=last.number if last else None, dirty=dirty)
 
 
 def rollback(home: Home, workflow: str, *, why: str, who: str, to: int | None = None) -> Entry:

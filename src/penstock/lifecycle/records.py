@@ -247,6 +247,8 @@ def _sentence(kind: str, name: str, entry: Entry, workflow: str) -> str:
         return f"{name.rpartition('/')[2]} → {now}{before}"
     if kind == "deployment":
         return f"{version} deployed"
+    if kind == "commit":
+        return f"{version} was made again from commit {body['git']['commit'][:8]}"
     return f"{version}: {body.get('summary', kind)}"
 
 

@@ -23,6 +23,7 @@ from penstock.engine.pool import Pool, Server
 from penstock.errors import PenstockError, StoreError, UsageError, bounded
 from penstock.lifecycle.attempt import Attempt, Rehearse
 from penstock.lifecycle.machine import machine
+from penstock.lifecycle.release import policy
 from penstock.lifecycle.versions import who_am_i
 
 MOST_RECIPES = 200
@@ -61,6 +62,8 @@ class Request:
         Passed on to the process that imports the file.
     note : str
         Kept with the run.
+    allow_dirty : bool
+        Code that no commit holds may become champion of a shared ledger, on record.
     """
 
     file: str
@@ -72,6 +75,7 @@ class Request:
     flags: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+    allow_dirty: bool = False
 
 
 @dataclass(slots=True)
@@ -322,8 +326,9 @@ def _info(home: Home, graph: Graph, request: Request) -> dict[str, Any]:
 def _attempt(home: Home, graph: Graph, record: Run, request: Request, rehearse: Rehearse) -> list[Attempt]:
     if not any(node.kind == "effect" for node in graph.nodes):
         return []
-    release = home.config.release or graph.about.get("release", "auto")
-    return [Attempt(home, graph, record.id, who_am_i(), request.file, rehearse, release)]
+    release = policy(home.config, graph.about.get("release"))
+    allowed = request.allow_dirty
+    return [Attempt(home, graph, record.id, who_am_i(), request.file, rehearse, release, allow_dirty=allowed)]
 
 
 def _execution(

@@ -9,6 +9,7 @@ from typing import Any
 
 from penstock.core.artifact import Artifact
 from penstock.core.flow import Graph, Node
+from penstock.core.ports import Config
 from penstock.lifecycle.run import Report
 
 Known = Mapping[tuple[str, str], Artifact]
@@ -127,7 +128,7 @@ def ending(report: Report) -> Ending:
         return Ending("done", "done", "✓")
     name, workflow = attempt.version.name, attempt.version.workflow
     if attempt.promoted:
-        return Ending("champion", f"champion: {name} (local store)", "→")
+        return Ending("champion", f"champion: {name} ({_where(attempt.home.config)})", "→")
     if report.exit_code == 4:
         return Ending("refused", f"{name} refused: {attempt.reason}", "✗")
     if report.exit_code == 7:
@@ -135,6 +136,10 @@ def ending(report: Report) -> Ending:
     if attempt.verdict is not None and not attempt.reigns:
         return Ending("challenger", f"challenger: {name} · {attempt.reason}", "→")
     return Ending("kept", attempt.reason or f"the champion of {workflow} stays", "→")
+
+
+def _where(config: Config) -> str:
+    return f"shared ledger, {config.environment}" if config.shared else "local store"
 
 
 def next_commands(report: Report, file: str) -> list[str]:
