@@ -18,6 +18,7 @@ from penstock.store.ledger import SqliteLedger
 from penstock.store.migrate import SCHEMA, Migration, check, migrate, migrations
 from penstock.store.rows import from_key, from_text, prefix_of, to_key, to_text
 from penstock.store.sqlite import connect, explain_sqlite, journal_mode
+from penstock.store.sqlite_tables import SqliteTables
 from penstock.testing.ledger_suite import make_decided, make_result, make_step_run
 
 
@@ -101,7 +102,7 @@ READABLE = NEXT._replace(min_writer=SCHEMA + 1)
 def upgrade(path, step):
     connection = connect(path)
     try:
-        migrate(connection, path, [*migrations(), step])
+        migrate(SqliteTables(connection, path), [*migrations(), step])
     finally:
         connection.close()
 
@@ -187,7 +188,7 @@ def test_a_migration_that_is_killed_anywhere_changes_all_or_nothing(path):
                     os.kill(os.getpid(), signal.SIGKILL)
 
             connection.set_trace_callback(trace)
-            migrate(connection, place, [*migrations(), step])
+            migrate(SqliteTables(connection, place), [*migrations(), step])
             os._exit(0)
         assert os.waitpid(pid, 0)[1] == signal.SIGKILL
         assert not any(name.startswith("extra") for name in tables(place))
@@ -232,7 +233,7 @@ def test_schema_files_are_whole():
 
 def test_check_passes_what_is_known(ledger, path):
     connection = connect(path)
-    assert check(connection, path, writing=True) is None
+    assert check(SqliteTables(connection, path), writing=True) is None
     connection.close()
 
 

@@ -14,6 +14,19 @@ from penstock.errors import StoreError, UsageError
 
 Row = tuple[Any, ...]
 
+
+class NoDigest(str):
+    """A text in a column of digests that is none: PostgreSQL has a type for each column, SQLite for each value."""
+
+    __slots__ = ()
+
+
+class RawText(bytes):
+    """A text that is not valid Unicode, in a column of texts: as bytes, since SQLite can store those."""
+
+    __slots__ = ()
+
+
 # ASCII only: a lone surrogate (a file name that is not UTF-8) is kept as an escape, which SQLite can store.
 encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 _encode_strict = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
@@ -33,15 +46,15 @@ def to_key(digest: str) -> bytes | str:
         try:
             key = bytes.fromhex(digest)
         except ValueError:
-            return digest
+            return NoDigest(digest)
         if key.hex() == digest:
             return key
-    return digest
+    return NoDigest(digest)
 
 
 def from_key(key: bytes | str) -> str:
     """The inverse of `to_key`."""
-    return key.hex() if isinstance(key, bytes) else key
+    return key.hex() if isinstance(key, bytes) else str(key)
 
 
 def optional_key(digest: str | None) -> bytes | str | None:
@@ -59,7 +72,7 @@ def to_text(text: str) -> str | bytes:
     try:
         text.encode()
     except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass")
+        return RawText(text.encode("utf-8", "surrogatepass"))
     return text
 
 
@@ -107,9 +120,8 @@ def output_ids(ids: Sequence[int]) -> int | str:
 
 def ids_of(outputs: int | str | None) -> list[int]:
     """The inverse of `output_ids`."""
-    if isinstance(outputs, int):
-        return [outputs]
-    return list(decode(outputs)) if outputs else []
+    found = decode(outputs) if isinstance(outputs, str) else outputs
+    return [found] if isinstance(found, int) else list(found or ())
 
 
 def artifact_row(artifact: Artifact) -> Row:

@@ -8,8 +8,8 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, TypeVar
 
 from penstock.errors import PenstockError, StoreError
 from penstock.store.files import explain, make_directories
@@ -144,6 +144,25 @@ def retried(do: Callable[[], T], pause_s: float = 0.05) -> T:
     return do()
 
 
+class Queries:
+    """`penstock.store.sql_ledger.Queries` of a connection that is inside a transaction."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection: Final = connection
+
+    def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query."""
+        return self.connection.execute(query, values).fetchall()
+
+    def rows_in(self, query: str, keys: Iterable[Any]) -> list[tuple[Any, ...]]:
+        """Rows of a query with `IN (?)`, for any number of keys."""
+        return list(select_in(self.connection, query, keys))
+
+    def run_many(self, query: str, values: Sequence[Sequence[Any]]) -> None:
+        """One statement for each of many rows of values."""
+        self.connection.executemany(query, values)
+
+
 class Database:
     """A connection that survives a fork, is used by one thread at a time, and rolls back on any error.
 
@@ -153,11 +172,20 @@ class Database:
         The file.
     opened : callable
         Called with each new connection, before it is used: the migration.
+    writing : callable
+        Called at the start of each transaction that `write` makes: whether this program may.
     """
 
-    def __init__(self, path: str, opened: Callable[[sqlite3.Connection], None]) -> None:
-        self.path = os.path.abspath(path)
+    def __init__(
+        self,
+        path: str,
+        *,
+        opened: Callable[[sqlite3.Connection], None],
+        writing: Callable[[sqlite3.Connection], None],
+    ) -> None:
+        self.path = self.where = os.path.abspath(path)
         self._opened = opened
+        self._check = writing
         self._open()
 
     def _open(self) -> None:
@@ -225,6 +253,17 @@ class Database:
                     with contextlib.suppress(sqlite3.Error):
                         connection.execute("ROLLBACK")
                 raise
+
+    def read(self, do: Callable[[Queries], T]) -> T:
+        """Do something in one view of the facts."""
+        with self.reading() as connection:
+            return do(Queries(connection))
+
+    def write(self, do: Callable[[Queries], T]) -> T:
+        """Do something in one durable transaction, unless a newer program has changed the ledger."""
+        with self.writing() as connection:
+            self._check(connection)
+            return do(Queries(connection))
 
     def close(self) -> None:
         """Release the connection; a second time does nothing."""
