@@ -9,7 +9,7 @@ from typing import Any
 
 from penstock.core.ports import Config, Home
 from penstock.core.urls import has_password, masked, scheme
-from penstock.errors import ConfigurationError
+from penstock.errors import ConfigurationError, MissingExtraError
 
 FOLDER = ".penstock"
 MARKS = ("pyproject.toml", "penstock.toml", FOLDER, ".git")
@@ -261,7 +261,6 @@ def open_home(path: str = ".", flags: Mapping[str, Any] | None = None) -> Home:
     ConfigurationError, StoreError
     """
     from penstock.formats.registry import FormatRegistry
-    from penstock.store.ledger import SqliteLedger
     from penstock.store.mark import initialise
     from penstock.store.objects import DirectoryObjects
 
@@ -270,9 +269,31 @@ def open_home(path: str = ".", flags: Mapping[str, Any] | None = None) -> Home:
     return Home(
         config=config,
         objects=DirectoryObjects(config.store),
-        ledger=SqliteLedger(config.ledger),
+        ledger=open_ledger(config.ledger),
         formats=FormatRegistry(trust=config.trust),
     )
+
+
+def open_ledger(place: str) -> Any:
+    """The ledger at a path or a `postgresql://` URL.
+
+    Raises
+    ------
+    MissingExtraError
+        The URL needs an extra that is not installed.
+    StoreError, ConfigurationError
+    """
+    if not scheme(place):
+        from penstock.store.ledger import SqliteLedger
+
+        return SqliteLedger(place)
+    try:
+        from penstock.store.postgres_ledger import PostgresLedger
+    except ImportError as error:
+        raise MissingExtraError(
+            f"a ledger in PostgreSQL needs psycopg: {error}", hint="pip install 'penstock[postgres]'"
+        ) from error
+    return PostgresLedger(place)
 
 
 def open_store(config: Config, project_types: tuple[str, ...] = ()) -> tuple[Any, Any]:

@@ -7,6 +7,7 @@ import pytest
 from penstock.store import sqlite
 from penstock.store.ledger import SqliteLedger
 from penstock.store.objects import DirectoryObjects
+from penstock.store.postgres_ledger import PostgresLedger
 from penstock.testing import LedgerSuite, ObjectsSuite
 
 
@@ -58,3 +59,10 @@ class TestSqliteLedgerWithWriteAheadLog(TestSqliteLedger):
         monkeypatch.setattr(sqlite, "journal_mode", lambda version: "wal")
         yield
         assert (tmp_path / "ledger.db").read_bytes()[18:20] == b"\x02\x02"
+
+
+class TestPostgresLedger(LedgerSuite):
+    @pytest.fixture
+    def ledger(self, postgres):
+        yield (ledger := PostgresLedger(postgres, clock=lambda: 1000.0))
+        ledger.close()

@@ -41,7 +41,11 @@ def _lines(found: dict[str, Any]) -> list[str]:
         )
         rows.append([name, "one a core" if name == "jobs" and not value else str(text), f"({one['origin']})"])
     ledger, machine = found["ledger"], found["machine"]
-    rows.append(["sqlite", f"{found['sqlite']}, journal {ledger['journal'] or 'not made yet'}", ""])
+    if "server" in ledger:
+        releases = {True: "may release", False: "may not release", None: "no role decides who releases"}
+        rows.append(["database", f"{ledger['server']}, {releases[ledger['may_release']]}", ""])
+    else:
+        rows.append(["sqlite", f"{found['sqlite']}, journal {ledger['journal'] or 'not made yet'}", ""])
     rows.append(["python", f"{found['python']} on {machine['system']}, {machine['cpu']}", ""])
     rows += [[name, version or "missing", ""] for name, version in found["libraries"].items()]
     for extra, absent in found["extras"].items():

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from penstock.core.ports import Home
+from penstock.core.urls import masked
 from penstock.lifecycle.machine import machine
 
 EXTRAS = {"serve": ("uvicorn", "httptools", "msgspec")}
@@ -26,8 +27,8 @@ def checkup(home: Home) -> dict[str, Any]:
     -------
     dict
         "configuration": {name: {"value", "origin"}}; "store", "ledger": path, whether it can be written to, and the
-        ledger's journal mode; "python", "sqlite", "machine"; "libraries": {name: version or None}; "extras":
-        {name: missing modules}; "trust": exact names; "problems": sentences, empty when all is well.
+        ledger's journal mode or its server; "python", "sqlite", "machine"; "libraries": {name: version or None};
+        "extras": {name: missing modules}; "trust": exact names; "problems": sentences, empty when all is well.
     """
     config = home.config
     values = {name: getattr(config, name) for name in ("store", "ledger", "seed", "jobs", "trust", "release")}
@@ -40,7 +41,7 @@ def checkup(home: Home) -> dict[str, Any]:
         "root": config.root,
         "configuration": configuration,
         "store": {"path": config.store, "writable": os.access(config.store, os.W_OK)},
-        "ledger": {"path": config.ledger, "writable": _writable(config.ledger), "journal": journal(config.ledger)},
+        "ledger": _ledger(home),
         "python": platform.python_version(),
         "executable": sys.executable,
         "sqlite": sqlite3.sqlite_version,
@@ -77,6 +78,15 @@ def journal(path: str) -> str | None:
             connection.close()
     except sqlite3.Error as error:
         return f"cannot be read: {error}"
+
+
+def _ledger(home: Home) -> dict[str, Any]:
+    """Path, whether it can be written to, and the journal of a file, or the server and the user's role of a URL."""
+    path = home.config.ledger
+    asked = getattr(home.ledger, "server", None)
+    if asked is None:
+        return {"path": path, "writable": _writable(path), "journal": journal(path)}
+    return {"path": masked(path), "journal": None, **asked()}
 
 
 def _writable(path: str) -> bool:

@@ -35,6 +35,7 @@ class SqliteLedger(SqlLedger):
     Examples
     --------
     >>> import os, tempfile
+    >>> from penstock.core.run import Entry
     >>> ledger = SqliteLedger(os.path.join(tempfile.mkdtemp(), "ledger.db"))
     >>> [entry] = ledger.append([Entry("churn/version", 1, {"artifacts": {}})])
     >>> ledger.streams()
