@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from penstock.core.split import Split
     from penstock.core.step import Param, Ref, Step, step
     from penstock.core.target import Target
+    from penstock.core.threshold import Threshold
     from penstock.core.workflow import Monitor, Workflow
     from penstock.errors import PenstockError
 
@@ -35,6 +36,7 @@ _LAZY = {
     "Split": "penstock.core.split",
     "Step": "penstock.core.step",
     "Target": "penstock.core.target",
+    "Threshold": "penstock.core.threshold",
     "Workflow": "penstock.core.workflow",
     "note": "penstock.core.notes",
     "read": "penstock.core.source",
@@ -56,6 +58,7 @@ __all__ = [
     "Split",
     "Step",
     "Target",
+    "Threshold",
     "Workflow",
     "note",
     "read",

@@ -77,7 +77,8 @@ def _outputs(declared: Any, request: Mapping[str, Any], config: Config) -> tuple
         if request.get("what") == "monitor":
             outputs, about = lower_window(declared, request["extra"])
             return f"{declared.name}.monitor", outputs, about
-        outputs, about = lower(declared, request["file"], seed=config.seed)
+        only = (request.get("extra") or {}).get("only") or ()
+        outputs, about = lower(declared, request["file"], seed=config.seed, only=only)
         return declared.name, outputs, about
     if isinstance(declared, Flow):
         return declared.name, declared.outputs, {}
@@ -91,7 +92,7 @@ def _project_types(live: Live, root: str) -> tuple[str, ...]:
     names: dict[str, None] = {}
     for call in live.calls.values():
         for value in [*call.args, *call.kwargs.values()]:
-            if not is_estimator(value):
+            if not is_estimator(value) and type(value) is not dict:  # candidates stand in a dict
                 continue
             for _, part in parts_of(value):
                 thing = part if hasattr(part, "__qualname__") else type(part)

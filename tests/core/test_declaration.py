@@ -357,8 +357,38 @@ def test_a_later_field_is_refused_with_its_sentence(word):
     assert LATER[word] in fault
 
 
-def test_refitting_is_refused():
-    assert any(fault.startswith("refit=") for fault in faults_of(refit="all"))
+def test_refitting_is_on_all_rows_or_not_done():
+    assert workflow(refit="all").refit == "all"
+    assert faults_of(refit="some") == ["refit='some': one of no, all"]
+
+
+def test_several_candidates_are_checked_each_by_its_name():
+    found = faults_of(model={"plain": LogisticRegression, "1": LogisticRegression(), "good": LogisticRegression()})
+    assert [fault.partition(";")[0] for fault in found] == [
+        "model['plain']=LogisticRegression: a class",
+        "model=: '1' names a candidate: letters, digits, - and _, a letter first",
+    ]
+    assert faults_of(model={}) == ["model=: no candidate; an estimator, or several as {'linear': …, 'trees': …}"]
+    given = LogisticRegression()
+    kept = workflow(model={"one": given}).model["one"]
+    assert kept is not given  # as a single estimator, it is copied
+
+
+@pytest.mark.parametrize(
+    ("decide", "says"),
+    [
+        (0.3, "float; ps.Threshold(at=0.3)"),
+        (ps.Threshold(), "was given nothing"),
+        (ps.Threshold(at=0.3, recall=0.9), "was given at, recall"),
+        (ps.Threshold(recall=1.0), "Threshold(recall=1.0): a share between 0 and 1"),
+        (ps.Threshold(at=float("nan")), "Threshold(at=nan): a number is meant"),
+        (ps.Threshold(rate=True), "Threshold(rate=True): a number is meant"),
+        (ps.Threshold(maximise=3), "the name of a metric of labels"),
+    ],
+)
+def test_a_threshold_is_one_rule_with_a_number_it_can_have(decide, says):
+    [fault] = faults_of(decide=decide)
+    assert says in fault
 
 
 class NoParameters:

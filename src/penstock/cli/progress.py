@@ -64,6 +64,7 @@ class Progress:
         self._ready: dict[str, list[Line]] = {}
         self._running: dict[str, float] = {}
         self._wall: dict[str, float] = {}
+        self._noted: dict[str, Mapping[str, Any]] = {}
         self._done = 0
         self._lock = threading.RLock()
         self._live = _Live(self._now) if is_terminal() and not quiet and os.environ.get("TERM") != "dumb" else None
@@ -83,7 +84,7 @@ class Progress:
         """Take the flow and the run."""
         self.graph, self._run = graph, run
         self._nodes = {node.id: node for node in graph.nodes}
-        shown = [node.id for node in graph.nodes if node.id not in story.SILENT]
+        shown = [node.id for node in graph.nodes if not story.silent(node.id)]
         preparing = [node.id for node in graph.nodes if story.prepares(node)]
         if story.is_workflow(graph):
             if len(preparing) > MOST_PREPARING:
@@ -116,6 +117,7 @@ class Progress:
         self.known.update(zip(((node.id, name) for name in node.names), event.outputs, strict=False))
         if event.kind in ("done", "failed"):
             self._wall[node.id] = event.wall_s
+            self._noted[node.id] = event.facts
             self._wake()
             self._show_log(node)
         if event.kind != "skipped":
@@ -138,6 +140,8 @@ class Progress:
         if skip := event.facts.get("skip"):
             return [Line("→", node.id, "", [str(skip)])]
         lines = [Line("✓", story.label(node), took, [story.fact(node, self.known, self.load, event.facts)])]
+        if stage == "evaluate":
+            lines[0].facts += story.leaders(self.load(self.known["evaluate", "report"]), self._noted)
         if stage == "train" and "preprocess_s" in event.facts:
             report, spent = self.load(self.known["train", "report"]), event.facts["preprocess_s"]
             lines[0].time = duration(max(event.wall_s - spent, 0.0))
@@ -183,7 +187,7 @@ class Progress:
             for step in [s for s in rest if s in self._ready] + [s for s in self._ready if s not in rest]:
                 lines = self._ready.pop(step)
                 for line in lines:
-                    if self._awake and (step not in story.SILENT or line.mark == "✗") and self._tells(step, line):
+                    if self._awake and (not story.silent(step) or line.mark == "✗") and self._tells(step, line):
                         self._line(line)
 
     def _tells(self, step: str, line: Line) -> bool:

@@ -140,17 +140,40 @@ def _tell_version(home: Home, one: Standing, *, quiet: bool) -> None:
     say("  cross-validated")
     for name in sorted(one.figures, key=lambda name: name != one.primary):
         say(f"    {figure_text(one.figures[name])}")
+    files = parts_of(home, version)
+    for text in _decision_lines(home, files):
+        say(text)
     if one.verdict is not None:
         against = one.verdict.body.get("against") or "the baseline"
         say(f"  gate, against {against}: {clean(one.verdict.body['sentence'])}")
         for rule in one.verdict.body["rules"]:
             say(f"    {clean(rule['text'])}")
-    files = parts_of(home, version)
     for text in _audit_lines(home, files):
         say(text)
     say(
         f"  bundle {version.bundle.digest[:12]}… · {len(files)} files, {size_text(sum(a.size for a in files.values()))}"
     )
+
+
+def _decision_lines(home: Home, files: Any) -> list[str]:
+    """Candidates, threshold, and what is served, where the version has them."""
+    from penstock.cli.output import clean
+    from penstock.lifecycle.story import leaders
+
+    def load(name: str) -> Any:
+        return home.formats.load(files[name], home.objects) if name in files else {}
+
+    board = leaders(load("metrics"), {}, most=20)
+    found = ["  candidates", *(f"    {clean(text)}" for text in board)] if board else []
+    if "threshold" in files:
+        found.append(f"  {clean(load('threshold')['summary'])}")
+    if "refit" in files:
+        found.append(f"  {clean(load('refit')['summary'])}; the verdict is about the twin")
+    if "learned" in files:
+        learned = load("learned")
+        names = "content" if learned["by"] == "content" else ", ".join(learned["columns"])
+        found.append(f"  learned from {learned['n_rows']:,} rows, known again by {clean(names)}")
+    return found
 
 
 def _audit_lines(home: Home, files: Any) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from penstock.cli.options import Env, Force, Jobs, Json, Note, Params, Quiet, Seed, Target, Verbose
 
@@ -20,6 +22,10 @@ def command(
     jobs: Jobs = None,
     seed: Seed = None,
     note: Note = "",
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="NAME", show_default=False, help="Only this candidate. Repeatable."),
+    ] = None,
     env: Env = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -36,7 +42,13 @@ def command(
     flags = {"jobs": jobs, "seed": seed}
     found = target(file, env, flags)
     request = Request(
-        found.file, found.variable, params=parameters(param), force=tuple(force or ()), flags=flags, note=note
+        found.file,
+        found.variable,
+        params=parameters(param),
+        force=tuple(force or ()),
+        flags=flags,
+        note=note,
+        extra={"only": only} if only else {},
     )
     with Progress(found.home, title(found.file), quiet=quiet or as_json, verbose=verbose) as progress:
         report, present = attempt(found.home, request, WORKER, listen=progress, began=progress.began)
@@ -78,10 +90,15 @@ def _tell(present: Try, tries: list[Try], wall_s: float, *, quiet: bool) -> None
         return
     shown = [(i, one) for i, one in enumerate(tries, 1) if i <= MOST_SHOWN or i == rank]
     rows = [
-        ["▸" if i == rank else "", str(i), f"run:{one.run[:4]}", figure(one), one.model, one.note] for i, one in shown
+        ["▸" if i == rank else "", str(i), f"run:{one.run[:4]}", figure(one), model(one), one.note] for i, one in shown
     ]
     for line in columns(["", "", "try", "cross-validated", "model", "note"], rows, right=[1]):
         say(line)
+
+
+def model(one: Try) -> str:
+    """A try's model, of several candidates with its name."""
+    return f"{one.candidate}: {one.model}" if one.candidate else one.model
 
 
 def figure(one: Try, name: str = "") -> str:

@@ -18,16 +18,21 @@ def answers(estimator: Any, X: Any, contract: Mapping[str, Any]) -> list[dict[st
     X : frame of shape (n_rows, n_features)
     contract : dict
         "task": "binary", "multiclass" or "regression"; "classes": labels as JSON values, in the estimator's
-        order; "positive": the scored class, for "binary".
+        order; "positive": the scored class, for "binary"; "threshold": the score from which on a row is called
+        positive, where one was decided on.
 
     Returns
     -------
     list of dict, length n_rows
         binary {"label", "score"}: the predicted class and the probability (or decision value) of the positive
-        one; multiclass {"label", "scores": {class as text: probability}}; regression {"value"}.
+        one, and "threshold" where one was decided on; multiclass {"label", "scores": {class as text: probability}};
+        regression {"value"}.
     """
     if contract["task"] == "regression":
         return [{"value": value} for value in _floats(estimator.predict(X))]
+    if contract.get("threshold") is not None:
+        scores = _floats(positive_scores(estimator, X, contract["positive"]))
+        return [decided(score, contract) for score in scores]
     labels = [plain(label) for label in estimator.predict(X)]
     if contract["task"] == "binary":
         scores = positive_scores(estimator, X, contract["positive"])
@@ -39,6 +44,24 @@ def answers(estimator: Any, X: Any, contract: Mapping[str, Any]) -> list[dict[st
     return [
         {"label": label, "scores": dict(zip(names, row, strict=True))} for label, row in zip(labels, rows, strict=True)
     ]
+
+
+def decided(score: float, contract: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer of a score under a contract with a threshold.
+
+    Examples
+    --------
+    >>> decided(0.3, {"classes": ["no", "yes"], "positive": "yes", "threshold": 0.25})
+    {'label': 'yes', 'score': 0.3, 'threshold': 0.25}
+    """
+    positive, threshold = contract["positive"], contract["threshold"]
+    other = next(label for label in contract["classes"] if label != positive)
+    return {"label": positive if score >= threshold else other, "score": score, "threshold": threshold}
+
+
+def with_decision(contract: Mapping[str, Any], decision: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A contract with the threshold of a bundle's decision, where it has one."""
+    return dict(contract) if decision is None else {**contract, "threshold": decision["threshold"]}
 
 
 def positive_scores(estimator: Any, X: Any, positive: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from typing import Any
 
 from penstock.core.gate import RULE_TYPES, AtLeast, AtMost, NoWorseOn
@@ -13,6 +14,8 @@ from penstock.core.tree import NotCanonical, encode, is_estimator, parts_of
 from penstock.errors import DeclarationError
 
 ERRORS_SHOWN_POSITIVE = tuple(name.removeprefix("neg_") for name in SCORERS if name.startswith("neg_"))
+
+_CANDIDATE = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{0,40}$")
 
 
 class Faults:
@@ -37,20 +40,36 @@ class Faults:
             raise DeclarationError(self.found, where=self.where)
 
 
-def check_estimator(model: Any, faults: Faults) -> bool:
+def check_model(model: Any, faults: Faults) -> bool:
+    """One estimator, or several by name: candidates."""
+    if type(model) is not dict:
+        return check_estimator(model, faults)
+    if not model:
+        faults.add("model=: no candidate; an estimator, or several as {'linear': …, 'trees': …}")
+    sound = bool(model)
+    for name, candidate in model.items():
+        if not isinstance(name, str) or not _CANDIDATE.match(name):
+            faults.add(f"model=: {name!r} names a candidate: letters, digits, - and _, a letter first")
+            sound = False
+        else:
+            sound = check_estimator(candidate, faults, f"model[{name!r}]") and sound
+    return sound
+
+
+def check_estimator(model: Any, faults: Faults, field: str = "model") -> bool:
     """An unfitted object with `fit` and `get_params`, all of whose parts another process can find by name."""
     if isinstance(model, type):
-        faults.add(f"model={model.__name__}: a class; make an object of it: {model.__name__}()")
+        faults.add(f"{field}={model.__name__}: a class; make an object of it: {model.__name__}()")
         return False
     if model is None or not callable(getattr(model, "fit", None)):
         given = "nothing" if model is None else type(model).__name__
-        faults.add(f"model=: {given} has no fit; an unfitted scikit-learn estimator is meant")
+        faults.add(f"{field}=: {given} has no fit; an unfitted scikit-learn estimator is meant")
         return False
     if not is_estimator(model):
-        faults.add(f"model=: {type(model).__name__} has no get_params; inherit sklearn.base.BaseEstimator")
+        faults.add(f"{field}=: {type(model).__name__} has no get_params; inherit sklearn.base.BaseEstimator")
         return False
     before = len(faults.found)
-    for place, part in parts_of(model, "model"):
+    for place, part in parts_of(model, field):
         if isinstance(part, type):
             continue
         if is_estimator(part) and (fitted := _fitted_attribute(part)):
@@ -60,7 +79,7 @@ def check_estimator(model: Any, faults: Faults) -> bool:
             faults.add(f"{place}: {what} cannot be found by name in another process; define it at module level")
     if len(faults.found) == before:
         try:
-            encode(model, "model")
+            encode(model, field)
         except NotCanonical as problem:
             faults.add(f"{problem.path}: a {problem.kind} has no canonical form; give its class, name or numbers")
     return len(faults.found) == before

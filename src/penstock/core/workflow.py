@@ -8,23 +8,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from penstock.core.check import Faults, check_estimator, check_gate, check_metrics, check_roles, check_split
+from penstock.core.check import Faults, check_gate, check_metrics, check_model, check_roles, check_split
 from penstock.core.gate import Improves
 from penstock.core.names import did_you_mean
 from penstock.core.split import Split
 from penstock.core.step import Ref, Step
 from penstock.core.target import Roles, Target
+from penstock.core.threshold import check_threshold
 from penstock.core.tree import copy_value
 from penstock.errors import DeclarationError
 
 _NAME = re.compile(r"^[a-z][a-z0-9_-]{0,62}$")
 REQUIRED = ("name", "data", "target", "model")
 RELEASES = ("auto", "ci", "never")
+REFITS = ("no", "all")
 LATER = {
     "weight": "weights of rows reach neither the fit nor the metrics yet",
     "checks": "checks of your own on the data are not run yet",
     "fit": "early stopping and sampling inside the fit are not done yet",
-    "decide": "a decision threshold is not chosen yet",
     "baseline": "a baseline of your own is not compared with yet; a dummy estimator is",
     "audit": "waivers are not honoured yet; the audit itself runs",
     "serve": "roll-outs are not done yet; a server swaps at once",
@@ -79,8 +80,8 @@ class Workflow:
         `read(…)` or the result of steps; a step that needs no input may stand here by itself.
     target : str or Target
         The column to predict.
-    model : estimator
-        Any unfitted scikit-learn object.
+    model : estimator, or dict of str to estimator
+        Any unfitted scikit-learn object; or several by name, of which cross-validation on the training rows chooses.
     key, groups : str or list of str, optional
         Columns that name a row; columns that name the entity it belongs to.
     time : str, optional
@@ -103,6 +104,10 @@ class Workflow:
     monitor : Monitor, optional
     seed : int, default=0
         From which every random part's seed is derived.
+    refit : {"no", "all"}, default="no"
+        "all": what is served is fitted once more on training and held-out rows together; its judged twin is kept.
+    decide : Threshold, optional
+        From which score on a row counts as positive.
 
     Raises
     ------
@@ -152,8 +157,10 @@ class Workflow:
         for word, why in LATER.items():
             if values[word] is not None:
                 faults.add(f"{word}=: {why}; leave the field out")
-        if values["refit"] != "no":
-            faults.add('refit=: only "no" works yet: the judged estimator is the one that is deployed')
+        if values["refit"] not in REFITS:
+            faults.add(f"refit={values['refit']!r}: one of {', '.join(REFITS)}")
+        if values["decide"] is not None:
+            check_threshold(values["decide"], faults)
         if not isinstance(values["name"], str) or not _NAME.match(values["name"]):
             faults.add(f"name={values['name']!r}: lower-case letters, digits, - and _, a letter first")
         values["data"] = _check_data(values["data"], faults)
@@ -180,7 +187,7 @@ class Workflow:
             faults.add(f"monitor={values['monitor']!r}: ps.Monitor(labels=…, drift=…, log=…)")
         if not isinstance(values["seed"], int) or isinstance(values["seed"], bool) or values["seed"] < 0:
             faults.add(f"seed={values['seed']!r}: a whole number from 0")
-        if check_estimator(values["model"], faults):
+        if check_model(values["model"], faults):
             values["model"] = copy_value(values["model"])
 
     @property

@@ -16,7 +16,7 @@ from penstock.errors import ConflictError, MissingExtraError, UntrustedTypeError
 from penstock.lifecycle import promote
 from penstock.lifecycle.register import bundle, declaration_of, git_state, json_artifact, register
 from penstock.lifecycle.release import held_back, note_commit, unclean
-from penstock.lifecycle.versions import CHAMPION, Version, alias, file_of, head, manifest, stream
+from penstock.lifecycle.versions import CHAMPION, Version, alias, head, parts_of, stream
 
 Key = tuple[str, str]
 Rehearse = Callable[[Home, Version], int]
@@ -110,33 +110,56 @@ class Attempt:
             self.reason = f"{self.version.name} is the champion"
             return Effect(skip=self.reason, changed=False)
         about: dict[str, Any] = {"champion": None, "same_declaration": False, "newer_data": False, "moves": number}
-        about |= {"champion_input": None, "unseen_from": None}
+        about |= {"champion_input": None, "unseen_from": None, "same_estimator": False, "champion_threshold": None}
+        about |= {"learned": None, "champion_refit": False}
         fitted = seen = NOTHING
         if present is not None:
-            files = manifest(self.home, present.bundle)["files"]
-            fitted = Artifact.from_json(files["estimator"])
-            if fitted.digest == execution.known["train", "fitted"].digest:
+            ours, theirs = (parts_of(self.home, one.bundle) for one in (self.version, present))
+            served = theirs["estimator"].digest == ours["estimator"].digest
+            if served and theirs.get("decision") == ours.get("decision"):
                 self.passed = True
                 self.reason = f"{present.name} is the champion, and its estimator is the same"
                 return Effect(skip=self.reason, changed=False)
-            reads = [column["name"] for column in file_of(self.home, present.bundle, "input")["columns"]]
-            about |= {
-                "champion": present.name,
-                "champion_input": reads,
-                "same_declaration": present.body["declaration"] == self.version.body["declaration"],
-                "newer_data": present.body["sources"] != dict(execution.facts.sources),
-            }
-            seen = self._seen_by(present, execution)
+            # Twins that were judged have not seen the hold-out, whatever was refitted since: equal ones are compared.
+            mine, other = ours.get("judged", ours["estimator"]), theirs.get("judged", theirs["estimator"])
+            same = mine.digest == other.digest
+            fitted = other if same else theirs["estimator"]
+            about |= self._about(present, theirs, execution) | {"same_estimator": same}
+            if not same:
+                seen, told = self._seen_by(present, theirs, execution)
+                about |= told
         return Effect((fitted, json_artifact(self.home.objects, about), seen), changed=False)
 
-    def _seen_by(self, present: Version, execution: Execution) -> Artifact:
-        """The champion's training rows; nothing where they are this run's too, or are not kept any more."""
+    def _about(self, present: Version, files: Mapping[str, Artifact], execution: Execution) -> dict[str, Any]:
+        """How the champion came to be, and how it answers."""
+        assert self.version is not None
+        return {
+            "champion": present.name,
+            "champion_input": [column["name"] for column in self.load(files["input"])["columns"]],
+            "same_declaration": present.body["declaration"] == self.version.body["declaration"],
+            "newer_data": present.body["sources"] != dict(execution.facts.sources),
+            "champion_threshold": self.load(files["decision"])["threshold"] if "decision" in files else None,
+        }
+
+    def _seen_by(
+        self, present: Version, files: Mapping[str, Artifact], execution: Execution
+    ) -> tuple[Artifact, dict[str, Any]]:
+        """The rows that the champion has learned from: its digests, else its table where that is kept.
+
+        Versions made before there were digests have none; then it is said where nothing protects the comparison.
+        """
+        if "seen" in files:
+            return files["seen"], {"learned": self.load(files["learned"]), "champion_refit": "judged" in files}
         recipe = present.body.get("recipes", {}).get("split", "")
         result = self.home.ledger.results([recipe]).get(recipe)
-        if result is None or result.outputs[0].digest == execution.known["split", "train"].digest:
-            return NOTHING
-        train = result.outputs[0]
-        return NOTHING if train.text is None and self.home.objects.missing([train.digest]) else train
+        train = result.outputs[0] if result is not None else None
+        ours = execution.known.get(("split", "train"))
+        if train is not None and ours is not None and train.digest == ours.digest:
+            return NOTHING, {}
+        if train is None or (train.text is None and self.home.objects.missing([train.digest])):
+            why = f"{present.name} carries no digests of the rows that it has learned from, and they are not kept"
+            return NOTHING, {"unseen_from": f"{why}: some of the held-out rows may be among them"}
+        return train, {}
 
     def gate(self, _node: Node, inputs: Mapping[Key, Artifact], _execution: Execution) -> Effect:
         """Put the verdict and the look at the hold-out on record, once for equal artifacts."""
@@ -170,6 +193,7 @@ class Attempt:
             "passed": self.passed,
             "sentence": sentence,
             "rules": self.verdict["rules"],
+            "refit": self.graph.about.get("refit") == "all",
             "audit_errors": len(errors),
             "artifacts": {"comparison": comparison.digest} if comparison.text is None else {},
             "comparison": comparison.to_json(),

@@ -12,7 +12,7 @@ from penstock.core.run import Entry, Result, Run
 from penstock.errors import CorruptObjectError, MissingObjectError
 from penstock.lifecycle.versions import CHALLENGER, CHAMPION, Version, alias, manifest, stream
 
-BUNDLE = ("metrics", "audit", "input", "schema", "environment")
+BUNDLE = ("metrics", "audit", "input", "schema", "environment", "decision", "threshold", "refit", "learned")
 """The files of a bundle that a report tells; a version without one of them is told without it."""
 
 STAGES = ("validate", "split", "train")

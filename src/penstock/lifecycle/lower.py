@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from penstock.core.flow import calls_of
+from penstock.core.names import did_you_mean
 from penstock.core.step import Call, Options, Ref
 from penstock.core.workflow import Workflow
 from penstock.errors import DeclarationError
@@ -16,6 +18,8 @@ STAGES = (
     "split",
     "train",
     "evaluate",
+    "decide",
+    "refit",
     "audit",
     "package",
     "register",
@@ -25,6 +29,10 @@ STAGES = (
     "deploy",
 )
 """Step ids of Penstock's own, in the order in which they are shown; a user's step may not be called so."""
+
+
+CANDIDATE = "evaluate."
+"""What the id of a candidate's evaluation begins with."""
 
 
 def stage(name: str, *args: Any, outputs: tuple[str, ...] = (), entry: str = "", **kwargs: Any) -> Call:
@@ -38,7 +46,9 @@ def effect(name: str, *args: Any, outputs: tuple[str, ...] = (), **kwargs: Any) 
     return Call(f"penstock.lifecycle:{name}", name, args, kwargs, Options(outputs=outputs), kind="effect", part=name)
 
 
-def lower(workflow: Workflow, file: str, *, seed: int | None = None) -> tuple[tuple[Ref, ...], dict[str, Any]]:
+def lower(
+    workflow: Workflow, file: str, *, seed: int | None = None, only: Sequence[str] = ()
+) -> tuple[tuple[Ref, ...], dict[str, Any]]:
     """The steps of a workflow's life.
 
     Parameters
@@ -48,6 +58,8 @@ def lower(workflow: Workflow, file: str, *, seed: int | None = None) -> tuple[tu
         The file that declares it; the schema file is relative to it.
     seed : int, optional
         Overrides the workflow's.
+    only : sequence of str
+        Of several candidates these alone.
 
     Returns
     -------
@@ -61,6 +73,7 @@ def lower(workflow: Workflow, file: str, *, seed: int | None = None) -> tuple[tu
     DeclarationError
     """
     _check_names(workflow)
+    model = models_of(workflow, only)
     w, seed = workflow, workflow.seed if seed is None else seed
     roles: dict[str, Any] = {"target": w.target, "roles": w.roles}
     schema = read_schema(w, file)
@@ -71,7 +84,7 @@ def lower(workflow: Workflow, file: str, *, seed: int | None = None) -> tuple[tu
         **roles,
         schema=schema,
         slices=w.slices,
-        task=task_of(w.model),
+        task=task_of(model),
         outputs=("table", "schema", "report"),
     )
     known = {**roles, "schema": Ref(checked, "schema")}
@@ -89,22 +102,48 @@ def lower(workflow: Workflow, file: str, *, seed: int | None = None) -> tuple[tu
     )
     train, test = Ref(parted, "train"), Ref(parted, "test")
     learn = {**known, "split": w.split, "seed": seed}
-    trained = stage("train", train, model=w.model, **learn, outputs=("fitted", "report"))
-    fitted = Ref(trained, "fitted")
     judged = {"metrics": w.metrics, "slices": w.slices}
-    evaluated = stage("evaluate", train, model=w.model, **learn, **judged, outputs=("report", "predictions"))
+    trained, evaluated = _learned(model, train, w, learn, judged)
+    fitted = served = Ref(trained, "fitted")
+    beside: dict[str, Any] = {}
+    decided: dict[str, Any] = {}
+    refitted: dict[str, Any] = {}
+    if w.decide is not None:
+        chosen = stage(
+            "decide", Ref(evaluated, "predictions"), train, decide=w.decide, **known, outputs=("decision", "report")
+        )
+        decided = {"decision": Ref(chosen, "decision")}
+        beside |= {**decided, "threshold": Ref(chosen, "report")}
+    if w.refit == "all":
+        again = stage("refit", train, test, fitted=fitted, **learn, outputs=("fitted", "report"))
+        served = Ref(again, "fitted")
+        beside |= {"judged": fitted, "refit": Ref(again, "report")}
+        refitted = {"test": test}
     audited = stage("audit", train, test, **known)
-    packed = stage("package", train, fitted=fitted, **known, seed=seed, outputs=("input", "golden", "profile"))
+    packed = stage(
+        "package",
+        train,
+        fitted=served,
+        **known,
+        **decided,
+        **refitted,
+        seed=seed,
+        outputs=("input", "golden", "profile", "seen", "learned"),
+        entry="penstock.stages.package:contents",
+    )
 
     registered = effect(
         "register",
-        estimator=fitted,
+        estimator=served,
         input=Ref(packed, "input"),
         golden=Ref(packed, "golden"),
         profile=Ref(packed, "profile"),
         schema=Ref(checked, "schema"),
         metrics=Ref(evaluated, "report"),
         audit=Ref(audited),
+        seen=Ref(packed, "seen"),
+        learned=Ref(packed, "learned"),
+        **beside,
     )
     reigning = effect("champion", Ref(registered), outputs=("fitted", "about", "seen"))
     compared = stage(
@@ -118,6 +157,7 @@ def lower(workflow: Workflow, file: str, *, seed: int | None = None) -> tuple[tu
         rules=w.gate,
         **judged,
         **known,
+        **decided,
         seed=seed,
     )
     ruled = effect("gate", Ref(compared), Ref(registered), Ref(audited), Ref(reigning, "about"))
@@ -131,13 +171,88 @@ def lower(workflow: Workflow, file: str, *, seed: int | None = None) -> tuple[tu
         "schema_file": schema_path(w, file),
         "schema": schema is not None,
         "key": list(w.key),
+        "refit": w.refit,
     }
     return (Ref(deployed), Ref(evaluated, "report"), Ref(parted, "report")), about
 
 
+def _learned(
+    model: Any, train: Ref, w: Workflow, learn: Mapping[str, Any], judged: Mapping[str, Any]
+) -> tuple[Call, Call]:
+    """The steps that fit and evaluate: of several candidates each is evaluated by itself, and the winner is fitted."""
+    if w.decide is not None:
+        judged = {**judged, "decide": w.decide}
+    made = ("report", "predictions")
+    if type(model) is not dict:
+        trained = stage("train", train, model=model, **learn, outputs=("fitted", "report"))
+        return trained, stage("evaluate", train, model=model, **learn, **judged, outputs=made)
+    entry = "penstock.stages.candidates"
+    tried = {
+        name: Call(
+            f"{entry}:candidate",
+            f"{CANDIDATE}{name}",
+            (train,),
+            {"name": name, "model": one, **learn, **judged},
+            Options(outputs=made),
+            part="evaluate",
+        )
+        for name, one in model.items()
+    }
+    chosen = stage(
+        "evaluate",
+        reports={name: Ref(call, "report") for name, call in tried.items()},
+        predictions={name: Ref(call, "predictions") for name, call in tried.items()},
+        names=tuple(model),
+        metrics=w.metrics,
+        schema=learn["schema"],
+        target=w.target,
+        seed=learn["seed"],
+        outputs=(*made, "winner"),
+        entry=f"{entry}:choose",
+    )
+    winner = Ref(chosen, "winner")
+    fit = stage(
+        "train",
+        train,
+        winner=winner,
+        model=model,
+        **learn,
+        outputs=("fitted", "report"),
+        entry=f"{entry}:train_winner",
+    )
+    return fit, chosen
+
+
+def models_of(workflow: Workflow, only: Sequence[str] = ()) -> Any:
+    """The workflow's estimator, or its candidates by name; of these only some, if asked for.
+
+    Raises
+    ------
+    DeclarationError
+        A name that is no candidate's, or candidates for different tasks.
+    """
+    model, where = workflow.model, f"workflow {workflow.name}"
+    if type(model) is not dict:
+        if only:
+            raise DeclarationError("--only: this workflow has one model", where=where, hint="leave --only out")
+        return model
+    unknown = [name for name in only if name not in model]
+    if unknown:
+        near = did_you_mean(unknown[0], model)
+        raise DeclarationError(
+            f"--only {unknown[0]}: no such candidate{near}", where=where, hint=f"there are {', '.join(model)}"
+        )
+    tasks = {name: task_of(one) for name, one in model.items()}
+    if len({task for task in tasks.values() if task is not None}) > 1:
+        told = ", ".join(f"{name} for {task}" for name, task in tasks.items())
+        raise DeclarationError(f"model=: candidates are for different tasks: {told}", where=where)
+    return {name: one for name, one in model.items() if not only or name in only}
+
+
 def _check_names(workflow: Workflow) -> None:
     """No step of the user's has the id of a stage."""
-    taken = sorted({call.name for call in calls_of((workflow.data,))} & set(STAGES))
+    used = {call.name for call in calls_of((workflow.data,))}
+    taken = sorted(name for name in used if name in STAGES or name.startswith(CANDIDATE))
     if taken:
         raise DeclarationError(
             f"a step is called {taken[0]!r}, as one of Penstock's stages is",
@@ -172,7 +287,12 @@ def read_schema(workflow: Workflow, file: str) -> dict[str, Any] | None:
 
 
 def task_of(model: Any) -> str | None:
-    """What an estimator is for, by its tags: "classification", "regression", or None when it does not say."""
+    """What an estimator is for, by its tags: "classification", "regression", or None when it does not say.
+
+    Of candidates, what the first is for that says it.
+    """
+    if type(model) is dict:
+        return next((task for one in model.values() if (task := task_of(one)) is not None), None)
     tags = getattr(model, "__sklearn_tags__", None)
     kind = tags().estimator_type if callable(tags) else getattr(model, "_estimator_type", None)
     return {"classifier": "classification", "regressor": "regression"}.get(kind or "")

@@ -20,7 +20,7 @@ from penstock.lifecycle.lower import effect, stage
 from penstock.lifecycle.register import json_artifact
 from penstock.lifecycle.versions import Version, alias, head, manifest, stream
 
-REFERENCE = ("profile", "prediction_profile", "input", "metrics", "estimator")
+REFERENCE = ("profile", "prediction_profile", "input", "metrics", "estimator", "decision")
 
 
 def log_folder(home: Home, workflow: str) -> str:
@@ -41,7 +41,13 @@ def lower_window(workflow: Workflow, extra: Mapping[str, Any]) -> tuple[tuple[Re
     reference = effect("reference", outputs=REFERENCE)
     if extra.get("data"):
         current: Any = read(os.path.abspath(extra["data"]), name="window_data")
-        told = stage("answered", current, fitted=Ref(reference, "estimator"), input=Ref(reference, "input"))
+        told = stage(
+            "answered",
+            current,
+            fitted=Ref(reference, "estimator"),
+            input=Ref(reference, "input"),
+            decision=Ref(reference, "decision"),
+        )
         predictions: Any = Ref(told)
     else:
         taken = Call(
@@ -108,6 +114,7 @@ class Watch:
             Artifact.from_json(files["input"]),
             json_artifact(self.home.objects, judged.get("metrics")),
             Artifact.from_json(files["estimator"]),
+            Artifact.from_json(files["decision"]) if "decision" in files else json_artifact(self.home.objects, None),
         ]
         return Effect(tuple(artifacts), changed=False)
 

@@ -10,7 +10,8 @@ from penstock.core.artifact import Artifact
 from penstock.core.plan import Reason
 from penstock.core.ports import Home
 from penstock.core.run import Entry, Result, Run
-from penstock.lifecycle.versions import Version, file_of, manifest, stream, versions, workflows
+from penstock.lifecycle.versions import Version, file_of, stream, versions, workflows
+from penstock.lifecycle.versions import parts_of as files_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,8 +255,7 @@ def _sentence(kind: str, name: str, entry: Entry, workflow: str) -> str:
 
 def parts_of(home: Home, version: Version) -> dict[str, Artifact]:
     """The files of a version's bundle."""
-    files = manifest(home, version.bundle)["files"]
-    return {name: Artifact.from_json(data) for name, data in files.items()}
+    return files_of(home, version.bundle)
 
 
 def source_options(home: Home, version: Version) -> dict[str, Any]:

@@ -68,10 +68,13 @@ def content_of(made: Artifact, objects: Objects) -> str:
 
 def declaration_of(graph: Graph) -> str:
     """Digest of what a person declared for training: code and parameters, without inputs and library versions."""
-    node = graph.node("train")
-    code = {k: v for k, v in graph.codes[node.code].items() if not k.startswith("library:") and k != "python"}
-    code = {k: v for k, v in code.items() if k.partition(":")[0].partition(".")[0] != "penstock"}
-    return digest_value("declaration", [code, _without_refs(node.tree)])
+    nodes = [graph.node("train"), *(node for node in graph.nodes if node.id in ("decide", "refit"))]
+    told: list[Any] = []
+    for node in nodes:
+        code = {k: v for k, v in graph.codes[node.code].items() if not k.startswith("library:") and k != "python"}
+        code = {k: v for k, v in code.items() if k.partition(":")[0].partition(".")[0] != "penstock"}
+        told += [code, _without_refs(node.tree)]
+    return digest_value("declaration", told)
 
 
 def _without_refs(tree: Any) -> Any:

@@ -10,6 +10,8 @@ from typing import Any
 from penstock.core.artifact import Artifact
 from penstock.core.flow import Graph, Node
 from penstock.core.ports import Config
+from penstock.lifecycle.figures import figure_text
+from penstock.lifecycle.lower import CANDIDATE
 from penstock.lifecycle.run import Report
 
 Known = Mapping[tuple[str, str], Artifact]
@@ -17,7 +19,9 @@ Load = Callable[[Artifact], Any]
 SILENT = ("package", "champion", "compare")
 """Stages whose outcome another one tells."""
 
-_REPORTS = {"validate": "report", "split": "report", "train": "report", "evaluate": "report", "audit": ""}
+_REPORTS = dict.fromkeys(("validate", "split", "train", "evaluate", "decide", "refit"), "report") | {"audit": ""}
+MOST_LEADERS = 4
+"""Candidates of the leaderboard that the screen of a run shows."""
 _GRADES = ("error", "warning", "note")
 
 
@@ -57,6 +61,38 @@ def is_stage(node: Node) -> bool:
 def prepares(node: Node) -> bool:
     """Whether a step is the user's own."""
     return node.kind == "step" and not is_stage(node)
+
+
+def silent(step: str) -> bool:
+    """Whether another step tells what became of this one: a candidate stands on the leaderboard."""
+    return step in SILENT or step.startswith(CANDIDATE)
+
+
+def leaders(report: Mapping[str, Any], seconds: Mapping[str, Mapping[str, Any]], most: int = MOST_LEADERS) -> list[str]:
+    """The candidates of an evaluation as lines, the best first, and why the winner is chosen.
+
+    Parameters
+    ----------
+    report : dict
+        Of the evaluation; without candidates there are no lines.
+    seconds : dict
+        Step → what it noted, of those that ran.
+    most : int
+    """
+    board, lines = report.get("candidates", ()), []
+    if len(board) < 2:
+        return []
+    for rank, one in enumerate(board[:most], 1):
+        noted = seconds.get(f"{CANDIDATE}{one['name']}", {})
+        parts = [f"{rank}. {one['name']}: {figure_text(one)}"]
+        if one["behind"] is not None:
+            parts.append(one["behind"]["text"])
+        if "fit_s" in noted:
+            parts.append(f"fit {noted['fit_s']:.2g} s, predict {noted['predict_s']:.2g} s")
+        lines.append(" · ".join(parts) + (" ← chosen" if one["chosen"] else ""))
+    if len(board) > most:
+        lines.append(f"{len(board) - most} more")
+    return [*lines, str(report["why"])]
 
 
 def fact(node: Node, known: Known, load: Load, notes: Mapping[str, Any]) -> str:

@@ -10,7 +10,9 @@ from penstock.core.flow import Graph
 from penstock.core.ports import Home
 from penstock.core.run import Group, Run
 from penstock.engine.events import Listener, silent
+from penstock.engine.outcome import Outcome
 from penstock.errors import InternalError
+from penstock.lifecycle.lower import CANDIDATE
 from penstock.lifecycle.run import Report, Request, run
 from penstock.lifecycle.versions import Version
 
@@ -39,6 +41,8 @@ class Try:
         Digest of the training table: only tries on the same rows are compared.
     result : str
         Digest of the figures: two tries with the same one are the same.
+    candidate : str
+        Its name, where one run tried several.
     """
 
     run: str
@@ -49,6 +53,7 @@ class Try:
     metrics: Mapping[str, Any]
     rows: str
     result: str
+    candidate: str = ""
 
     @property
     def value(self) -> float:
@@ -62,9 +67,17 @@ class Try:
 
     @classmethod
     def from_run(cls, row: Run) -> Try | None:
-        """The try that a run records; None for one that did not finish."""
+        """The try that a run records, of several candidates the chosen one; None for one that did not finish."""
         kept = row.info.get("try")
         return None if kept is None else cls(row.id, row.started, row.info.get("note", ""), **kept)
+
+    @classmethod
+    def every(cls, row: Run) -> list[Try]:
+        """All that a run tried: each of its candidates."""
+        first = cls.from_run(row)
+        others = row.info.get("candidates", ())
+        beside = [cls(row.id, row.started, row.info.get("note", ""), **kept) for kept in others]
+        return ([] if first is None else [first]) + beside
 
 
 def attempt(
@@ -88,16 +101,33 @@ def attempt(
         return report, None
     row, outcome = report.outcome.run, report.outcome
     figures = report.value(home, LAST_STEP, "report")
-    kept = {
-        "model": model_name(report.graph),
-        "primary": figures["primary"],
-        "metrics": {n: {"value": m["value"], "shown": m["shown"]} for n, m in figures["metrics"].items()},
-        "rows": outcome.artifacts["split", "train"].digest,
-        "result": outcome.artifacts[LAST_STEP, "report"].digest,
-    }
-    outcome.run = replace(row, info={**row.info, "try": kept})
+    rows = outcome.artifacts["split", "train"].digest
+    winner = figures.get("winner", "")
+    steps = {one["name"]: f"{CANDIDATE}{one['name']}" for one in figures.get("candidates", ())}
+    kept = _kept(report, figures, steps.get(winner, LAST_STEP), rows, winner, outcome)
+    others = [
+        _kept(report, report.value(home, step, "report"), step, rows, name, outcome)
+        for name, step in steps.items()
+        if name != winner
+    ]
+    info = {**row.info, "try": kept} | ({"candidates": others} if others else {})
+    outcome.run = replace(row, info=info)
     home.ledger.commit(Group(runs=[outcome.run]))
     return report, Try.from_run(outcome.run)
+
+
+def _kept(
+    report: Report, figures: Mapping[str, Any], step: str, rows: str, name: str, outcome: Outcome
+) -> dict[str, Any]:
+    """What is kept of one evaluation; `result` names the evaluation itself, so that a candidate equals itself alone."""
+    kept = {
+        "model": model_name(report.graph, step),
+        "primary": figures["primary"],
+        "metrics": {n: {"value": m["value"], "shown": m["shown"]} for n, m in figures["metrics"].items()},
+        "rows": rows,
+        "result": outcome.artifacts[step, "report"].digest,
+    }
+    return kept | ({"candidate": name} if name else {})
 
 
 def _never(_home: Home, version: Version) -> int:
@@ -114,8 +144,8 @@ def board(home: Home, present: Try | None, workflow: str) -> list[Try]:
         Whose rows and primary metric count; the newest try's by default.
     workflow : str
     """
-    every = [one for row in home.ledger.runs(flow=workflow, limit=MOST_TRIES) if row.kind == "try"
-             if (one := Try.from_run(row)) is not None]  # fmt: skip
+    rows = home.ledger.runs(flow=workflow, limit=MOST_TRIES)
+    every = [one for row in rows if row.kind == "try" for one in Try.every(row)]
     present = present or (every[0] if every else None)
     if present is None:
         return []
@@ -126,15 +156,15 @@ def board(home: Home, present: Try | None, workflow: str) -> list[Try]:
     )
 
 
-def model_name(graph: Graph) -> str:
-    """Class of the estimator that a flow evaluates, of a pipeline's last part.
+def model_name(graph: Graph, step: str = LAST_STEP) -> str:
+    """Class of the estimator that a step of a flow evaluates, of a pipeline's last part.
 
     Returns
     -------
     str
         "" where the flow evaluates none.
     """
-    trees = [node.tree for node in graph.nodes if node.id == LAST_STEP]
+    trees = [node.tree for node in graph.nodes if node.id == step]
     found = _find(trees, "model") if trees else None
     while isinstance(found, list) and found and found[0] == "estimator":
         name = str(found[1]).rpartition(":")[2].rpartition(".")[2]

@@ -174,6 +174,11 @@ def file_of(home: Home, bundle: Artifact, name: str) -> Any:
     return home.formats.load(Artifact.from_json(manifest(home, bundle)["files"][name]), home.objects)
 
 
+def parts_of(home: Home, bundle: Artifact) -> dict[str, Artifact]:
+    """The files of a bundle, by name."""
+    return {name: Artifact.from_json(data) for name, data in manifest(home, bundle)["files"].items()}
+
+
 def who_am_i() -> str:
     """The person and machine on record for a decision, as "user@host"."""
     host = os.uname().nodename if hasattr(os, "uname") else "?"

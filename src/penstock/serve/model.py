@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.core.answer import answers
+from penstock.core.answer import answers, with_decision
 from penstock.core.artifact import Artifact
 from penstock.core.digest import digest_bytes
 from penstock.core.ports import Formats, Objects
@@ -94,7 +94,8 @@ class Model:
             files = _manifest(name, bundle, objects)
             for part, artifact in files.items():
                 _verified(name, part, artifact, objects)
-            contract = Contract.from_json(formats.load(files["input"], objects))
+            decision = formats.load(files["decision"], objects) if "decision" in files else None
+            contract = Contract.from_json(with_decision(formats.load(files["input"], objects), decision))
             golden = formats.load(files["golden"], objects)
             rows, expected = tuple(golden["rows"]), tuple(golden["expected"])
         try:
@@ -188,9 +189,9 @@ class Model:
         Returns
         -------
         pandas.DataFrame of shape (n_rows, n_answer_columns)
-            The index of `frame`; columns "label" and "score" (binary), "label" and one "score_CLASS" a class
-            (multiclass), or "value" (regression). `attrs["unseen"]` counts, by column, the rows with a level
-            that training never saw.
+            The index of `frame`; columns "label", "score" and, where one was decided on, "threshold" (binary),
+            "label" and one "score_CLASS" a class (multiclass), or "value" (regression). `attrs["unseen"]` counts, by
+            column, the rows with a level that training never saw.
 
         Raises
         ------

@@ -154,6 +154,9 @@ def _prediction(model: Model | None) -> dict[str, Any]:
         fields |= {"label": label, "scores": {"type": "object", "additionalProperties": {"type": "number"}}}
     elif task == "binary":
         fields |= {"label": label, "score": {"type": "number", "description": "Of the positive class"}}
+        if model and model.contract.raw.get("threshold") is not None:
+            said = f"{model.contract.raw['positive']!r} from this score on"
+            fields["threshold"] = {"type": "number", "description": said, "const": model.contract.raw["threshold"]}
     return _object(fields | {"unseen": unseen}, optional=("unseen", "scores"))
 
 

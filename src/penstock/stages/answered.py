@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from penstock.core.answer import answers
+from penstock.core.answer import answers, with_decision
 from penstock.core.notes import note
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ def answered(
     *,
     fitted: Any,
     input: dict[str, Any],  # noqa: A002 – the bundle's own word
+    decision: dict[str, Any] | None = None,
 ) -> pd.DataFrame | None:
     """Answers for a table, with the key columns that it has.
 
@@ -25,6 +26,8 @@ def answered(
     fitted : estimator
     input : dict
         The bundle's contract: which columns the model reads, and their types in training.
+    decision : dict, optional
+        The bundle's decision, with its threshold.
 
     Returns
     -------
@@ -40,7 +43,8 @@ def answered(
     for name, dtype in columns.items():
         if str(X[name].dtype) != dtype and not (dtype.startswith("int") and X[name].isna().any()):
             X = X.astype({name: dtype})
-    told = [{k: v for k, v in answer.items() if k != "scores"} for answer in answers(fitted, X, input)]
+    given = answers(fitted, X, with_decision(input, decision))
+    told = [{k: v for k, v in answer.items() if k != "scores"} for answer in given]
     keys = current[[name for name in input.get("key", ()) if name in current.columns]].reset_index(drop=True)
     note(rows=len(current))
     return pd.concat([keys, pd.DataFrame(told)], axis=1)

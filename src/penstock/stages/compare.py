@@ -16,12 +16,12 @@ from penstock.stages.baseline import fit_baseline
 from penstock.stages.comparison import ENOUGH, Comparison
 from penstock.stages.evaluate import figure_json
 from penstock.stages.judge import Judged, check_rules, judge
-from penstock.stages.keys import rows as hashes_of
-from penstock.stages.keys import secret
 from penstock.stages.predicted import Predicted, predict
 from penstock.stages.problem import Problem, problem_of
 from penstock.stages.profiles import prediction_profile
+from penstock.stages.seen import unseen, unseen_of_table
 from penstock.stages.slicing import SMALL
+from penstock.stages.thresholds import relabelled
 from penstock.stages.train import features_and_target
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ def compare(
     roles: Roles,
     schema: dict[str, Any],
     seed: int,
-    seen: pd.DataFrame | None = None,
+    seen: Any = None,
+    decision: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Judge a challenger on the hold-out.
 
@@ -55,14 +56,18 @@ def compare(
     fitted, champion : estimator
         The challenger; the champion or None.
     about : dict
-        "champion": its name or None; "same_declaration", "newer_data": bool; "champion_input": columns it reads.
+        "champion": its name or None; "same_declaration", "newer_data", "same_estimator": bool; "champion_input":
+        columns it reads; "champion_threshold": its own; "learned": what `seen` are digests of; "champion_refit": bool;
+        "unseen_from": why it cannot be told which rows it has seen.
     rules : tuple of rules
         All must pass. Without a champion the baseline takes its place, and is added where no rule decides.
     metrics, slices : tuple of str
     target, roles, schema, seed
         As for `evaluate`.
-    seen : DataFrame, optional
-        Rows that the champion was trained on, where they are not `train`: it is compared on other rows only.
+    seen : ndarray of uint64 or DataFrame, optional
+        Digests of the rows that the champion has learned from, or the rows: it is compared on other rows only.
+    decision : dict, optional
+        From `decide`: metrics that read labels judge each model at its own threshold.
 
     Returns
     -------
@@ -81,8 +86,10 @@ def compare(
     check_rules(rules, problem)
     answers = _answers(test, train, fitted, champion, about, target, roles, problem)
     names = scoring.chosen(metrics, problem, has_proba=answers["challenger"].has_proba)
-    if answers["champion"] is not None and seen is not None:
-        answers |= _only_fresh(test, seen, target, roles)
+    notes: list[str] = []
+    if answers["champion"] is not None:
+        answers |= _only_fresh(test, seen, about, target, roles, notes)
+    answers |= _at_thresholds(answers, decision, about)
     c = Comparison(
         **answers,
         name=str(about.get("champion") or ""),
@@ -92,26 +99,54 @@ def compare(
         seed=seed,
         same_declaration=bool(about.get("same_declaration")),
         newer_data=bool(about.get("newer_data")),
+        same_estimator=bool(about.get("same_estimator")),
     )
-    return _verdict(c, rules, names, slices)
+    return {**_verdict(c, rules, names, slices), "notes": notes}
 
 
-def _only_fresh(test: pd.DataFrame, seen: pd.DataFrame, target: Target, roles: Roles) -> dict[str, Any]:
+def _only_fresh(
+    test: pd.DataFrame,
+    seen: Any,
+    about: Mapping[str, Any],
+    target: Target,
+    roles: Roles,
+    notes: list[str],
+) -> dict[str, Any]:
     """The held-out rows that the champion has not seen, or why it cannot answer: it has seen nearly all."""
-    import numpy as np
-
-    shared = sorted({str(name) for name in test.columns} & {str(name) for name in seen.columns})
-    columns = list(roles.key) if roles.key and set(roles.key) <= set(shared) else shared
-    if not columns or (not roles.key and target.column not in shared):
+    name, learned = about.get("champion"), about.get("learned")
+    if seen is None:
+        if about.get("unseen_from"):
+            notes.append(str(about["unseen_from"]))
         return {}
-    key = secret("seen", 0, 0)
-    fresh = np.flatnonzero(~np.isin(hashes_of(test, columns, key), hashes_of(seen, columns, key)))
+    fresh = unseen(test, seen, learned) if learned is not None else unseen_of_table(test, seen, target, roles)
+    if fresh is None:
+        why = "the columns are gone that name the rows that it has learned from"
+        if about.get("champion_refit"):  # every row that was there has been learned from
+            return {"champion": None, "champion_error": f"{why}; declare key="}
+        notes.append(f"{why}: rows that {name} has seen may be among these; declare key=")
+        return {}
+    if about.get("champion_refit"):
+        notes.append(
+            f"{name} was refitted on all rows that there were; {len(fresh):,} of these {len(test):,} are newer"
+        )
     if len(fresh) == len(test):
         return {}
     if len(fresh) >= ENOUGH:
         return {"fresh": fresh}
     why = f"it was trained on {len(test) - len(fresh):,} of these {len(test):,} rows"
+    if about.get("champion_refit"):
+        why = f"it was refitted on all rows; {len(fresh):,} of these {len(test):,} are newer, {ENOUGH} are needed"
     return {"champion": None, "champion_error": why}
+
+
+def _at_thresholds(
+    answers: Mapping[str, Any], decision: Mapping[str, Any] | None, about: Mapping[str, Any]
+) -> dict[str, Predicted]:
+    """Each model's labels by its own threshold, where it has one."""
+    found = {"challenger": None if decision is None else decision["threshold"]}
+    if answers["champion"] is not None:
+        found["champion"] = about.get("champion_threshold")
+    return {who: relabelled(answers[who], bound) for who, bound in found.items() if bound is not None}
 
 
 def _verdict(c: Comparison, rules: tuple[Rule, ...], names: tuple[str, ...], slices: tuple[str, ...]) -> dict[str, Any]:
@@ -132,6 +167,7 @@ def _verdict(c: Comparison, rules: tuple[Rule, ...], names: tuple[str, ...], sli
         "metrics": {name: _figures(name, c) for name in names},
         "slices": [figure for column in slices for figure in _slice_figures(column, c)],
         "n_rows": n,
+        "n_fresh": n if c.fresh is None else len(c.fresh),
         "prediction_profile": prediction_profile(c.challenger),
         "scope": (
             f"about these fitted models on the population that the {n:,} held-out rows were drawn from, "

@@ -37,8 +37,8 @@ class Comparison:
         Scorer name.
     test, train : DataFrame
         Held-out rows; training rows, which fix the slices.
-    same_declaration, newer_data : bool
-        How the challenger's making relates to the champion's.
+    same_declaration, newer_data, same_estimator : bool
+        How the challenger's making relates to the champion's; of two with the same estimator only thresholds differ.
     fresh : ndarray of int or None
         Held-out rows that the champion was not trained on; None where that is all of them. Only on these is it
         asked: another split may have put its training rows among the held-out ones.
@@ -54,6 +54,7 @@ class Comparison:
     seed: int = 0
     same_declaration: bool = False
     newer_data: bool = False
+    same_estimator: bool = False
     champion_error: str = ""
     fresh: Any = None
     _seen: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)

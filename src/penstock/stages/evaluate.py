@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.notes import note
 from penstock.core.split import Split
 from penstock.core.target import Roles, Target
+from penstock.core.threshold import Threshold
 from penstock.stages import scoring
 from penstock.stages.baseline import fit_baseline
 from penstock.stages.curves import confusion, curves
+from penstock.stages.decide import check_rule, cross_fitted, weights_of
 from penstock.stages.importance import importances
 from penstock.stages.predicted import Predicted, join, predict
 from penstock.stages.problem import Problem, problem_of
@@ -62,6 +64,7 @@ def evaluate(
     metrics: tuple[str, ...],
     slices: tuple[str, ...],
     seed: int,
+    decide: Threshold | None = None,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Cross-validate on the training rows, by folds of the split's own rule; every fit is thrown away.
 
@@ -78,6 +81,8 @@ def evaluate(
     slices : tuple of str
         Columns by whose values the primary metric is given too.
     seed : int
+    decide : Threshold, optional
+        Labels are then those of a threshold, cross-fitted: each fold's is chosen on the other folds.
 
     Returns
     -------
@@ -95,15 +100,23 @@ def evaluate(
     """
     problem = problem_of(schema, target)
     scoring.chosen(metrics, problem, has_proba=True)  # a wrong name is told before anything is fitted
+    if decide is not None:
+        check_rule(decide, problem)
     by_column = {column: slices_of(train, column, train) for column in slices}
     out = out_of_fold(train, model=model, problem=problem, target=target, roles=roles, split=split, seed=seed)
+    if decide is not None:
+        weight = weights_of(train, roles, out.rows)
+        out = replace(out, model=cross_fitted(decide, out.model, out.fold, weight))
     names = scoring.chosen(metrics, problem, has_proba=out.model.has_proba)
     found = [_slice_figure(names[0], one, out, seed) for column in slices for one in by_column[column]]
     found.sort(key=lambda one: (one["low"] is None, one["low"] or 0.0, one["label"]))
     X, y = features_and_target(train, target, roles)
     estimator, rows = out.last
     weights = importances(estimator, X.iloc[rows], y.iloc[rows], problem, metric=names[0], seed=seed)
-    return _report(out, names, found, weights, len(train), seed), _frame(out)
+    report = _report(out, names, found, weights, len(train), seed)
+    if decide is not None:
+        report |= {"decide": decide.text, "scope": f"{report['scope']}; labels by cross-fitted thresholds"}
+    return report, _frame(out)
 
 
 def _report(
@@ -149,18 +162,22 @@ def out_of_fold(
     folds = fold_indices(train, target=target, roles=roles, split=split, seed=seed, task=problem.task)
     X, y = features_and_target(train, target, roles)
     answers, dummies, seconds = [], [], []
+    fit_s = predict_s = 0.0
     last: tuple[Any, Any] = (None, None)
     for learn, judge in folds:
         began = time.perf_counter()
         rows = train.iloc[learn]
         estimator, _ = prepared(model, rows, problem, target=target, roles=roles, split=split, seed=seed)
+        fitting = time.perf_counter()
         fitted = fit(estimator, X.iloc[learn], y.iloc[learn], seed)
+        asking = time.perf_counter()
         answers.append(predict(fitted, X.iloc[judge], y.iloc[judge], problem))
+        fit_s, predict_s = fit_s + asking - fitting, predict_s + time.perf_counter() - asking
         dummy = fit_baseline(X.iloc[learn], y.iloc[learn], problem)
         dummies.append(predict(dummy, X.iloc[judge], y.iloc[judge], problem))
         last = (fitted, judge)
         seconds.append(round(time.perf_counter() - began, 4))
-    note(folds=len(folds), fold_s=seconds)
+    note(folds=len(folds), fold_s=seconds, fit_s=round(fit_s, 4), predict_s=round(predict_s, 4))
     judged = np.concatenate([np.asarray(judge) for _, judge in folds])
     number = np.repeat(np.arange(len(folds)), [len(judge) for _, judge in folds])
     return OutOfFold(judged, number, join(answers), join(dummies), last)

@@ -1,4 +1,4 @@
-"""What a bundle needs beside the estimator: the contract of its input, golden rows, and a profile of its data."""
+"""What a bundle needs beside the estimator: its input's contract, golden rows, a profile of its data, digests of it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from penstock.core.answer import answers, plain
+from penstock.core.answer import answers, plain, with_decision
 from penstock.core.target import Roles, Target
 from penstock.stages.problem import problem_of
 from penstock.stages.profiles import kind_of, table_profile
+from penstock.stages.seen import digests
 from penstock.stages.train import features_and_target
 
 if TYPE_CHECKING:
@@ -24,7 +25,14 @@ LARGEST = 2**63 - 1
 
 
 def package(
-    train: pd.DataFrame, *, fitted: Any, target: Target, roles: Roles, schema: dict[str, Any], seed: int = 0
+    train: pd.DataFrame,
+    *,
+    fitted: Any,
+    target: Target,
+    roles: Roles,
+    schema: dict[str, Any],
+    seed: int = 0,
+    decision: dict[str, Any] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Describe what the model reads and how it answers.
 
@@ -37,6 +45,8 @@ def package(
     schema : dict
     seed : int
         Taken as every stage takes it; nothing here is random, the choice of rows is fixed by the data.
+    decision : dict, optional
+        From `decide`: the golden answers carry its threshold.
 
     Returns
     -------
@@ -61,8 +71,33 @@ def package(
         "key": [name for name in roles.key if name not in X.columns],
     }
     rows = X.iloc[golden_rows(X)]
-    golden = {"rows": records(rows), "expected": answers(fitted, rows, contract)}
+    golden = {"rows": records(rows), "expected": answers(fitted, rows, with_decision(contract, decision))}
     return contract, golden, table_profile(X)
+
+
+def contents(
+    train: pd.DataFrame, *, roles: Roles, test: pd.DataFrame | None = None, **known: Any
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], Any, dict[str, Any]]:
+    """All that a bundle needs beside the estimator and what judged it.
+
+    Parameters
+    ----------
+    train : DataFrame of shape (n_rows, n_columns)
+    roles : Roles
+    test : DataFrame, optional
+        Held-out rows, where the estimator was refitted on them too.
+    **known
+        As for `package`.
+
+    Returns
+    -------
+    input, golden, profile : dict
+        See `package`.
+    seen, learned
+        See `seen.digests`: all rows that the estimator has learned from.
+    """
+    rows = [train] if test is None else [train, test]
+    return *package(train, roles=roles, **known), *digests(rows, roles)
 
 
 def columns_read(fitted: Any, X: pd.DataFrame) -> list[Any]:

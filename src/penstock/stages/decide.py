@@ -1,0 +1,195 @@
+"""The decision threshold: chosen on out-of-fold predictions of the training rows, never on the hold-out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from penstock.core.target import Roles, Target
+from penstock.core.threshold import Threshold
+from penstock.errors import RefusedError
+from penstock.stages import scoring, thresholds
+from penstock.stages.curves import confusion
+from penstock.stages.predicted import Predicted
+from penstock.stages.problem import Problem, problem_of
+from penstock.stages.stored import from_frame
+from penstock.stats.checks import json_number
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def decide(
+    predictions: pd.DataFrame,
+    train: pd.DataFrame,
+    *,
+    decide: Threshold,
+    schema: dict[str, Any],
+    target: Target,
+    roles: Roles,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Choose the threshold for the estimator that is fitted on all training rows.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        Out-of-fold predictions of the training rows, as `evaluate` stores them.
+    train : DataFrame
+        Those rows, for their weights.
+    decide : Threshold
+    schema, target, roles
+        As for `evaluate`.
+
+    Returns
+    -------
+    decision : dict
+        "threshold", "score" ("proba" or "decision"), "positive", "negative", "rule".
+    report : dict
+        "summary", "rule", "threshold", "value", "met", "tried", "n_rows", "curve", "confusion", "scope".
+
+    Raises
+    ------
+    DeclarationError
+        Not two classes, a model without a score, a metric that reads no labels.
+    RefusedError
+        No threshold reaches the precision, or keeps to the rate, that was asked for.
+    """
+    problem = problem_of(schema, target)
+    answers = from_frame(predictions, problem)
+    weight = weights_of(train, roles, predictions["row"])
+    found = thresholds.choose(decide, answers, weight)
+    if not found.met:
+        raise RefusedError(
+            f"no threshold gives {decide.text} on the out-of-fold predictions; the best is {found.value:.3f}",
+            where=f"column {target.column}",
+            hint="ask for less, or train a better model",
+        )
+    return decision(found.threshold, decide.text, answers), report(found, decide, answers, weight)
+
+
+def decision(threshold: float, rule: str, answers: Predicted) -> dict[str, Any]:
+    """What stands beside an estimator: all that turns a score into a label."""
+    negative, positive = answers.problem.classes
+    kind = "proba" if answers.has_proba else "decision"
+    return {"threshold": threshold, "score": kind, "positive": positive, "negative": negative, "rule": rule}
+
+
+def report(found: thresholds.Chosen, rule: Threshold, answers: Predicted, weight: Any = None) -> dict[str, Any]:
+    """How the threshold came about, and what others would have meant, as plain JSON."""
+    labelled = thresholds.relabelled(answers, found.threshold)
+    metric = thresholds.metric_of(rule)[0] if rule.rule in ("maximise", "minimise") else rule.rule
+    value = scoring.shown(metric, json_number(found.value))
+    share = float((labelled.column("label") == 1).mean())
+    reached = f" ({scoring.shown_name(metric)} {scoring.number(value)} out of fold)" if value is not None else ""
+    return {
+        "summary": f"positive from {scoring.number(found.threshold)} on: {rule.text}{reached} · "
+        f"{share:.1%} of the rows",
+        "rule": rule.text,
+        "threshold": found.threshold,
+        "metric": metric if metric != "at" else None,
+        "metric_shown": scoring.shown_name(metric) if metric != "at" else None,
+        "value": value,
+        "met": found.met,
+        "tried": found.tried,
+        "n_rows": len(answers),
+        "share_positive": share,
+        "curve": thresholds.curve(rule, answers, weight),
+        "confusion": confusion(labelled),
+        "scope": "chosen on all out-of-fold predictions of the training rows: its value here is a little optimistic; "
+        "the figures of `evaluate` are cross-fitted, those of the gate are on held-out rows",
+    }
+
+
+def cross_fitted(rule: Threshold, answers: Predicted, fold: Any, weight: Any = None) -> Predicted:
+    """The answers, each fold's labels by the threshold that the rule leads to on the other folds.
+
+    So the label of a row owes nothing to its own truth, and label metrics are not flattered by the choice.
+
+    Parameters
+    ----------
+    rule : Threshold
+    answers : Predicted
+        Out of fold.
+    fold : ndarray of int, shape (n_rows,)
+    weight : ndarray of shape (n_rows,), optional
+    """
+    import numpy as np
+
+    bound = np.empty(len(answers))
+    for number in np.unique(fold):
+        inside = fold == number
+        others = thresholds.choose(rule, answers.take(~inside), None if weight is None else weight[~inside])
+        bound[inside] = others.threshold
+    return thresholds.relabelled(answers, bound)
+
+
+def weights_of(table: pd.DataFrame, roles: Roles, rows: Any) -> Any:
+    """Weights of some rows of a table, by position; None where none are declared."""
+    import numpy as np
+
+    if not roles.weight:
+        return None
+    return table[roles.weight].to_numpy(dtype=np.float64)[np.asarray(rows)]
+
+
+def check_rule(rule: Threshold, problem: Problem) -> None:
+    """Refuse a rule that cannot apply, before anything is fitted.
+
+    Raises
+    ------
+    DeclarationError
+    """
+    import numpy as np
+
+    empty = np.zeros((0, 3))
+    thresholds.scores(Predicted(problem, np.zeros(0), empty, proba=slice(1, 3)))
+    if rule.rule in ("maximise", "minimise"):
+        thresholds.metric_of(rule)
+
+
+def rejudged(
+    old: dict[str, Any],
+    predictions: pd.DataFrame,
+    *,
+    threshold: float,
+    schema: dict[str, Any],
+    target: Target,
+    seed: int,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The report of an evaluation with another threshold put in: only what reads labels changes.
+
+    Parameters
+    ----------
+    old : dict
+        From `evaluate`.
+    predictions : DataFrame
+        Its out-of-fold predictions.
+    threshold : float
+    schema, target, seed
+        As for `evaluate`.
+
+    Returns
+    -------
+    report : dict
+        Without slices where the primary metric reads labels: they are not known at this threshold.
+    told : dict
+        As the report of `decide`.
+    """
+    from penstock.stages.evaluate import figure_json
+    from penstock.stages.uncertainty import interval_over_folds
+
+    problem = problem_of(schema, target)
+    answers = from_frame(predictions, problem)
+    labelled = thresholds.relabelled(answers, threshold)
+    fold = predictions["fold"].to_numpy()
+    metrics = dict(old["metrics"])
+    for name, was in metrics.items():
+        if scoring.response(name) == "label":
+            kept = {key: was[key] for key in ("baseline", "baseline_shown") if key in was}
+            metrics[name] = {**figure_json(name, interval_over_folds(name, labelled, fold, seed=seed)), **kept}
+    rule = Threshold(at=threshold)
+    new = {**old, "metrics": metrics, "confusion": confusion(labelled), "decide": rule.text}
+    if scoring.response(old["primary"]) == "label":
+        new["slices"] = []
+    return new, report(thresholds.Chosen(threshold, math.nan), rule, replace(answers), None)
