@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.target import Roles, Target
@@ -11,9 +10,11 @@ from penstock.core.threshold import Threshold
 from penstock.errors import RefusedError
 from penstock.stages import scoring, thresholds
 from penstock.stages.curves import confusion
+from penstock.stages.evaluate import figure_json
 from penstock.stages.predicted import Predicted
-from penstock.stages.problem import Problem, problem_of
+from penstock.stages.problem import problem_of
 from penstock.stages.stored import from_frame
+from penstock.stages.uncertainty import interval_over_folds
 from penstock.stats.checks import json_number
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def decide(
     """
     problem = problem_of(schema, target)
     answers = from_frame(predictions, problem)
-    weight = weights_of(train, roles, predictions["row"])
+    weight = thresholds.weights_of(train, roles, predictions["row"])
     found = thresholds.choose(decide, answers, weight)
     if not found.met:
         raise RefusedError(
@@ -101,53 +102,6 @@ def report(found: thresholds.Chosen, rule: Threshold, answers: Predicted, weight
     }
 
 
-def cross_fitted(rule: Threshold, answers: Predicted, fold: Any, weight: Any = None) -> Predicted:
-    """The answers, each fold's labels by the threshold that the rule leads to on the other folds.
-
-    So the label of a row owes nothing to its own truth, and label metrics are not flattered by the choice.
-
-    Parameters
-    ----------
-    rule : Threshold
-    answers : Predicted
-        Out of fold.
-    fold : ndarray of int, shape (n_rows,)
-    weight : ndarray of shape (n_rows,), optional
-    """
-    import numpy as np
-
-    bound = np.empty(len(answers))
-    for number in np.unique(fold):
-        inside = fold == number
-        others = thresholds.choose(rule, answers.take(~inside), None if weight is None else weight[~inside])
-        bound[inside] = others.threshold
-    return thresholds.relabelled(answers, bound)
-
-
-def weights_of(table: pd.DataFrame, roles: Roles, rows: Any) -> Any:
-    """Weights of some rows of a table, by position; None where none are declared."""
-    import numpy as np
-
-    if not roles.weight:
-        return None
-    return table[roles.weight].to_numpy(dtype=np.float64)[np.asarray(rows)]
-
-
-def check_rule(rule: Threshold, problem: Problem) -> None:
-    """Refuse a rule that cannot apply, before anything is fitted.
-
-    Raises
-    ------
-    DeclarationError
-    """
-    import numpy as np
-
-    empty = np.zeros((0, 3))
-    thresholds.scores(Predicted(problem, np.zeros(0), empty, proba=slice(1, 3)))
-    if rule.rule in ("maximise", "minimise"):
-        thresholds.metric_of(rule)
-
-
 def rejudged(
     old: dict[str, Any],
     predictions: pd.DataFrame,
@@ -176,9 +130,6 @@ def rejudged(
     told : dict
         As the report of `decide`.
     """
-    from penstock.stages.evaluate import figure_json
-    from penstock.stages.uncertainty import interval_over_folds
-
     problem = problem_of(schema, target)
     answers = from_frame(predictions, problem)
     labelled = thresholds.relabelled(answers, threshold)
@@ -192,4 +143,4 @@ def rejudged(
     new = {**old, "metrics": metrics, "confusion": confusion(labelled), "decide": rule.text}
     if scoring.response(old["primary"]) == "label":
         new["slices"] = []
-    return new, report(thresholds.Chosen(threshold, math.nan), rule, replace(answers), None)
+    return new, report(thresholds.Chosen(threshold, math.nan), rule, answers)

@@ -13,11 +13,11 @@ from penstock.core.threshold import Threshold
 from penstock.stages import scoring
 from penstock.stages.baseline import fit_baseline
 from penstock.stages.curves import confusion, curves
-from penstock.stages.decide import check_rule, cross_fitted, weights_of
 from penstock.stages.importance import importances
 from penstock.stages.predicted import Predicted, join, predict
 from penstock.stages.problem import Problem, problem_of
 from penstock.stages.slicing import SMALL, slices_of
+from penstock.stages.thresholds import check_rule, cross_fitted, weights_of
 from penstock.stages.train import features_and_target, fit, prepared
 from penstock.stages.uncertainty import interval_over_folds
 from penstock.stats.checks import json_number

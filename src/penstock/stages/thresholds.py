@@ -5,14 +5,19 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from penstock.core.names import SCORERS
+from penstock.core.target import Roles
 from penstock.core.threshold import Threshold
 from penstock.errors import DeclarationError
 from penstock.stages import scoring
 from penstock.stages.predicted import Predicted
+from penstock.stages.problem import Problem
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST_TRIED = 400
 """Cut points at which a metric is computed that cannot be had from counts; then those around the best."""
@@ -223,11 +228,56 @@ def relabelled(predicted: Predicted, threshold: Any) -> Predicted:
     predicted : Predicted
     threshold : float or ndarray of shape (n_rows,)
     """
-    from dataclasses import replace
-
     answers = predicted.answers.copy()
     answers[:, 0] = scores(predicted) >= threshold
     return replace(predicted, answers=answers)
+
+
+def cross_fitted(rule: Threshold, answers: Predicted, fold: Any, weight: Any = None) -> Predicted:
+    """The answers, each fold's labels by the threshold that the rule leads to on the other folds.
+
+    So the label of a row owes nothing to its own truth, and label metrics are not flattered by the choice.
+
+    Parameters
+    ----------
+    rule : Threshold
+    answers : Predicted
+        Out of fold.
+    fold : ndarray of int, shape (n_rows,)
+    weight : ndarray of shape (n_rows,), optional
+    """
+    import numpy as np
+
+    bound = np.empty(len(answers))
+    for number in np.unique(fold):
+        inside = fold == number
+        others = choose(rule, answers.take(~inside), None if weight is None else weight[~inside])
+        bound[inside] = others.threshold
+    return relabelled(answers, bound)
+
+
+def weights_of(table: pd.DataFrame, roles: Roles, rows: Any) -> Any:
+    """Weights of some rows of a table, by position; None where none are declared."""
+    import numpy as np
+
+    if not roles.weight:
+        return None
+    return table[roles.weight].to_numpy(dtype=np.float64)[np.asarray(rows)]
+
+
+def check_rule(rule: Threshold, problem: Problem) -> None:
+    """Refuse a rule that cannot apply, before anything is fitted.
+
+    Raises
+    ------
+    DeclarationError
+    """
+    import numpy as np
+
+    empty = np.zeros((0, 3))
+    scores(Predicted(problem, np.zeros(0), empty, proba=slice(1, 3)))
+    if rule.rule in ("maximise", "minimise"):
+        metric_of(rule)
 
 
 def metric_of(rule: Threshold) -> tuple[str, float]:
