@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from penstock.core.ports import Config, Home
 from penstock.core.urls import has_password, masked, scheme
 from penstock.errors import ConfigurationError, MissingExtraError
+
+if TYPE_CHECKING:
+    from penstock.store.upkeep import KeptObjects
 
 FOLDER = ".penstock"
 MARKS = ("pyproject.toml", "penstock.toml", FOLDER, ".git")
@@ -261,14 +264,14 @@ def open_home(path: str = ".", flags: Mapping[str, Any] | None = None) -> Home:
     ConfigurationError, StoreError
     """
     from penstock.formats.registry import FormatRegistry
-    from penstock.store.mark import initialise
-    from penstock.store.objects import DirectoryObjects
+    from penstock.store.mark import keep_out_of_git
 
     config = configure(find_root(path), flags)
-    initialise(config.store)
+    objects = open_objects(config)
+    keep_out_of_git(os.path.join(config.root, FOLDER))
     return Home(
         config=config,
-        objects=DirectoryObjects(config.store),
+        objects=objects,
         ledger=open_ledger(config.ledger),
         formats=FormatRegistry(trust=config.trust),
     )
@@ -299,6 +302,25 @@ def open_ledger(place: str) -> Any:
 def open_store(config: Config, project_types: tuple[str, ...] = ()) -> tuple[Any, Any]:
     """Objects and formats alone, for a worker, which never touches the ledger."""
     from penstock.formats.registry import FormatRegistry
-    from penstock.store.objects import DirectoryObjects
 
-    return DirectoryObjects(config.store), FormatRegistry(trust=config.trust, project_types=project_types)
+    return open_objects(config), FormatRegistry(trust=config.trust, project_types=project_types)
+
+
+def open_objects(config: Config) -> KeptObjects:
+    """The store: a directory, or what lies behind a URL with a part of it on this machine.
+
+    Raises
+    ------
+    MissingExtraError, StoreError
+    """
+    kind = scheme(config.store)
+    if not kind:
+        from penstock.store.objects import DirectoryObjects
+
+        return DirectoryObjects(config.store)
+    import hashlib
+
+    from penstock.store.remote import RemoteObjects
+
+    name = f"{kind}-{hashlib.sha256(config.store.encode()).hexdigest()[:16]}"
+    return RemoteObjects(config.store, os.path.join(config.root, FOLDER, "remote", name), limit=config.cache << 30)

@@ -83,6 +83,7 @@ def fsck(
     list of Finding
         Empty when all is well.
     """
+    objects = objects.direct()  # copies on this machine tell nothing of what is kept for all
     damage = list(_ledger_file(ledger))
     if damage:
         return damage  # what a damaged file says about the rest is worth nothing

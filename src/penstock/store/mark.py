@@ -48,11 +48,18 @@ def initialise(root: str) -> None:
         for name in FOLDERS:
             make_directories(os.path.join(root, name))
         fsync_ancestors(root)  # an earlier start may have been killed between making a name and its fsync
-        _ignore_in_git(root)
+        for folder in (root, os.path.dirname(os.path.abspath(root))):
+            if os.path.basename(folder) == ".penstock":  # a store that is `.penstock`, or inside it
+                keep_out_of_git(folder)
         temporary = os.path.join(root, "tmp", unique_name())
-        write_durably(mark, json.dumps({"penstock-store": FORMAT}).encode() + b"\n", temporary)
+        write_durably(mark, mark_text(), temporary)
     except OSError as error:
         raise explain(error, "make the store", root) from error
+
+
+def mark_text() -> bytes:
+    """The mark of this layout."""
+    return json.dumps({"penstock-store": FORMAT}).encode() + b"\n"
 
 
 def _marked(mark: str) -> bool:
@@ -63,6 +70,27 @@ def _marked(mark: str) -> bool:
         return False
     except OSError as error:
         raise explain(error, "open the store", mark) from error
+    check_mark(text, mark)
+    return True
+
+
+def check_mark(text: bytes, mark: str) -> None:
+    """Refuse a store whose mark is not one that this Penstock knows.
+
+    Parameters
+    ----------
+    text : bytes
+        The mark.
+    mark : str
+        Where it stands.
+
+    Raises
+    ------
+    StoreTooNewError
+        A newer layout.
+    StoreError
+        Not one of ours.
+    """
     try:
         number = json.loads(text)["penstock-store"]
         newer = number > FORMAT
@@ -81,13 +109,20 @@ def _marked(mark: str) -> bool:
             found=number,
             known=FORMAT,
         )
-    return True
 
 
-def _ignore_in_git(root: str) -> None:
-    """A store that is `.penstock`, or inside it, keeps that whole folder out of Git."""
-    root = os.path.abspath(root)
-    for folder in (root, os.path.dirname(root)):
-        path = os.path.join(folder, ".gitignore")
-        if os.path.basename(folder) == ".penstock" and not os.path.exists(path):
-            write_durably(path, b"*\n", os.path.join(root, "tmp", unique_name()))
+def keep_out_of_git(folder: str) -> None:
+    """Make a folder of ours, and tell Git to leave all of it alone.
+
+    Raises
+    ------
+    StoreError
+    """
+    path = os.path.join(folder, ".gitignore")
+    if os.path.exists(path):
+        return
+    try:
+        make_directories(folder)
+        write_durably(path, b"*\n", os.path.join(folder, f".{unique_name()}"))
+    except OSError as error:
+        raise explain(error, "make the project's folder", folder) from error

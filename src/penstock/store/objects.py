@@ -81,6 +81,10 @@ class DirectoryObjects:
         self._tmp = os.path.join(self.root, "tmp")
         self._synced: set[str] = set()  # fan-out directories whose own names this instance knows to be durable
 
+    def direct(self) -> DirectoryObjects:
+        """The same store, read without copies: there are none."""
+        return self
+
     # ── names ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _final(self, digest: str) -> str:
@@ -141,7 +145,7 @@ class DirectoryObjects:
             return True
         if found is not None:
             self.quarantine(digest)
-        return _touch(staged) == size and _hash_file(staged)[0] == digest
+        return _touch(staged) == size and hash_file(staged)[0] == digest
 
     def _stage_bytes(self, digest: str, data: bytes) -> None:
         temporary = os.path.join(self._tmp, unique_name())
@@ -183,7 +187,7 @@ class DirectoryObjects:
             if stat.S_ISREG(known.st_mode) and known.st_nlink == 1:
                 os.rename(path, temporary)
                 os.chmod(temporary, 0o444)
-                return _hash_file(temporary)
+                return hash_file(temporary)
         except FileNotFoundError as error:
             raise explain(error, "take a file into the store", path) from error
         except OSError as error:
@@ -319,7 +323,7 @@ class DirectoryObjects:
         """Path of a local read-only file with verified bytes; valid until the object is deleted."""
         for path in self._paths(digest):
             try:
-                found, _ = _hash_file(path)
+                found, _ = hash_file(path)
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -361,7 +365,7 @@ class DirectoryObjects:
         """
         for path in self._paths(digest)[:2]:
             try:
-                found = _hash_file(path)[0]
+                found = hash_file(path)[0]
             except FileNotFoundError:
                 continue
             except OSError:
@@ -443,7 +447,13 @@ def _touch(path: str) -> int | None:
         return None
 
 
-def _hash_file(path: str) -> tuple[str, int]:
+def hash_file(path: str) -> tuple[str, int]:
+    """SHA-256 and size in bytes of a file.
+
+    Raises
+    ------
+    OSError
+    """
     hasher, size = hashlib.sha256(), 0
     with open(path, "rb", buffering=0) as file:
         while chunk := file.read(_CHUNK):

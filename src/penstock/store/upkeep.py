@@ -22,6 +22,10 @@ MANIFEST_LIMIT = 16 << 20
 class KeptObjects(Objects, Protocol):
     """Objects that a keeper can sweep."""
 
+    def direct(self) -> KeptObjects:
+        """The same store, read without copies."""
+        ...
+
     def leftovers(self) -> Iterator[Leftover]:
         """Files that are no objects."""
         ...

@@ -39,6 +39,10 @@ class MemoryObjects:
         self.touched: dict[str, float] = {}
         self._folder = ""
 
+    def direct(self) -> MemoryObjects:
+        """The same store: it has no copies."""
+        return self
+
     def stage(self, data: bytes | str) -> tuple[str, int]:
         """Keep bytes, or take the file at a path; give (digest, size)."""
         if isinstance(data, str):

@@ -1,0 +1,334 @@
+"""A store behind a URL: the promises of every store, on two kinds of remote file system."""
+
+import os
+import threading
+import time
+import uuid
+
+import fsspec
+import pytest
+
+from penstock.core.digest import digest_bytes
+from penstock.errors import CorruptObjectError, MissingObjectError, StoreError, StoreTooNewError
+from penstock.store.bucket import Bucket
+from penstock.store.remote import RemoteObjects
+from penstock.testing import ObjectsSuite
+
+
+def path_of(digest):
+    return f"objects/{digest[:2]}/{digest[2:]}"
+
+
+def overwrite(path, data):
+    os.chmod(path, 0o644)
+    with open(path, "wb") as file:
+        file.write(data)
+    os.chmod(path, 0o444)
+
+
+class RemoteSuite(ObjectsSuite):
+    @pytest.fixture
+    def damage(self, objects):
+        def change(digest, data):
+            for path in (objects.local._final(digest), objects.local._staged(digest)):
+                if os.path.exists(path):
+                    overwrite(path, data)
+            if objects._plain.stat(path_of(digest)) is not None:
+                objects._plain.put(path_of(digest), data)
+
+        return change
+
+
+@pytest.fixture
+def url():
+    yield (url := f"memory://store-{uuid.uuid4().hex}")
+    fs = fsspec.filesystem("memory")
+    if fs.exists(url):
+        fs.rm(url, recursive=True)
+
+
+class TestRemoteObjects(RemoteSuite):
+    @pytest.fixture
+    def objects(self, tmp_path, url):
+        yield (objects := RemoteObjects(url, str(tmp_path / "here")))
+        assert [item for item in objects.leftovers() if item.kind != "staged"] == []
+
+
+class TestWithoutCopies(TestRemoteObjects):
+    """As `fsck` reads."""
+
+    @pytest.fixture
+    def objects(self, tmp_path, url):
+        return RemoteObjects(url, str(tmp_path / "here")).direct()
+
+
+@pytest.fixture
+def machines(tmp_path, url):
+    """Two machines with one store."""
+    return RemoteObjects(url, str(tmp_path / "one")), RemoteObjects(url, str(tmp_path / "two"))
+
+
+def published(objects, data=b"bytes"):
+    digest, _ = objects.stage(data)
+    objects.publish([digest])
+    return digest
+
+
+def test_what_one_machine_published_another_reads_and_keeps_a_copy(machines, url):
+    one, two = machines
+    digest = published(one)
+    assert two.missing([digest]) == set()
+    assert two.read(digest) == b"bytes"
+    fsspec.filesystem("memory").rm(url, recursive=True)
+    assert two.read(digest) == b"bytes"  # the copy
+    assert two.direct().missing([digest]) == {digest}
+    with pytest.raises(MissingObjectError):
+        two.direct().fetch(digest)
+
+
+def test_what_is_only_staged_is_seen_on_no_other_machine(machines):
+    one, two = machines
+    digest, _ = one.stage(b"bytes")
+    assert two.missing([digest]) == {digest}
+    assert list(two.walk()) == []
+    with pytest.raises(MissingObjectError):
+        two.publish([digest])
+
+
+def test_a_damaged_copy_is_fetched_again(machines):
+    one, two = machines
+    digest = published(one)
+    overwrite(two.fetch(digest), b"bytez")
+    assert two.read(digest) == b"bytes"
+    overwrite(one.fetch(digest), b"")
+    assert one.stage(b"bytes") == (digest, 5)
+    assert one.read(digest) == b"bytes"
+
+
+def test_wrong_bytes_behind_the_url_are_moved_aside_by_the_maker(machines, url):
+    one, two = machines
+    digest = digest_bytes(b"bytes")
+    one._bucket.put(path_of(digest), b"lies!")
+    with pytest.raises(CorruptObjectError) as caught:
+        two.read(digest)
+    assert caught.value.facts["found"] == digest_bytes(b"lies!")
+    assert published(one) == digest
+    assert two.read(digest) == b"bytes"
+    assert [name.partition(".")[0] for name, _ in one._bucket.listed("quarantine")] == [digest]
+
+
+def test_an_object_cut_behind_the_url_is_written_anew(machines):
+    one, two = machines
+    digest = published(one)
+    one._bucket.put(path_of(digest), b"byt")
+    one._seen.clear()  # as in another process
+    one.publish([digest])
+    assert two.read(digest) == b"bytes"
+
+
+def test_a_store_of_a_newer_layout_is_left_alone(tmp_path, url):
+    Bucket(url).put("format", b'{"penstock-store": 99}')
+    objects = RemoteObjects(url, str(tmp_path / "here"))
+    digest, _ = objects.stage(b"bytes")
+    with pytest.raises(StoreTooNewError):
+        objects.publish([digest])
+    assert Bucket(url).stat(path_of(digest)) is None
+
+
+def test_many_names_are_looked_up_by_one_listing(machines, monkeypatch):
+    one, two = machines
+    digests = {published(one, b"%d" % number) for number in range(5)}
+    monkeypatch.setattr("penstock.store.remote.MANY", 3)
+    monkeypatch.setattr(Bucket, "stats", None)
+    absent = digest_bytes(b"absent")
+    assert two.missing([*digests, absent]) == {absent}
+
+
+# ── the copies ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_copies_go_when_there_are_too_many_and_the_longest_unused_first(tmp_path, url):
+    objects = RemoteObjects(url, str(tmp_path / "here"), limit=3_000)
+    digests = [published(objects, bytes([number]) * 1_000) for number in range(5)]
+    staged, _ = objects.stage(b"s" * 1_000)
+    assert objects.local.evict() == 0  # all are in use
+    for age, digest in enumerate(digests):
+        os.utime(objects.local._final(digest), (0, time.time() - 10_000 + age))
+    os.utime(objects.local._staged(staged), (0, 0))
+    objects.local.evict()
+    kept = [digest for digest in digests if os.path.exists(objects.local._final(digest))]
+    assert kept == digests[2:]
+    assert objects.read(staged) == b"s" * 1_000  # what is nowhere else stays
+    assert [objects.read(digest)[0] for digest in digests] == [0, 1, 2, 3, 4]
+
+
+def test_the_limit_is_held_while_objects_come(tmp_path, url, monkeypatch):
+    monkeypatch.setattr("penstock.store.scratch.IN_USE_S", -1.0)
+    objects = RemoteObjects(url, str(tmp_path / "here"), limit=10_000)
+    for number in range(60):
+        published(objects, bytes([number]) * 1_000)
+    kept = [item for item in objects.local.walk() if not item.staged]
+    assert 8 <= len(kept) <= 11
+    assert len(list(objects.walk())) == 60
+
+
+# ── a collection beside writers ──────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def soon(tmp_path, url):
+    """Two machines for which every object is old at once."""
+    return [RemoteObjects(url, str(tmp_path / name), refresh_s=0.0) for name in ("one", "two")]
+
+
+def test_an_object_that_is_published_again_is_young_again(soon):
+    one, two = soon
+    digest = published(one)
+    before = time.time()
+    time.sleep(0.01)
+    two.publish([digest])  # which it has no copy of
+    assert not one.delete_unless_touched(digest, before)
+    assert one.delete_unless_touched(digest, time.time() + 1) is True
+    assert two.direct().missing([digest]) == {digest}
+
+
+def test_nothing_is_collected_that_a_writer_would_leave_as_it_is(tmp_path, url):
+    objects = RemoteObjects(url, str(tmp_path / "here"), refresh_s=3_600)
+    digest = published(objects)
+    assert not objects.delete_unless_touched(digest, time.time() + 10)
+
+
+@pytest.mark.parametrize("pause", ["claim", "stat", "delete"])
+def test_a_writer_that_comes_during_a_collection_keeps_its_object(soon, pause, monkeypatch):
+    """Whatever the collector is about to do when the writer publishes the old object again."""
+    one, two = soon
+    digest = published(one)
+    writer = threading.Thread(target=two.publish, args=([digest],))
+    bucket, done = one._bucket, []
+    real = {name: getattr(bucket, name) for name in ("put", "stat", "delete")}
+
+    def begin(name, *args, **kwargs):
+        if not done and args[0] == {"claim": f"collecting/{digest}"}.get(pause, path_of(digest)):
+            done.append(pause)
+            writer.start()
+            if pause == "claim":
+                writer.join(10)
+            else:
+                time.sleep(0.3)
+        return real[name](*args, **kwargs)
+
+    name = {"claim": "put"}.get(pause, pause)
+    monkeypatch.setattr(bucket, name, lambda *args, **kwargs: begin(name, *args, **kwargs))
+    time.sleep(0.02)
+    one.delete_unless_touched(digest, time.time())
+    writer.join(20)
+    assert not writer.is_alive()
+    assert two.direct().read(digest) == b"bytes"
+    assert list(bucket.listed("collecting")) == []
+
+
+def test_without_the_mark_of_the_collector_the_object_would_be_lost(soon, monkeypatch):
+    """Sabotage of the safeguard that the test above relies on."""
+    one, two = soon
+    digest = published(one)
+    monkeypatch.setattr(one, "_claim", lambda digest: True)  # says nothing to anybody
+    real = one._bucket.delete
+
+    def late(name):
+        if name == path_of(digest):
+            two.publish([digest])
+        real(name)
+
+    monkeypatch.setattr(one._bucket, "delete", late)
+    one.delete_unless_touched(digest, time.time() + 5)
+    assert two.direct().missing([digest]) == {digest}
+
+
+def test_of_two_collectors_one_looks_at_an_object(soon):
+    one, two = soon
+    digest = published(one)
+    assert one._claim(digest)
+    assert not two._claim(digest)
+    assert not two.delete_unless_touched(digest, time.time() + 5)
+
+
+# ── errors ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Flaky:
+    """A file system that fails as often as it is told to."""
+
+    def __init__(self, fs, error, times):
+        self._fs, self._error, self.left = fs, error, times
+
+    def __getattr__(self, name):
+        real = getattr(self._fs, name)
+
+        def call(*args, **kwargs):
+            if self.left:
+                self.left -= 1
+                raise self._error
+            return real(*args, **kwargs)
+
+        return call
+
+
+def flaky(url, error, times, **options):
+    waits = []
+    bucket = Bucket(url, wait=waits.append, **options)
+    fs = Flaky(bucket._fs(), error, times)
+    bucket._made = (os.getpid(), fs)
+    return bucket, fs, waits
+
+
+class Status(OSError):
+    def __init__(self, status):
+        super().__init__(f"status {status}")
+        self.response = {"ResponseMetadata": {"HTTPStatusCode": status}}
+
+
+@pytest.mark.parametrize("error", [Status(503), Status(409), Status(500), Status(429), TimeoutError("slow"), OSError()])
+def test_what_may_pass_is_tried_again(url, error):
+    bucket, _, waits = flaky(url, error, 3)
+    assert bucket.put("name", b"bytes") is True
+    assert len(waits) == 3
+    assert all(0 <= wait <= 5 for wait in waits)
+
+
+@pytest.mark.parametrize("error", [Status(403), Status(400), PermissionError("no"), ValueError("odd")])
+def test_what_will_stay_is_told_at_once(url, error):
+    bucket, _, waits = flaky(url, error, 1)
+    with pytest.raises(StoreError) as caught:
+        bucket.put("name", b"bytes")
+    assert waits == []
+    assert caught.value.where == url
+
+
+def test_after_the_deadline_it_is_an_error_with_the_number_of_tries(url):
+    bucket, fs, _ = flaky(url, Status(503), 10**9, deadline_s=2.0)
+    with pytest.raises(StoreError, match=r"\(\d+ tries\)"):
+        bucket.put("name", b"bytes")
+    assert fs.left > 0
+
+
+def test_no_error_shows_a_credential(url, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI")
+    bucket, _, _ = flaky(url, ValueError("bad wJalrXUtnFEMI at https://ana:s3cret@proxy/"), 1)
+    with pytest.raises(StoreError) as caught:
+        bucket.put("name", b"bytes")
+    assert "bad *** at https://ana:***@proxy/" in str(caught.value)
+
+
+def test_a_provider_without_conditional_writes_is_written_to_all_the_same(url):
+    bucket, fs, _ = flaky(url, Status(501), 0)
+    real = bucket._send
+
+    def send(fs, name, data, options):
+        if options:
+            raise Status(501)
+        real(fs, name, data, options)
+
+    bucket._send = send
+    fs._pipe_file = lambda path, data, mode="overwrite": None
+    assert bucket.put("name", b"bytes", create=True)
+    assert bucket.stat("name").size == 5
