@@ -7,9 +7,13 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from penstock.testing.proxy import FaultProxy
 
 from penstock.testing.postgres import PostgresServer
 
@@ -114,3 +118,43 @@ def shared_data() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def s3_proxy() -> Iterator[FaultProxy]:
+    """A server that speaks S3's protocol and keeps all in memory, behind a proxy that can delay, cut and lie."""
+    import logging
+
+    import fsspec
+    from moto.server import ThreadedMotoServer
+
+    from penstock.testing.proxy import FaultProxy
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server.start()
+    proxy = FaultProxy(*server.get_host_and_port())
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    yield proxy
+    proxy.stop()
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URL of a folder in an empty bucket; the provider's own variables say where and as whom."""
+    import urllib.request
+    import uuid
+
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_proxy.url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAPENSTOCKTESTS")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret-of-the-tests")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    s3_proxy.faults.clear()
+    bucket = f"bucket-{uuid.uuid4().hex[:12]}"
+    urllib.request.urlopen(urllib.request.Request(f"{s3_proxy.url}/{bucket}", method="PUT")).close()
+    return f"s3://{bucket}/penstock"

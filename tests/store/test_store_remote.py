@@ -26,19 +26,6 @@ def overwrite(path, data):
     os.chmod(path, 0o444)
 
 
-class RemoteSuite(ObjectsSuite):
-    @pytest.fixture
-    def damage(self, objects):
-        def change(digest, data):
-            for path in (objects.local._final(digest), objects.local._staged(digest)):
-                if os.path.exists(path):
-                    overwrite(path, data)
-            if objects._plain.stat(path_of(digest)) is not None:
-                objects._plain.put(path_of(digest), data)
-
-        return change
-
-
 @pytest.fixture
 def url():
     yield (url := f"memory://store-{uuid.uuid4().hex}")
@@ -47,7 +34,11 @@ def url():
         fs.rm(url, recursive=True)
 
 
-class TestRemoteObjects(RemoteSuite):
+class TestRemoteObjects(ObjectsSuite):
+    @pytest.fixture
+    def damage(self, objects, damage_remote):
+        return lambda digest, data: damage_remote(objects, digest, data)
+
     @pytest.fixture
     def objects(self, tmp_path, url):
         yield (objects := RemoteObjects(url, str(tmp_path / "here")))
