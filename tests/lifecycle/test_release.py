@@ -21,7 +21,7 @@ CLEAN, DIRTY = {"commit": "3f9c0000aa", "dirty": False}, {"commit": "3f9c0000aa"
 class Roled(MemoryLedger):
     """A ledger whose database says who may release."""
 
-    role = False
+    role = None
 
     def may_release(self):
         return self.role
@@ -51,6 +51,9 @@ def test_a_process_is_ci_by_its_environment_or_by_its_role():
     assert not is_releaser(home)
     home.ledger.role = True
     assert is_releaser(home)
+    forged = a_home(is_ci=True)
+    forged.ledger.role = False
+    assert not is_releaser(forged)  # the database knows better than a variable that anybody can set
     assert is_releaser(a_home(is_ci=True))
     without = Home(Config("/p", "", SHARED), MemoryObjects(), MemoryLedger(), FormatRegistry())
     assert not is_releaser(without)  # a ledger without roles makes nobody CI

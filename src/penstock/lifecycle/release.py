@@ -29,9 +29,13 @@ def policy(config: Config, declared: str | None) -> str:
 
 
 def is_releaser(home: Home) -> bool:
-    """Whether this process is CI: its environment says so (`PENSTOCK_RELEASE=ci`), or its role on the ledger does."""
+    """Whether this process is CI: its role on the ledger says so, or, where there are no roles, `PENSTOCK_RELEASE=ci`.
+
+    A ledger that knows the role and does not find this user in it outweighs the variable, which anybody can set.
+    """
     asked = getattr(home.ledger, "may_release", None)
-    return home.config.is_ci or (asked is not None and bool(asked()))
+    role = asked() if asked is not None else None
+    return home.config.is_ci if role is None else bool(role)
 
 
 def held_back(home: Home, release: str, git: Mapping[str, Any], *, allow_dirty: bool = False) -> str | None:

@@ -37,7 +37,7 @@ _WHOLE_PUTS = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "o
 
 _TIMES = ("LastModified", "mtime", "last_modified", "modified", "updated", "created", "creation_time")
 _AGAIN = (408, 409, 425, 429)
-_FINAL = (PermissionError, ImportError, ValueError, TypeError, NotImplementedError)
+_FINAL = (PermissionError, ImportError, ValueError, TypeError)
 _NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "CredentialRetrievalError")
 
 
