@@ -39,8 +39,7 @@ class PostgresTables:
 
     def version(self) -> int:
         """Number of the present schema, 0 for none."""
-        found = self._connection.execute("SELECT to_regclass(%s) IS NULL", (f"{SCHEMA_NAME}.meta",)).fetchone()
-        return 0 if found == (True,) else int(self.meta().get("schema", 0))
+        return int(self.meta().get("schema", 0)) if "meta" in self._names() else 0
 
     def meta(self) -> dict[str, str]:
         """Rows of table `meta`."""
@@ -53,7 +52,7 @@ class PostgresTables:
             self._connection.execute("SELECT set_config('lock_timeout', %s, true)", (f"{_MIGRATION_S}s",))
             self._connection.execute("SELECT set_config('statement_timeout', %s, true)", (f"{_MIGRATION_S}s",))
             self._connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-            if self._connection.execute("SELECT to_regclass(%s)", (f"{SCHEMA_NAME}.meta",)).fetchone() != (None,):
+            if "meta" in self._names():
                 self._connection.execute(f"LOCK TABLE {SCHEMA_NAME}.meta IN ACCESS EXCLUSIVE MODE")
             yield
 
@@ -67,6 +66,7 @@ class PostgresTables:
             )
 
     def _names(self) -> list[str]:
+        # Asks the catalogue itself: `to_regclass` may answer from a cache that another migration has outdated.
         query = "SELECT tablename::text FROM pg_tables WHERE schemaname = %s ORDER BY 1"
         return [name for (name,) in self._connection.execute(query, (SCHEMA_NAME,))]
 
