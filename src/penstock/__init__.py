@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from penstock.core.flow import Flow
     from penstock.core.gate import AtLeast, AtMost, Beats, Improves, NotWorse, NoWorseOn
+    from penstock.core.join import asof_join
     from penstock.core.notes import note
     from penstock.core.source import read
     from penstock.core.split import Split
@@ -38,6 +39,7 @@ _LAZY = {
     "Target": "penstock.core.target",
     "Threshold": "penstock.core.threshold",
     "Workflow": "penstock.core.workflow",
+    "asof_join": "penstock.core.join",
     "note": "penstock.core.notes",
     "read": "penstock.core.source",
     "step": "penstock.core.step",
@@ -60,6 +62,7 @@ __all__ = [
     "Target",
     "Threshold",
     "Workflow",
+    "asof_join",
     "note",
     "read",
     "step",
