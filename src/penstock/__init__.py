@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from penstock.core.gate import AtLeast, AtMost, Beats, Improves, NotWorse, NoWorseOn
     from penstock.core.join import asof_join
     from penstock.core.notes import note
+    from penstock.core.secret import Secret
     from penstock.core.source import read
     from penstock.core.split import Split
     from penstock.core.step import Param, Ref, Step, step
@@ -34,6 +35,7 @@ _LAZY = {
     "Param": "penstock.core.step",
     "PenstockError": "penstock.errors",
     "Ref": "penstock.core.step",
+    "Secret": "penstock.core.secret",
     "Split": "penstock.core.split",
     "Step": "penstock.core.step",
     "Target": "penstock.core.target",
@@ -57,6 +59,7 @@ __all__ = [
     "Param",
     "PenstockError",
     "Ref",
+    "Secret",
     "Split",
     "Step",
     "Target",

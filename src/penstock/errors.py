@@ -6,6 +6,7 @@ length, and also inherits the builtin that a caller would expect. `exit_code` is
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 MAX_TEXT = 4_000
@@ -13,17 +14,30 @@ MAX_TEXT = 4_000
 
 
 def bounded(text: str, limit: int = MAX_TEXT) -> str:
-    """Cut a text in the middle when it is longer than `limit` characters.
+    """Cut a text in the middle when it is longer than `limit` characters; what must not be told is taken out first.
 
     Examples
     --------
     >>> bounded("abcdefghij", 7)
     'abc … j'
     """
+    for hide in _hiding:
+        text = hide(text)
     if len(text) <= limit:
         return text
     head = max(limit - limit // 4 - 3, 1)
     return f"{text[:head]} … {text[-(limit // 4) :]}"
+
+
+_hiding: list[Callable[[str], str]] = []
+
+
+def hide_by(hide: Callable[[str], str]) -> None:
+    """Make every error of this process without what a function takes out of its texts: the values of secrets.
+
+    A text is searched before it is cut, so that no half of a value is left.
+    """
+    _hiding[:] = [hide]
 
 
 class PenstockError(Exception):

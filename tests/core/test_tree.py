@@ -46,6 +46,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from penstock.core import tree as trees
 from penstock.core.digest import canonical
+from penstock.core.secret import Secret
 from penstock.core.split import Split
 from penstock.core.tree import NotCanonical, children, copy_value, encode, refs_in, resolve
 from penstock.engine.reasons import differences
@@ -70,6 +71,7 @@ GOLDEN = [
     (b"\x00\xff", '["bytes","AP8="]'),
     (dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC), '["datetime","2026-01-02T03:04:05+00:00"]'),
     (dt.date(2026, 1, 2), '["date","2026-01-02"]'),
+    (Secret("env:TOKEN"), '["secret","env:TOKEN"]'),
     (dt.time(3, 4), '["time","03:04:00"]'),
     (dt.timedelta(days=1, seconds=2, microseconds=3), '["timedelta",[1,2,3]]'),
     (decimal.Decimal("1.50"), '["decimal","1.50"]'),

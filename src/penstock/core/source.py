@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
-import types
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
+from penstock.core.place import declaring_folder
 from penstock.core.step import Call, Options, Ref
 from penstock.errors import DeclarationError
 
@@ -167,18 +166,6 @@ def _stem_and_suffix(text: str) -> tuple[str, str]:
         stem, inner = os.path.splitext(stem)
         suffix = inner + suffix
     return stem, suffix.lower()
-
-
-def declaring_folder() -> str:
-    """Folder of the file whose code declares something: the first frame outside this package."""
-    frame: types.FrameType | None = sys._getframe(1)  # noqa: SLF001  the documented way to ask who called
-    while frame is not None:
-        module = frame.f_globals.get("__name__", "")
-        if not module.startswith("penstock."):
-            file = frame.f_globals.get("__file__")
-            return os.path.dirname(os.path.abspath(file)) if file else os.getcwd()
-        frame = frame.f_back
-    return os.getcwd()
 
 
 def masked(url: str) -> str:

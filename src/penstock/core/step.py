@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn, ParamSpec, TypeVar, overload
 
+from penstock.core.secret import Secret
 from penstock.errors import DeclarationError, RefUseError
 
 P = ParamSpec("P")
@@ -121,8 +122,8 @@ def output_of(ref: Ref) -> str:
 
 
 def promises(value: Any) -> bool:
-    """Whether a Ref or a Param stands anywhere in a value's nested lists, tuples and dicts."""
-    if isinstance(value, Ref | Param):
+    """Whether a Ref, a Param or a Secret stands anywhere in a value's nested lists, tuples and dicts."""
+    if isinstance(value, Ref | Param | Secret):
         return True
     if type(value) in (list, tuple):
         return any(promises(item) for item in value)
@@ -130,7 +131,7 @@ def promises(value: Any) -> bool:
 
 
 class Step:
-    """A function marked `@step`: called with values it is the function; called with a Ref or a Param it promises."""
+    """A function marked `@step`: called with values it is the function; with a Ref, Param or Secret it promises."""
 
     def __init__(self, function: Callable[..., Any], options: Options) -> None:
         if not hasattr(function, "__qualname__"):
@@ -145,7 +146,7 @@ class Step:
         return f"<Step {self.name}>"
 
     def __call__(self, *args: Any, name: str | None = None, **kwargs: Any) -> Any:
-        """The function's value, or a promise of it when a Ref or a Param is among the arguments."""
+        """The function's value, or a promise of it when a Ref, a Param or a Secret is among the arguments."""
         if name is None and not promises(args) and not promises(kwargs):
             return self.function(*args, **kwargs)
         return self.ref(*args, name=name, **kwargs)

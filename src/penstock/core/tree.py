@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from penstock.core.digest import canonical
+from penstock.core.secret import Secret
 
 NOT_PARAMETERS = frozenset({"n_jobs", "verbose", "verbosity", "thread_count", "nthread", "memory"})
 """Parameters of estimators that change how long a fit takes and what it prints, never its result."""
@@ -116,6 +117,8 @@ def _encode_object(value: Any, path: str, special: Callable[[Any], Any] | None) 
         return ["function", _findable(value, path)]
     if isinstance(value, enum.Enum):
         return ["enum", name_of(kind), value.name]
+    if isinstance(value, Secret):
+        return ["secret", value.name]
     if isinstance(value, os.PathLike):
         return ["path", os.fspath(value)]
     if isinstance(value, slice):

@@ -19,8 +19,10 @@ from penstock.core.artifact import Artifact
 from penstock.core.flow import Node, substitute
 from penstock.core.notes import take
 from penstock.core.ports import Formats, Objects
+from penstock.core.secret import Secret, found_in, reveal
 from penstock.core.step import Call, Ref, call_of, output_of
 from penstock.engine.describe import Live
+from penstock.engine.discretion import Discretion, check_table, guarded, refuse, told
 from penstock.engine.wire import Lines
 from penstock.errors import (
     CorruptObjectError,
@@ -69,18 +71,9 @@ def run_task(
     """Run one step and tell what came of it; no exception leaves this function but the process's own end."""
     began, cpu, start = time.time(), time.process_time(), time.perf_counter()
     offset = os.lseek(log, 0, os.SEEK_END) if log is not None else 0
-    answer: dict[str, Any] = {"step": node.id}
-    try:
-        answer["outputs"] = [a.to_json() for a in run_step(task, node, live, runtime)]
-    except (CorruptObjectError, MissingObjectError) as error:
-        answer["error"] = error.to_json()
-        answer["corrupt"] = getattr(error, "digest", "")
-    except PenstockError as error:
-        told = error.to_json() | _facts(error)
-        answer["error"] = told | {"where": told["where"] or f"step {node.id}"}
-    except BaseException as error:  # the user's code may raise anything, SystemExit too
-        answer["error"] = framed(error, node)
-    _flush_output()
+    with Discretion(log):
+        answer = attempt(task, node, live, runtime)
+        _flush_output()
     notes, problem = _noted()
     if problem and "error" not in answer:
         answer = {"step": node.id, "error": StepOutputError(problem, where=f"step {node.id}").to_json()}
@@ -89,6 +82,22 @@ def run_task(
     answer["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if log is not None and (end := os.lseek(log, 0, os.SEEK_END)) > offset:
         answer["log"] = [offset, end]
+    return told(answer)
+
+
+def attempt(task: Mapping[str, Any], node: Node, live: Live, runtime: Runtime) -> dict[str, Any]:
+    """A step's outputs, or its error, as plain data."""
+    answer: dict[str, Any] = {"step": node.id}
+    try:
+        answer["outputs"] = [a.to_json() for a in run_step(task, node, live, runtime)]
+    except (CorruptObjectError, MissingObjectError) as error:
+        answer["error"] = error.to_json()
+        answer["corrupt"] = getattr(error, "digest", "")
+    except PenstockError as error:
+        found = error.to_json() | _facts(error)
+        answer["error"] = found | {"where": found["where"] or f"step {node.id}"}
+    except BaseException as error:  # the user's code may raise anything, SystemExit too
+        answer["error"] = framed(error, node)
     return answer
 
 
@@ -104,9 +113,20 @@ def run_step(task: Mapping[str, Any], node: Node, live: Live, runtime: Runtime) 
     value = function(*args, **kwargs)
     parts = split_outputs(value, node, function)
     try:
-        return [runtime.formats.dump(part, runtime.objects.stage) for part in parts]
+        return [keep(part, node, runtime) for part in parts]
     except FormatError as error:  # what a step returns is the step's fault, not a wrong word on the command line
         raise StepOutputError(error.what, where=f"step {node.id}", hint=error.hint) from error
+
+
+def keep(value: Any, node: Node, runtime: Runtime) -> Artifact:
+    """Stage one output; none with the value of a secret in it, but what a source holds is what it holds."""
+    if node.kind == "source":
+        return runtime.formats.dump(value, runtime.objects.stage)
+    where = f"step {node.id}"
+    check_table(value, where)
+    artifact = runtime.formats.dump(value, guarded(runtime.objects.stage, where))
+    refuse(found_in([(artifact.text or "").encode("utf-8", "surrogatepass")]), where)
+    return artifact
 
 
 def bind(
@@ -127,6 +147,8 @@ def bind(
             return type(argument)(value_of(item, want) for item in argument)
         if type(argument) is dict:
             return {key: value_of(item, want) for key, item in argument.items()}
+        if isinstance(argument, Secret):
+            return reveal(argument)
         return substitute(argument, {}, live.params)
 
     wants = wants_of(function)

@@ -8,6 +8,7 @@ from typing import Any
 
 from penstock.core.flow import Graph, Node, calls_of, needs_of, params_of, set_params, step_ids
 from penstock.core.names import did_you_mean
+from penstock.core.secret import Secret
 from penstock.core.source import Source
 from penstock.core.step import Call, Param, Ref, call_of, output_of
 from penstock.core.tree import NotCanonical, encode, parts_of, refs_in
@@ -163,7 +164,7 @@ def _outputs_needed(call: Call, ids: Mapping[int, str]) -> list[tuple[str, str]]
     return list(found)
 
 
-_PLAIN = frozenset({Ref, Param, str, int, float, bool, bytes, type(None), Source})
+_PLAIN = frozenset({Ref, Param, str, int, float, bool, bytes, type(None), Source, Secret})
 
 
 def _also(call: Call, params: Mapping[str, Any]) -> Iterable[object]:
