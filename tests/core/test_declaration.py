@@ -182,16 +182,42 @@ def test_options_of_a_source_hold_all_but_the_path():
     assert repr(ps.read("x/a.csv.gz")) == "<Ref a>"
 
 
+def test_a_limit_or_an_option_that_is_not_given_disturbs_no_recipe():
+    [plain] = call_of(ps.read("a.xlsx")).args
+    [limited] = call_of(ps.read("a.xlsx", max_rows=10, max_bytes="1GiB")).args
+    [other] = call_of(ps.read("a.xlsx", sheet="Sales")).args
+    assert list(plain.options()) == ["suffix", "sep", "encoding", "na", "strip", "types", "dates", "columns"]
+    assert limited.options() == plain.options()
+    assert other.options() == plain.options() | {"sheet": "Sales"}
+
+
+def test_a_list_of_files_keeps_each_place():
+    [source] = call_of(ps.read(["a.csv", "b.csv", "s3://lake/c.csv"])).args
+    assert [os.path.basename(place) for place in (source.path, *source.more)] == ["a.csv", "b.csv", "c.csv"]
+    assert source.suffix == ".csv"
+    assert "more" not in source.options()
+
+
 @pytest.mark.parametrize(
     ("source", "fields", "word"),
     [
-        ("s3://bucket/a.csv", {}, "URL"),
-        ("data/*.csv", {}, "pattern"),
+        ("ftp://host/a.csv", {}, "URL of the kind 'ftp'"),
+        ("file:///etc/passwd", {}, "a path is written as it is"),
+        ("simplecache::s3://bucket/a.csv", {}, "URL of the kind"),
+        ("s3://bucket/*.csv", {}, "pattern at a URL"),
+        ("https://me:word@host/a.csv", {}, "credential"),
+        ("https://host/a.csv?X-Amz-Signature=abc", {}, "credential"),
+        ("https://host/a.csv?access_token=abc", {}, "credential"),
+        ("", {}, "path of a file"),
+        ([], {}, "no file at all"),
+        ("a.xlsx", {"sheet": 1.5}, "sheet="),
+        ("a.csv", {"max_rows": 0}, "max_rows="),
+        ("a.csv", {"max_bytes": "much"}, "max_bytes="),
         ("a.csv", {"query": "select 1"}, "query="),
         ("a.csv", {"secret": "env:X"}, "secret="),
     ],
 )
-def test_what_cannot_be_read_yet_is_refused(source, fields, word):
+def test_what_cannot_be_read_is_refused(source, fields, word):
     with pytest.raises(DeclarationError, match=word):
         ps.read(source, **fields)
 

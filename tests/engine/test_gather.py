@@ -50,7 +50,7 @@ def test_an_old_file_is_hashed_once(tmp_path, flows, monkeypatch):
     os.utime(path, (OLD, OLD))
     ledger = MemoryLedger()
     digests, seen = probe([source(path, flows)], ledger)
-    assert seen == [SourceStat(str(path), stat_of(str(path)), digests["table"])]
+    assert seen == [SourceStat(str(path), stat_of(str(path)), digests["table"].digest)]
     ledger._sources[str(path)] = seen[0]
     monkeypatch.setattr(gathering, "hash_file", lambda _: pytest.fail("it was read again"))
     assert probe([source(path, flows)], ledger) == (digests, [])
@@ -74,7 +74,7 @@ def test_control_a_young_file_that_is_remembered_gives_a_wrong_digest(tmp_path, 
     path.write_text("a\n2\n")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert probe([source(path, flows)], ledger)[0] == digests
-    assert hash_file(str(path)) != digests["table"]
+    assert hash_file(str(path)) != digests["table"].digest
 
 
 @pytest.mark.parametrize("change", ["text", "time", "file"])
@@ -104,6 +104,13 @@ def test_a_missing_source_is_named_with_its_step(flows):
     assert caught.value.where == "source table"
 
 
-def test_a_folder_is_no_source(tmp_path, flows):
-    with pytest.raises(SourceNotFoundError, match="directory"):
+def test_an_empty_folder_is_no_source(tmp_path, flows):
+    with pytest.raises(SourceNotFoundError, match="no table in this folder"):
         probe([source(tmp_path, flows)], MemoryLedger())
+
+
+def test_a_pipe_is_no_source(tmp_path, flows):
+    """Whoever opened it would wait for a writer for ever."""
+    os.mkfifo(tmp_path / "a.csv")
+    with pytest.raises(SourceNotFoundError, match="not a regular file"):
+        probe([source(tmp_path / "a.csv", flows)], MemoryLedger())

@@ -88,6 +88,7 @@ def _all(graph: Graph, decision: Decision, facts: Facts) -> list[str]:
         (codes.get(before.code, {}), before.tree, before.source),
         (codes.get(node.code, {}), decision.tree, source),
         node.path or node.id,
+        (codes.get(before.source or ""), codes.get(source or "")),
     )
     return [str(reason) for reason in found if reason != decision.reason]
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from penstock.core.run import Decided, Result
+from penstock.core.source import Found
 
 
 @dataclass(slots=True)
@@ -15,7 +16,9 @@ class Facts:
     Attributes
     ----------
     sources : dict
-        Source step id → digest of its file's bytes.
+        Source step id → digest of its file's bytes, or of the names and digests of several.
+    found : dict
+        Source step id → the files whose bytes these are.
     results : dict
         Recipe → result, of those asked for.
     missing : set of str
@@ -23,12 +26,13 @@ class Facts:
     previous : dict
         Step id → the last decision on it.
     codes : dict
-        Code digest → its parts, for reasons.
+        Code digest → its parts, and digest of several files → name and digest of each, for reasons.
     forced : frozenset of str
         Steps to run whatever is known.
     """
 
     sources: dict[str, str] = field(default_factory=dict)
+    found: dict[str, Found] = field(default_factory=dict)
     results: dict[str, Result] = field(default_factory=dict)
     missing: set[str] = field(default_factory=set)
     previous: Mapping[str, Decided] = field(default_factory=dict)

@@ -35,7 +35,9 @@ class Node:
     retries, backoff_s, timeout_s, memory
         How the engine runs it.
     path : str or None
-        The file that a source step reads.
+        The file, folder, pattern or URL that a source step reads.
+    more : tuple of str
+        Further places that it reads.
     uncacheable : str
         Why the result cannot be reused, or "".
     part : str
@@ -56,6 +58,12 @@ class Node:
     path: str | None = None
     uncacheable: str = ""
     part: str = ""
+    more: tuple[str, ...] = ()
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """All places that a source step reads."""
+        return () if self.path is None else (self.path, *self.more)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -70,7 +78,7 @@ class Node:
     def from_json(cls, data: Mapping[str, Any]) -> Node:
         """The inverse of `to_json`."""
         values = dict(data)
-        values["outputs"] = tuple(values["outputs"])
+        values["outputs"], values["more"] = tuple(values["outputs"]), tuple(values.get("more", ()))
         values["needs"] = tuple((step, output) for step, output in values["needs"])
         return cls(**values)
 

@@ -7,14 +7,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
+from penstock.core.digest import digest_value
+from penstock.core.names import did_you_mean
 from penstock.core.place import declaring_folder
-from penstock.core.step import Call, Options, Ref
+from penstock.core.step import Call, Options, Ref, memory_bytes
 from penstock.errors import DeclarationError
 
 READ = "penstock.stages.ingest:read"
 """Entry of the step that every `read` becomes; resolved in the worker."""
 COMPRESSED = (".gz", ".bz2", ".zst", ".xz")
-LOCATION = ("path", "max_rows", "max_bytes")
+FILE_SCHEMES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "http", "https", "memory")
+"""Schemes of URLs at which files are read; each is reached only where a declaration names it."""
+LOCATION = ("path", "more", "max_rows", "max_bytes")
 """Fields that say where the table is and how much of it may be read: they decide whether a table comes, not which."""
 ALWAYS = ("suffix", "sep", "encoding", "na", "strip", "types", "dates", "columns")
 """Options that stand in every recipe; any other stands there only when it is given, so that none disturbs the rest."""
@@ -22,9 +26,15 @@ ALWAYS = ("suffix", "sep", "encoding", "na", "strip", "types", "dates", "columns
 
 @dataclass(frozen=True)
 class Source:
-    """A file to read and how; made by `read`.
+    """Where a table is and how it is read; made by `read`.
 
-    `path` is absolute and stays out of the recipe: there the file is its bytes' digest and its suffix.
+    Attributes
+    ----------
+    path : str
+        A file, a folder, a pattern such as "data/2026-*.csv" (each absolute) or a URL. It stays out of the recipe:
+        there the file is its bytes' digest and its suffix.
+    more : tuple of str
+        Further places, where a list was declared.
     """
 
     path: str
@@ -39,6 +49,7 @@ class Source:
     sheet: str | int | None = None
     max_rows: int | None = None
     max_bytes: int | None = None
+    more: tuple[str, ...] = ()
 
     def options(self) -> dict[str, Any]:
         """What decides the table beside the bytes: not where they are, and nothing new that was not given."""
@@ -51,8 +62,44 @@ class Source:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What lies at a source's places: the files whose bytes are the source.
+
+    Attributes
+    ----------
+    files : tuple of (name, path, digest)
+        Name relative to the folder that all of them share; local path to the bytes; SHA-256 of them, None where
+        nobody asks. In the order of the names, which is the order of the rows.
+    many : bool
+        Whether several files were declared (a list, a pattern, a folder), however many there are.
+    """
+
+    files: tuple[tuple[str, str, str | None], ...]
+    many: bool = False
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """Name → SHA-256 of each file."""
+        return {name: digest or "" for name, _, digest in self.files}
+
+    @property
+    def digest(self) -> str:
+        """The source's digest: that of one file's bytes, or of all names and digests."""
+        return digest_value("files", self.parts) if self.many else self.files[0][2] or ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {"many": self.many, "files": [list(file) for file in self.files]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Found:
+        """The inverse of `to_json`."""
+        return cls(tuple((name, path, digest) for name, path, digest in data["files"]), data["many"])
+
+
 def read(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     *,
     name: str | None = None,
     query: Any = None,
@@ -71,14 +118,19 @@ def read(
     max_rows: int | None = None,
     max_bytes: int | str | None = None,
 ) -> Any:
-    """A table in a file: CSV in any dialect (also gzipped) or Parquet.
+    """A table in a file or in several: CSV, JSON lines, Parquet, Arrow or Excel, here or at a URL.
 
     Parameters
     ----------
-    source : str or path
-        Relative to the file that declares it, never to the working directory.
+    source : str, path or list of them
+        A file, a pattern ("data/2026-*.csv"), a folder of files ("sales/", also with parts such as
+        "year=2026/month=3"), or a URL of a file. Relative to the file that declares it, never to the working
+        directory. Several files are one table: they agree in their columns, and their rows follow the order of
+        their names.
     name : str, optional
         Step id; the file's stem by default.
+    sheet : str or int, optional
+        Of an Excel workbook: a sheet's name, or its number from 0. Asked for when several sheets hold data.
     sep, encoding : str, optional
         Sniffed when not given, and shown; held to when given.
     na : list of str
@@ -91,8 +143,13 @@ def read(
         Columns to read as dates.
     columns : list of str, optional
         Read only these, in this order.
-    query, params, sheet, rev, refresh, secret, max_rows, max_bytes
-        Refused until they exist.
+    max_rows : int, optional
+        Most rows. No limit by default.
+    max_bytes : int or str, optional
+        Most bytes of the table once it is unpacked, as "64GiB". By default four times the machine's memory, and what
+        grows beyond measure while it is unpacked is refused before that.
+    query, params, rev, refresh, secret
+        For sources that are not files; refused until they exist.
 
     Returns
     -------
@@ -102,28 +159,28 @@ def read(
     Raises
     ------
     DeclarationError
-        A URL, a password in a URL, or an option that does not exist yet.
+        A URL of an unknown kind, a credential in a URL, or an option that cannot be.
 
     Examples
     --------
     >>> read("customers.csv", na=["?"])
     <Ref customers>
+    >>> read("sales/2026-*.parquet", name="sales", max_bytes="8GiB")
+    <Ref sales>
     """
-    text = os.fspath(source)
+    texts = [os.fspath(source)] if isinstance(source, str | os.PathLike) else [os.fspath(one) for one in source]
     faults = [*_query_faults(query, params), *_refresh_faults(refresh), *_secret_faults(secret), *_rev_faults(rev)]
-    later = {"sheet": sheet, "max_rows": max_rows, "max_bytes": max_bytes}
-    faults += [f"read: {key}= does not work yet" for key, value in later.items() if value is not None]
-    if "://" in text:
-        faults.append(f"read: {masked(text)!r} is a URL: only CSV and Parquet files can be read yet")
-    if any(sign in text for sign in "*?["):
-        faults.append(f"read: {text!r} is a pattern: one file can be read yet")
+    faults += [] if texts else ["read: no file at all; name one or several"]
+    faults += [fault for text in texts for fault in _place_faults(text)]
+    faults += _option_faults(sheet, max_rows, max_bytes)
     if faults:
         raise DeclarationError(faults)
-    path = os.path.normpath(os.path.join(declaring_folder(), text))
-    stem, suffix = _stem_and_suffix(text)
+    folder = declaring_folder()
+    first, *more = [text if "://" in text else os.path.normpath(os.path.join(folder, text)) for text in texts]
+    suffixes = {_stem_and_suffix(text)[1] for text in texts}
     spec = Source(
-        path=path,
-        suffix=suffix,
+        path=first,
+        suffix=suffixes.pop() if len(suffixes) == 1 else "",
         sep=sep,
         encoding=encoding,
         na=(na,) if isinstance(na, str) else tuple(na),
@@ -131,9 +188,76 @@ def read(
         types=dict(types or {}),
         dates=tuple(dates),
         columns=None if columns is None else tuple(columns),
+        sheet=sheet,
+        max_rows=max_rows,
+        max_bytes=memory_bytes(max_bytes),
+        more=tuple(more),
     )
-    call = Call(READ, name or stem, (spec,), {}, Options(outputs=("table", "sniffed")), kind="source", part="ingest")
+    stem = name or _name_of(first)
+    call = Call(READ, stem, (spec,), {}, Options(outputs=("table", "sniffed")), kind="source", part="ingest")
     return Ref(call, "table")
+
+
+def _place_faults(text: str) -> list[str]:
+    """What is wrong with a place: a URL that is no file's, or one that carries a credential."""
+    scheme, separator, rest = text.partition("://")
+    if not text.strip() or "\0" in text:
+        return [f"read: {text!r}: the path of a file is meant"]
+    if not separator:
+        return []
+    if "::" in scheme or scheme.lower() not in FILE_SCHEMES:
+        near = did_you_mean(scheme, FILE_SCHEMES)
+        what = "a path is written as it is" if scheme == "file" else f"files are read at {', '.join(FILE_SCHEMES)}"
+        return [f"read: {masked(text)!r} is a URL of the kind {scheme!r}{near}: {what}"]
+    if "@" in rest.partition("/")[0] or _signed(rest):
+        shown = masked(text.partition("?")[0])
+        return [f"read: {shown!r} carries a credential, which would go on record: {_BY_ENVIRONMENT}"]
+    if any(sign in rest.partition("?")[0] for sign in "*["):
+        return [f"read: {text!r} is a pattern at a URL: name each file, or copy them here"]
+    return []
+
+
+_BY_ENVIRONMENT = "leave it out, and give it by the environment, as the storage's own tools take it"
+_CREDENTIALS = ("sig", "signature", "token", "password", "passwd", "secret", "key", "credential", "auth")
+
+
+def _signed(rest: str) -> bool:
+    """Whether a query string has a part that is named as credentials are: sig=, X-Amz-Signature=, access_token=."""
+    query = rest.partition("?")[2]
+    names = [pair.partition("=")[0].lower().replace("-", "_") for pair in query.split("&") if pair]
+    return any(word in _CREDENTIALS for name in names for word in (name.split("_")[-1], name))
+
+
+def _option_faults(sheet: Any, max_rows: Any, max_bytes: Any) -> list[str]:
+    faults = []
+    if sheet is not None and (isinstance(sheet, bool) or not isinstance(sheet, str | int)):
+        faults.append(f"read: sheet={sheet!r}: a sheet's name, or its number from 0")
+    if max_rows is not None and (isinstance(max_rows, bool) or not isinstance(max_rows, int) or max_rows < 1):
+        faults.append(f"read: max_rows={max_rows!r}: a whole number from 1")
+    try:
+        size = memory_bytes(max_bytes)
+    except (DeclarationError, AttributeError):
+        size = 0
+    if size is not None and size < 1:
+        faults.append(f"read: max_bytes={max_bytes!r}: bytes, or a size such as '512MiB' or '64GiB'")
+    return faults
+
+
+def _name_of(place: str) -> str:
+    """A step id for a place: the stem without the signs of a pattern, else the name of the folder.
+
+    Examples
+    --------
+    >>> _name_of("/data/2026-*.csv"), _name_of("/data/sales/*.csv"), _name_of("s3://lake/customers.csv.gz")
+    ('2026', 'sales', 'customers')
+    """
+    for part in reversed(place.partition("?")[0].split("/") if "://" in place else place.split(os.sep)):
+        stem = _stem_and_suffix(part)[0].strip()
+        if set("*?[") & set(stem):
+            stem = stem.translate(dict.fromkeys(map(ord, "*?[]!"), None)).strip("-_. ")
+        if stem and "=" not in stem:
+            return stem
+    return "table"
 
 
 def _query_faults(query: Any, params: Any) -> list[str]:

@@ -20,6 +20,7 @@ from penstock.core.flow import Node, substitute
 from penstock.core.notes import take
 from penstock.core.ports import Formats, Objects
 from penstock.core.secret import Secret, found_in, reveal
+from penstock.core.source import Found
 from penstock.core.step import Call, Ref, call_of, output_of
 from penstock.engine.describe import Live
 from penstock.engine.discretion import Discretion, check_table, guarded, refuse, told
@@ -109,6 +110,8 @@ def run_step(task: Mapping[str, Any], node: Node, live: Live, runtime: Runtime) 
     args, kwargs = bind(call, function, inputs, live, runtime)
     if node.kind == "source":
         kwargs["expect"] = task.get("source")
+        if task.get("found"):
+            kwargs["found"] = Found.from_json(task["found"])
     seed_everything(runtime.seed)
     value = function(*args, **kwargs)
     parts = split_outputs(value, node, function)

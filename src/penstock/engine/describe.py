@@ -129,6 +129,7 @@ def _node(
         timeout_s=options.timeout_s,
         memory=options.memory,
         path=source.path if isinstance(source, Source) else None,
+        more=source.more if isinstance(source, Source) else (),
         uncacheable=uncacheable,
         part=call.part or step,
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from errno import EINVAL, EISDIR
+from stat import S_ISDIR, S_ISREG
 from typing import Any
 
 from penstock.core.artifact import Artifact
@@ -13,6 +15,8 @@ from penstock.core.facts import Facts
 from penstock.core.flow import Graph, Node
 from penstock.core.ports import Ledger, Objects
 from penstock.core.run import SourceStat
+from penstock.core.source import Found
+from penstock.engine import listing
 from penstock.engine.planner import decide, recipe_of
 from penstock.errors import SourceNotFoundError
 
@@ -45,8 +49,10 @@ def gather(
     SourceNotFoundError
     """
     facts = Facts(forced=frozenset(forced), previous=ledger.decided(graph.name), codes=dict(graph.codes))
-    facts.sources, seen = probe([n for n in graph.nodes if n.kind == "source"], ledger)
-    old = {d.code for d in facts.previous.values()} - set(facts.codes)
+    found, seen = probe([n for n in graph.nodes if n.kind == "source"], ledger)
+    learn(facts, found)
+    several = {d.source for d in facts.previous.values() if d.source and d.step in found and found[d.step].many}
+    old = ({d.code for d in facts.previous.values()} | several) - set(facts.codes)
     if old:
         facts.codes.update(ledger.codes(old))
     known: dict[tuple[str, str], Artifact] = {}
@@ -97,13 +103,20 @@ def ask(
     return recipes
 
 
-def probe(nodes: Iterable[Node], ledger: Ledger) -> tuple[dict[str, str], list[SourceStat]]:
-    """Digest of each source's bytes; a file that has not been touched since is not read again.
+def learn(facts: Facts, found: Mapping[str, Found]) -> None:
+    """Put what lies at the sources' places among the facts."""
+    facts.found.update(found)
+    facts.sources.update({step: one.digest for step, one in found.items()})
+    facts.codes.update({one.digest: one.parts for one in found.values() if one.many})
+
+
+def probe(nodes: Iterable[Node], ledger: Ledger) -> tuple[dict[str, Found], list[SourceStat]]:
+    """The files of each source with their digests; a file that has not been touched since is not read again.
 
     Returns
     -------
-    digests : dict
-        Step id → digest.
+    found : dict
+        Step id → files.
     seen : list of SourceStat
         What was hashed now and may be remembered.
 
@@ -111,35 +124,50 @@ def probe(nodes: Iterable[Node], ledger: Ledger) -> tuple[dict[str, str], list[S
     ------
     SourceNotFoundError
     """
-    nodes = list(nodes)
-    if not nodes:
+    listed = {node.id: listing.files_at(node.places, f"source {node.id}") for node in nodes if node.places}
+    if not listed:
         return {}, []
-    remembered = ledger.sources([node.path for node in nodes if node.path])
-    digests: dict[str, str] = {}
-    seen: list[SourceStat] = []
-    for node in nodes:
-        path = node.path or ""
-        old = remembered.get(path)
+    remembered = ledger.sources(list({path for files, _ in listed.values() for _, path in files}))
+    found: dict[str, Found] = {}
+    seen: dict[str, SourceStat] = {}
+    for step, (files, many) in listed.items():
         try:
-            stat = stat_of(path)
-            if old is not None and tuple(old.stat) == stat:
-                digests[node.id] = old.digest
-                continue
-            digests[node.id] = hash_file(path)
+            hashed = tuple((name, path, _digest(path, remembered, seen)) for name, path in files)
         except OSError as error:
             raise SourceNotFoundError(
-                f"{error.strerror or error}: {path}",
-                where=f"source {node.id}",
+                f"{error.strerror or error}: {error.filename or files[0][1]}",
+                where=f"source {step}",
                 hint="relative paths are relative to the file that declares them",
             ) from error
-        if stat == stat_of(path) and time.time() - stat[1] / 1e9 > RACY_S:
-            seen.append(SourceStat(path, stat, digests[node.id]))
-    return digests, seen
+        found[step] = Found(hashed, many)
+    return found, list(seen.values())
+
+
+def _digest(path: str, remembered: Mapping[str, SourceStat], seen: dict[str, SourceStat]) -> str:
+    """Digest of a file's bytes, as remembered or by reading it; what may be remembered goes into `seen`."""
+    stat = stat_of(path)
+    old = seen.get(path) or remembered.get(path)
+    if old is not None and tuple(old.stat) == stat:
+        return old.digest
+    digest = hash_file(path)
+    if stat == stat_of(path) and time.time() - stat[1] / 1e9 > RACY_S:
+        seen[path] = SourceStat(path, stat, digest)
+    return digest
 
 
 def stat_of(path: str) -> tuple[int, int, int]:
-    """(size in bytes, mtime in ns, inode) of a file."""
+    """(size in bytes, mtime in ns, inode) of a file.
+
+    Raises
+    ------
+    OSError
+        There is none, or it is no regular file: a pipe or a device may have no end.
+    """
     stat = os.stat(path)
+    if S_ISDIR(stat.st_mode):
+        raise IsADirectoryError(EISDIR, os.strerror(EISDIR), path)
+    if not S_ISREG(stat.st_mode):
+        raise OSError(EINVAL, "not a regular file", path)
     return stat.st_size, stat.st_mtime_ns, stat.st_ino
 
 

@@ -19,7 +19,7 @@ from penstock.core.ports import Home
 from penstock.core.run import Decided, Result, Run, SourceStat, StepRun
 from penstock.engine.commit import Committer
 from penstock.engine.events import Event, EventKind, Listener, silent
-from penstock.engine.gather import ask, probe
+from penstock.engine.gather import ask, learn, probe
 from penstock.engine.logs import keep_log, sweep_logs
 from penstock.engine.outcome import Effect, Key, Outcome
 from penstock.engine.planner import decide
@@ -217,7 +217,13 @@ class Execution:
         if decision.recipe is None or (before is not None and before.recipe == decision.recipe):
             return
         decided = Decided(node.id, decision.recipe, node.code, decision.tree, self.facts.sources.get(node.id))
-        self._commit.add(decided=(self.graph.name, decided), codes={node.code: self._codes.get(node.code, {})})
+        self._commit.add(decided=(self.graph.name, decided), codes=self._parts_of(node))
+
+    def _parts_of(self, node: Node) -> dict[str, dict[str, str]]:
+        """Digest → parts, of a step's code and of the files that it reads: what reasons are told by."""
+        found = self.facts.found.get(node.id)
+        files = {found.digest: found.parts} if found is not None and found.many else {}
+        return {node.code: self._codes.get(node.code, {}), **files}
 
     def _finish(self, node: Node, outputs: tuple[Artifact, ...], state: str) -> None:
         self.outcome.states[node.id] = state
@@ -290,6 +296,8 @@ class Execution:
         task: dict[str, Any] = {"step": node.id, "inputs": inputs}
         if node.kind == "source":
             task["source"] = self.facts.sources.get(node.id)
+            if (found := self.facts.found.get(node.id)) is not None:
+                task["found"] = found.to_json()
         return task
 
     def _take(self, answer: Answer) -> None:
@@ -318,7 +326,7 @@ class Execution:
             result = Result(decision.recipe, node.code, decision.tree, source, outputs, made)
             self.facts.results[decision.recipe] = result
             self.facts.missing -= {artifact.digest for artifact in outputs}
-            self._commit.add(result=result, step_run=row, codes={node.code: self._codes.get(node.code, {})})
+            self._commit.add(result=result, step_run=row, codes=self._parts_of(node))
             self._remember(node, decision)
         else:
             self._commit.add(step_run=row)
@@ -353,8 +361,8 @@ class Execution:
         """The file is another than when it was hashed: hash it again and decide anew, a few times."""
         if not self._may_heal(node, ""):
             return False
-        digests, _ = probe([node], self.home.ledger)
-        self.facts.sources.update(digests)
+        found, _ = probe([node], self.home.ledger)
+        learn(self.facts, found)
         self._decide_again([node])
         return True
 

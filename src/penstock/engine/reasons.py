@@ -29,7 +29,9 @@ def why_changed(node: Node, now: Decided, before: Decided | None, codes: Mapping
     if before.code != now.code:
         return _code_change(codes.get(before.code), codes.get(now.code))
     if before.source != now.source:
-        return Reason("input", _base_name(node.path) if node.path else node.id)
+        files = file_changes(codes.get(before.source or ""), codes.get(now.source or ""))
+        more = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
+        return Reason("input", files[0] + more if files else _base_name(node.path) if node.path else node.id)
     inputs: list[tuple[str, Any, Any]] = []
     parameters: list[tuple[str, Any, Any]] = []
     for path, old, new in differences(before.tree, now.tree):
@@ -40,6 +42,26 @@ def why_changed(node: Node, now: Decided, before: Decided | None, codes: Mapping
     if inputs:
         return Reason("input", ", ".join(dict.fromkeys(step for step, _ in node.needs)) or node.id)
     return Reason("new")
+
+
+def file_changes(before: Mapping[str, str] | None, now: Mapping[str, str] | None) -> list[str]:
+    """What happened to each file of a source that has several.
+
+    Parameters
+    ----------
+    before, now : dict or None
+        Name → digest of each file; None where it is not on record.
+
+    Examples
+    --------
+    >>> file_changes({"a.csv": "1", "b.csv": "2"}, {"b.csv": "3", "c.csv": "4"})
+    ['a.csv is gone', 'b.csv changed', 'c.csv is new']
+    """
+    if before is None or now is None:
+        return []
+    words = {(True, True): "changed", (True, False): "is gone", (False, True): "is new"}
+    names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    return [f"{name} {words[name in before, name in now]}" for name in names]
 
 
 def _code_change(before: Mapping[str, str] | None, now: Mapping[str, str] | None) -> Reason:

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.core.plan import Reason
-from penstock.engine.reasons import LIBRARY, differences, placed, shown
+from penstock.engine.reasons import LIBRARY, differences, file_changes, placed, shown
 
 Parts = tuple[Mapping[str, str], Any, str | None]
 """Parts of the code, argument tree, digest of the source read."""
+Files = tuple[Mapping[str, str] | None, Mapping[str, str] | None]
 
 
-def changes(before: Parts, now: Parts, path: str = "") -> list[Reason]:
+def changes(before: Parts, now: Parts, path: str = "", files: Files = (None, None)) -> list[Reason]:
     """Every difference, not only the first that a plan tells.
 
     Parameters
@@ -22,6 +23,8 @@ def changes(before: Parts, now: Parts, path: str = "") -> list[Reason]:
         (parts of the code, argument tree, digest of the source).
     path : str
         The step's file or id, for a changed source.
+    files : tuple of dict
+        Name → digest of each file that the step read then and now, where it reads several.
 
     Examples
     --------
@@ -31,7 +34,8 @@ def changes(before: Parts, now: Parts, path: str = "") -> list[Reason]:
     found = [_part(name, before[0].get(name), now[0].get(name)) for name in sorted({*before[0], *now[0]})]
     reasons = list(dict.fromkeys(reason for reason in found if reason is not None))
     if before[2] != now[2]:
-        reasons.append(Reason("input", os.path.basename(path)))
+        changed = file_changes(*files)
+        reasons += [Reason("input", text) for text in changed] or [Reason("input", os.path.basename(path))]
     inputs = False
     for place, old, new in differences(before[1], now[1]):
         if _is_artifact(old) or _is_artifact(new):

@@ -31,7 +31,8 @@ def diff(home: Home, a: Run, b: Run) -> dict[str, Any]:
     """
     first, second = _declared(steps_of(home, a)), _declared(steps_of(home, b))
     ours, theirs = results_of(home, first), results_of(home, second)
-    codes = home.ledger.codes({result.code for result in (*ours.values(), *theirs.values())})
+    results = (*ours.values(), *theirs.values())
+    codes = home.ledger.codes({digest for one in results for digest in (one.code, one.source) if digest})
     steps, unknown = {}, []
     for step in [step for step in first if step in second]:
         before, now = first[step].recipe, second[step].recipe
@@ -43,7 +44,10 @@ def diff(home: Home, a: Run, b: Run) -> dict[str, Any]:
         old, new = ours[step], theirs[step]
         file = b.info.get("sources", {}).get(step, step)
         found = changes(
-            (codes.get(old.code, {}), old.tree, old.source), (codes.get(new.code, {}), new.tree, new.source), file
+            (codes.get(old.code, {}), old.tree, old.source),
+            (codes.get(new.code, {}), new.tree, new.source),
+            file,
+            (codes.get(old.source or ""), codes.get(new.source or "")),
         )
         steps[step] = [str(reason) for reason in found] or [str(Reason("new"))]
     return {

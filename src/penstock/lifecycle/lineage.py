@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.core.ports import Home
+from penstock.core.source import Found
 from penstock.engine.gather import hash_file
+from penstock.engine.listing import files_at
 from penstock.engine.reasons import LIBRARY
 from penstock.errors import UnknownNameError
 from penstock.lifecycle.versions import Version, file_of, resolve_run, versions, workflows
@@ -66,13 +68,20 @@ def back(home: Home, version: Version) -> dict[str, Any]:
 def _source(home: Home, version: Version, step: str, digest: str) -> dict[str, Any]:
     """One source of a version: where it was, what it was, and whether it still is."""
     file = _files(home, version).get(step)
-    state = "unknown"
-    if file is not None:
-        path = os.path.join(home.config.root, file)
-        state = "gone"
-        if os.path.isfile(path):
-            state = "the same" if hash_file(path) == digest else "changed"
+    state = "unknown" if file is None else _now(os.path.join(home.config.root, file), digest)
     return {"step": step, "file": file, "digest": digest, "now": state}
+
+
+def _now(place: str, digest: str) -> str:
+    """Whether a place still holds what it did: "the same", "changed", "gone"; "unknown" of a list and of a URL."""
+    if "://" in place or place.endswith(" more"):
+        return "unknown"
+    try:
+        files, many = files_at((place,), "")
+        found = Found(tuple((name, path, hash_file(path)) for name, path in files), many)
+    except OSError:
+        return "gone"
+    return "the same" if found.digest == digest else "changed"
 
 
 def _files(home: Home, version: Version) -> dict[str, str]:
@@ -152,7 +161,9 @@ def _reached(home: Home, digest: str) -> set[str]:
 
 def _steps(home: Home, version: Version, digest: str, module: str, reached: set[str]) -> list[str]:
     recipes: dict[str, str] = dict(version.body.get("recipes", {}))
-    steps = [step for step, source in version.body.get("sources", {}).items() if source == digest]
+    sources = version.body.get("sources", {})
+    files = home.ledger.codes(set(sources.values()))
+    steps = [step for step, one in sources.items() if digest == one or digest in files.get(one, {}).values()]
     steps += [step for step, recipe in recipes.items() if recipe in reached]
     if module:
         results = home.ledger.results(list(recipes.values()))

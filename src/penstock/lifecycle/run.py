@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from penstock.core.facts import Facts
-from penstock.core.flow import Graph
+from penstock.core.flow import Graph, Node
 from penstock.core.plan import Plan
 from penstock.core.ports import Home
 from penstock.core.run import Group, Run, SourceStat
@@ -313,14 +313,21 @@ def _info(home: Home, graph: Graph, request: Request) -> dict[str, Any]:
     root = home.config.root
     file = os.path.relpath(request.file, root)
     info: dict[str, Any] = {"file": file, "who": who_am_i(), "params": dict(graph.params)}
-    sources = {node.id: node.path for node in graph.nodes if node.path is not None}
+    sources = {node.id: node for node in graph.nodes if node.path is not None}
     if len(sources) <= MOST_RECIPES:
-        info["sources"] = {step: os.path.relpath(path, root) for step, path in sources.items()}
+        info["sources"] = {step: _place(node, root) for step, node in sources.items()}
     if request.variable:
         info["variable"] = request.variable
     if request.note:
         info["note"] = request.note
     return info
+
+
+def _place(node: Node, root: str) -> str:
+    """Where a source lies, as people are told."""
+    path = node.path or ""
+    shown = path if "://" in path else os.path.relpath(path, root)
+    return f"{shown} and {len(node.more):,} more" if node.more else shown
 
 
 def _attempt(home: Home, graph: Graph, record: Run, request: Request, rehearse: Rehearse) -> list[Attempt]:

@@ -109,7 +109,7 @@ def fact(node: Node, known: Known, load: Load, notes: Mapping[str, Any]) -> str:
         What the step noted.
     """
     if node.kind == "source":
-        name = os.path.basename(node.path or node.id)
+        name = os.path.basename(node.path or node.id) + (f" and {len(node.more):,} more" if node.more else "")
         sniffed = known.get((node.id, "sniffed"))
         return name if sniffed is None else f"{name} · {load(sniffed)['summary']}"
     if is_stage(node) and node.id in _REPORTS:

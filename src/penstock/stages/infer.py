@@ -14,7 +14,6 @@ The rules, in words:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,14 +78,13 @@ class Guess:
         return tuple(m for m in self.markers if m in known or m in declared)
 
 
-def stripped(blocks: Iterable[Any]) -> Iterator[Any]:
-    """Blocks of text columns with the spaces around their cells dropped."""
+def stripped(block: Any) -> Any:
+    """A block of text columns with the spaces around its cells dropped."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    for block in blocks:
-        columns = [pc.utf8_trim_whitespace(column) for column in block.columns]
-        yield pa.RecordBatch.from_arrays(columns, names=block.schema.names)
+    columns = [pc.utf8_trim_whitespace(column) for column in block.columns]
+    return pa.RecordBatch.from_arrays(columns, names=block.schema.names)
 
 
 def guess(column: Any, declared: tuple[str, ...], known: str = "") -> Guess:

@@ -1,35 +1,45 @@
-"""A source becomes a table: the bytes that were planned with, every cell typed on the whole column."""
+"""A source becomes a table: the bytes that were planned with, every cell typed on the whole column of all files."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from penstock.core.source import Source
+from penstock.core.source import Found, Source
 from penstock.errors import DataError
 from penstock.stages import infer, spool
 from penstock.stages.columns import COLUMNS_SHOWN, chosen, write
-from penstock.stages.csv_stream import blocks
 from penstock.stages.infer import Guess
-from penstock.stages.sniff import Dialect, refuse_nul, sniff, to_utf8
+from penstock.stages.limits import Limits
+from penstock.stages.opened import Opened
+from penstock.stages.parquet_source import read_typed
+from penstock.stages.partitions import Partitions
+from penstock.stages.text_source import TextTable, agreed
 
 
 def read(
-    source: Source, *, expect: str | None = None, spill: int = spool.SPILL, limit: int = spool.LIMIT
+    source: Source,
+    *,
+    expect: str | None = None,
+    found: Found | None = None,
+    spill: int = spool.SPILL,
+    limit: int | None = None,
 ) -> tuple[Any, dict[str, Any]]:
-    r"""Read one file: CSV in any dialect, also compressed, or Parquet.
+    r"""Read one file or several as one table: CSV in any dialect, JSON lines, Parquet, Arrow or Excel.
 
     Parameters
     ----------
     source : Source
-        Path and how to read it; what is not declared is sniffed.
+        Where the table is and how to read it; what is not declared is sniffed.
     expect : str, optional
         SHA-256 of the file as planned; the bytes that are parsed must have it.
+    found : Found, optional
+        The files as planned, each with its SHA-256; by default the one file at `source.path`.
     spill : int
         Bytes of text above which the table is streamed to a Parquet file, block by block.
-    limit : int
-        Most bytes, decompressed.
+    limit : int, optional
+        Most bytes, decompressed, where the source does not say; by default by the machine's memory.
 
     Returns
     -------
@@ -44,7 +54,7 @@ def read(
     DeclarationError
         An unknown encoding, type or separator.
     DataError
-        Everything that is wrong with the bytes, with the line where there is one.
+        Everything that is wrong with the bytes, with the file and the line where there is one.
 
     Examples
     --------
@@ -55,68 +65,92 @@ def read(
     >>> sniffed["summary"]
     '";" utf-8 · missing: "?" (1 cell in 1 column) · 2 × 2'
     """
-    where = os.path.basename(source.path)
-    infer.check_types(source.types, where)
-    raw = spool.take(source.path, expect, spill=spill, limit=limit)
+    found = found or Found(((os.path.basename(source.path), source.path, expect),))
+    infer.check_types(source.types, found.files[0][0])
+    limits = Limits.of(source, limit, found.files[0][0])
+    opened = Opened(source, spill, limits, many=len(found.files) > 1)
     try:
-        kind = spool.kind_of(raw, where)
-        if kind == "parquet":
-            from penstock.stages.parquet_source import read_parquet
-
-            return read_parquet(raw, source, where)
-        if source.suffix == ".parquet":
-            raise DataError("the file is named .parquet but does not begin as one", where=where)
-        if kind:
-            raw = spool.unpack(raw, kind, where)
-        raw, start, encoding = to_utf8(raw, source.encoding, where)
-        refuse_nul(raw, where)
-        dialect = sniff(raw, start, source.sep, where, strip=source.strip)
-        return _read_text(raw, source, dialect, encoding, kind, where)
+        for name, path, digest in found.files:
+            opened.add(name, path, digest)
+        parts = Partitions([name for name, _, _ in found.files], source, opened.limits, many=found.many)
+        if opened.typed:
+            return read_typed(opened.typed, source, parts, spill)
+        return _read_text(opened.texts, source, parts, in_memory=opened.in_memory)
     finally:
-        raw.close()
+        opened.close()
 
 
 def _read_text(
-    text: spool.Spool, source: Source, dialect: Dialect, encoding: str, kind: str, where: str
+    tables: Sequence[TextTable], source: Source, parts: Partitions, *, in_memory: bool
 ) -> tuple[Any, dict[str, Any]]:
-    columns = chosen(list(dialect.header), source, where)
+    first = tables[0]
+    columns = chosen(parts.beside(agreed(tables), first.where), source, first.where)
+    stored = [name for name in columns if name not in parts.names] or first.header[:1]
 
-    def rows() -> Iterable[Any]:
-        found = blocks(text, dialect, columns, where)
-        return infer.stripped(found) if source.strip else found
+    def rows() -> Iterator[tuple[int, Any]]:
+        for at, table in enumerate(tables):
+            for block in table.blocks(stored):
+                yield at, infer.stripped(block) if source.strip else block
 
-    stream = list(rows()) if text.in_memory else rows()
-    guesses = _guesses(stream, columns, source, where)
-    n_rows = next(iter(guesses.values())).cells
+    stream = list(rows()) if in_memory else None
+    guesses = _guesses(stream or rows(), stored, source, tables, parts.limits)
+    n_rows = guesses[stored[0]].cells
     if n_rows == 0:
         raise DataError(
-            f"a header line with {len(columns)} columns and no rows below it", where=where, hint="the table has no data"
+            f"a header line with {len(columns)} columns and no rows below it",
+            where=first.where,
+            hint="the table has no data",
         )
-    kinds = {name: infer.decide(guesses[name], _forced(name, source)) for name in columns}
-    again = stream if text.in_memory else rows()
-    typed = _typed(again, guesses, kinds, source, where)
-    table: Any = write(typed) if not text.in_memory else _table(typed)
+    kinds = {name: infer.decide(guesses[name], _forced(name, source, tables)) for name in stored}
+    typed = _typed(stream or rows(), guesses, kinds, source, tables)
+    batches = (parts.with_columns(batch, at, columns) for at, batch in typed)
+    table: Any = _table(batches) if in_memory else write(batches)
     sniffed = _sniffed(guesses, kinds, source, n_rows)
-    sniffed["notes"] += _doubts(columns, encoding, source)
-    head = {"format": "csv", "sep": dialect.sep, "quote": dialect.quote, "encoding": encoding, "compression": kind}
-    shown = {"\t": "tab"}.get(dialect.sep, f'"{dialect.sep}"')
-    first = f"{shown} {encoding.removesuffix('-sig')}" + (f" {kind}" if kind else "")
-    sniffed["summary"] = " · ".join([first, *sniffed.pop("_parts"), f"{n_rows:,} × {len(columns)}"])
-    return table, head | sniffed
+    types = {name: kinds.get(name) or str(parts.types[name]) for name in columns}
+    sniffed |= {"types": [list(pair) for pair in types.items()], "n_columns": len(columns)}
+    sniffed["notes"] += [*_doubts(columns, first.head, source), *_told_apart(tables)]
+    several = f" · {len(tables):,} files{parts.shown}" if parts.many else ""
+    sniffed["summary"] = " · ".join(
+        [first.shown + several, *sniffed.pop("_parts"), f"{n_rows:,} × {len(columns)}"],
+    )
+    return table, first.head | sniffed
 
 
-def _forced(name: str, source: Source) -> str:
-    return "datetime" if name in source.dates else source.types.get(name, "")
+def _told_apart(tables: Sequence[TextTable]) -> list[str]:
+    """What the files say of themselves, and where they are not written alike."""
+    notes = list(dict.fromkeys(note for table in tables for note in table.notes))
+    other = [table for table in tables if table.shown != tables[0].shown]
+    if other:
+        notes.append(f"not all files are written alike: {tables[0].shown}, but {other[0].shown} in {other[0].where}")
+    return notes
 
 
-def _guesses(stream: Iterable[Any], columns: list[str], source: Source, where: str) -> dict[str, Guess]:
+def _forced(name: str, source: Source, tables: Sequence[TextTable]) -> str:
+    """The type that a column must have: as declared, else as the files themselves say."""
+    declared = "datetime" if name in source.dates else source.types.get(name, "")
+    if declared:
+        return declared
+    if any(name in table.texts for table in tables):
+        return "str"
+    return "datetime" if any(name in table.times for table in tables) else ""
+
+
+def _guesses(
+    stream: Iterable[tuple[int, Any]],
+    columns: list[str],
+    source: Source,
+    tables: Sequence[TextTable],
+    limits: Limits,
+) -> dict[str, Guess]:
     guesses = {name: Guess() for name in columns}
+    forces = {name: _forced(name, source, tables) for name in columns}
     for name in columns:
-        if _forced(name, source) == "category":
+        if forces[name] == "category":
             guesses[name].words = set()
-    for block in stream:
+    for at, block in stream:
+        where = tables[at].where
         for name, cells in zip(columns, block.columns, strict=True):
-            found, forced = infer.guess(cells, source.na, guesses[name].kind), _forced(name, source)
+            found, forced = infer.guess(cells, source.na, guesses[name].kind), forces[name]
             if forced in ("str", "category"):
                 found.kind = "str"
             if forced == "category":
@@ -125,6 +159,7 @@ def _guesses(stream: Iterable[Any], columns: list[str], source: Source, where: s
             if forced == "datetime":
                 _merge_zone(guesses[name], infer.zone(cells, where, name), where, name)
             guesses[name].merge(found)
+        limits.check_rows(guesses[columns[0]].cells)
     return guesses
 
 
@@ -135,16 +170,20 @@ def _merge_zone(known: Guess, new: bool | None, where: str, name: str) -> None:
 
 
 def _typed(
-    stream: Iterable[Any], guesses: dict[str, Guess], kinds: dict[str, str], source: Source, where: str
-) -> Iterator[Any]:
+    stream: Iterable[tuple[int, Any]],
+    guesses: dict[str, Guess],
+    kinds: dict[str, str],
+    source: Source,
+    tables: Sequence[TextTable],
+) -> Iterator[tuple[int, Any]]:
     import pyarrow as pa
 
-    for block in stream:
+    for at, block in stream:
         arrays = [
-            infer.convert(column, guesses[name], kinds[name], source.na, where, name)
+            infer.convert(column, guesses[name], kinds[name], source.na, tables[at].where, name)
             for name, column in zip(kinds, block.columns, strict=True)
         ]
-        yield pa.RecordBatch.from_arrays(arrays, names=list(kinds))
+        yield at, pa.RecordBatch.from_arrays(arrays, names=list(kinds))
 
 
 def _table(batches: Iterable[Any]) -> Any:
@@ -186,9 +225,10 @@ def _counted(marker: str, columns: dict[str, int]) -> str:
     return f'"{marker}" ({cells:,} cell{"s" * (cells != 1)} in {n:,} column{"s" * (n != 1)})'
 
 
-def _doubts(columns: list[str], encoding: str, source: Source) -> list[str]:
+def _doubts(columns: list[str], head: Mapping[str, Any], source: Source) -> list[str]:
     """What was read in good faith, but may be wrong."""
     doubts = []
+    encoding = head.get("encoding")
     if source.encoding is None and encoding in ("cp1252", "latin-1"):
         doubts.append(f"not UTF-8: read as {encoding}, which is a guess; encoding= says it for certain")
     if all(name.lstrip("+-").replace(".", "", 1).isdigit() for name in columns):

@@ -91,7 +91,7 @@ def to_utf8(spool: Spool, declared: str | None, where: str) -> tuple[Spool, int,
             encoding = "utf-8-sig"
         _transcode(spool, "utf-8", None, where)
     else:
-        text = Spool(spool.spill, spool.limit)
+        text = Spool(spool.spill, spool.limits)
         try:
             _transcode(spool, encoding, text, where)
         except DataError:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from penstock.errors import DataError, SourceChangedError, SourceNotFoundError
+from penstock.stages.limits import DEFLATED, Limits
 
 CHUNK = 1 << 20
+SAMPLE = 64 << 20
+"""Bytes decompressed before the size of the whole is judged, and judged again."""
+PIECE = 1 << 14
+"""Bytes given at once to decompressors that do not tell how many of them they have used."""
 SPILL = 64 << 20
 """Bytes of text held in memory; more goes to an unnamed file, and the table comes out as a Parquet file."""
-LIMIT = 32 << 30
-"""Most bytes of text, after decompression, that one source may have."""
 
 
 class Spool:
@@ -24,12 +28,12 @@ class Spool:
     ----------
     spill : int
         Bytes held in memory.
-    limit : int
+    limits : Limits, optional
         Most bytes in all.
     """
 
-    def __init__(self, spill: int = SPILL, limit: int = LIMIT) -> None:
-        self.spill, self.limit = spill, limit
+    def __init__(self, spill: int = SPILL, limits: Limits | None = None) -> None:
+        self.spill, self.limits = spill, limits or Limits.of()
         self.size = 0
         self._memory = bytearray()
         self._file: IO[bytes] | None = None
@@ -45,14 +49,10 @@ class Spool:
         Raises
         ------
         DataError
-            More than `limit` bytes.
+            More bytes than the limit.
         """
         self.size += len(chunk)
-        if self.size > self.limit:
-            raise DataError(
-                f"more than {self.limit:,} bytes of data: past what one source may hold",
-                hint="split the file, or read it in a step of your own",
-            )
+        self.limits.check_bytes(self.size)
         if self._file is None and self.size > self.spill:
             self._file = tempfile.TemporaryFile(prefix="penstock-")  # noqa: SIM115  closed by `close`
             self._file.write(self._memory)
@@ -83,6 +83,14 @@ class Spool:
         self._file.seek(start)
         return pa.PythonFile(self._file, mode="r")
 
+    def append(self, other: Spool) -> View:
+        """Take in all bytes of another spool, which is closed; they are read through a view."""
+        start = self.size
+        for chunk in other.chunks():
+            self.write(chunk)
+        other.close()
+        return View(self, start, self.size - start)
+
     def close(self) -> None:
         """Give memory and file back."""
         if self._file is not None:
@@ -90,7 +98,70 @@ class Spool:
         self._file, self._memory, self.size = None, bytearray(), 0
 
 
-def take(path: str, expect: str | None, *, spill: int = SPILL, limit: int = LIMIT) -> Spool:
+class View(Spool):
+    """A part of another spool, read as if it were one of its own.
+
+    Parameters
+    ----------
+    whole : Spool
+    start, size : int
+        In bytes.
+    """
+
+    def __init__(self, whole: Spool, start: int, size: int) -> None:
+        super().__init__(whole.spill, whole.limits)
+        self._whole, self._start, self.size = whole, start, size
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the whole is in memory."""
+        return self._whole.in_memory
+
+    def head(self, size: int, start: int = 0) -> bytes:
+        """The first `size` bytes from `start`."""
+        return self._whole.head(max(min(size, self.size - start), 0), self._start + start)
+
+    def reader(self, start: int = 0) -> Any:
+        """A pyarrow file over the bytes from `start`."""
+        import pyarrow as pa
+
+        if self.in_memory:
+            return pa.BufferReader(self.head(self.size, start))
+        return pa.PythonFile(_Positioned(self, start), mode="r")
+
+    def close(self) -> None:
+        """Nothing: the whole gives memory and file back."""
+
+
+class _Positioned(io.RawIOBase):
+    """The bytes of a spool from a place on, with a position of its own."""
+
+    def __init__(self, spool: Spool, start: int) -> None:
+        super().__init__()
+        self._spool, self._start, self._at = spool, start, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._spool.size - self._start}[whence]
+        self._at = max(base + offset, 0)
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(self._spool.size - self._start - self._at, 0)
+        data = self._spool.head(left if size is None or size < 0 else min(size, left), self._start + self._at)
+        self._at += len(data)
+        return data
+
+
+def take(path: str, expect: str | None, *, spill: int = SPILL, limits: Limits | None = None, name: str = "") -> Spool:
     """Copy a file and hash the very bytes that are copied.
 
     Parameters
@@ -99,6 +170,8 @@ def take(path: str, expect: str | None, *, spill: int = SPILL, limit: int = LIMI
         The file.
     expect : str or None
         SHA-256 that the bytes must have, as 64 hexadecimal digits.
+    name : str
+        As it is told to people; the path's last part by default.
 
     Raises
     ------
@@ -110,10 +183,11 @@ def take(path: str, expect: str | None, *, spill: int = SPILL, limit: int = LIMI
         Too large.
     """
     digest = hashlib.sha256()
-    spool = Spool(spill, limit)
-    name = os.path.basename(path)
+    spool = Spool(spill, limits)
+    name = name or os.path.basename(path)
     try:
         with open(path, "rb") as file:
+            spool.limits.check_bytes(os.fstat(file.fileno()).st_size)
             while chunk := file.read(CHUNK):
                 digest.update(chunk)
                 spool.write(chunk)
@@ -141,30 +215,26 @@ _MAGIC = (
     (b"PAR1", "parquet"),
     (b"\x28\xb5\x2f\xfd", "zstd"),
     (b"PK\x03\x04", "zip"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "ole"),
     (b"ARROW1", "arrow"),
+    (b"\xff\xff\xff\xff", "arrow-stream"),
 )
-_UNREADABLE = {
-    "zstd": "zstd-compressed: compress it with gzip",
-    "zip": "a zip archive or an Excel workbook: unpack it, or save the sheet as CSV",
-    "arrow": "an Arrow IPC file: save it as Parquet",
-}
+COMPRESSIONS = ("gzip", "bz2", "xz", "zstd")
 
 
 def kind_of(spool: Spool, where: str) -> str:
-    """What the first bytes say: "gzip", "bz2", "xz", "parquet" or "" for plain text.
+    """What the first bytes say: a compression, "parquet", "arrow", "arrow-stream", "zip", "ole" or "" for plain text.
 
     Raises
     ------
     DataError
-        A kind that cannot be read yet, or no bytes at all.
+        No bytes at all.
     """
     if spool.size == 0:
         raise DataError("the file is empty", where=where, hint="a table needs a header line and rows")
     head = spool.head(8)
     for magic, kind in _MAGIC:
         if head.startswith(magic):
-            if kind in _UNREADABLE:
-                raise DataError(f"the file is {_UNREADABLE[kind]}", where=where, kind=kind)
             return kind
     return ""
 
@@ -177,9 +247,9 @@ def unpack(spool: Spool, kind: str, where: str) -> Spool:
     DataError
         Corrupt or cut short, too large once decompressed, or empty.
     """
-    plain = Spool(spool.spill, spool.limit)
+    plain = Spool(spool.spill, spool.limits)
     try:
-        _decompress(spool, kind, plain.write)
+        _decompress(spool, kind, plain)
     except DataError:
         plain.close()
         raise
@@ -193,40 +263,59 @@ def unpack(spool: Spool, kind: str, where: str) -> Spool:
     return plain
 
 
-def _decompress(spool: Spool, kind: str, write: Callable[[bytes], None]) -> None:
+def _decompress(spool: Spool, kind: str, plain: Spool) -> None:
+    """Decompress piece by piece; now and then the size of the whole is judged by the part that has been seen."""
     import bz2
     import lzma
-    import zlib
+
+    judged = 0
+
+    def write(data: bytes, taken: int) -> None:
+        nonlocal judged
+        plain.write(data)
+        if plain.size - judged > SAMPLE:
+            judged = plain.size
+            plain.limits.check_growth(int(plain.size * (spool.size / max(taken, 1))), spool.size, DEFLATED)
 
     if kind == "gzip":
-        _gunzip(spool, write, lambda: zlib.decompressobj(wbits=31))
+        _gunzip(spool, write)
+        return
+    if kind == "zstd":
+        import pyarrow as pa
+
+        with pa.CompressedInputStream(spool.reader(), "zstd") as stream:
+            while data := stream.read(CHUNK):
+                write(data, spool.size)
         return
     new: Callable[[], Any] = bz2.BZ2Decompressor if kind == "bz2" else lzma.LZMADecompressor
-    machine = new()
-    for chunk in spool.chunks():
-        rest = chunk
+    machine, taken = new(), 0
+    for chunk in spool.chunks(size=PIECE):
+        rest, taken = chunk, taken + len(chunk)
         while rest or not (machine.needs_input or machine.eof):
             if machine.eof:
                 machine = new()
-            write(machine.decompress(rest, CHUNK))
+            write(machine.decompress(rest, CHUNK), taken)
             rest = machine.unused_data if machine.eof else b""
     if not machine.eof:
         raise EOFError("the end is missing")
 
 
-def _gunzip(spool: Spool, write: Callable[[bytes], None], new: Callable[[], Any]) -> None:
+def _gunzip(spool: Spool, write: Callable[[bytes, int], None]) -> None:
     """Gzip members one after another; what follows the last, if only zeros, is padding."""
-    machine = new()
+    import zlib
+
+    machine, taken = zlib.decompressobj(wbits=31), 0
     for chunk in spool.chunks():
-        rest = chunk
+        rest, taken = chunk, taken + len(chunk)
         while rest:
             if machine.eof:
                 rest = rest.lstrip(b"\0")
                 if not rest:
                     break
-                machine = new()
-            write(machine.decompress(rest, CHUNK))
+                machine = zlib.decompressobj(wbits=31)
+            data = machine.decompress(rest, CHUNK)
             rest = machine.unused_data if machine.eof else machine.unconsumed_tail
-    write(machine.flush())
+            write(data, taken - len(rest))
+    write(machine.flush(), spool.size)
     if not machine.eof:
         raise EOFError("the end is missing")
