@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 INLINE_LIMIT = 4096
 """JSON artifacts up to this many bytes live in the ledger row, not in the store."""
@@ -64,3 +64,38 @@ class Written:
     path: str
     format: str
     refs: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Batched:
+    """A pandas table too large to hold, as a step of Penstock's own returns it: its format asks for it part by part.
+
+    Attributes
+    ----------
+    rows : int
+        Rows in all.
+    frames : callable
+        Given a number of rows, an iterable of pandas frames with so many each, the last with what is left. The
+        frames have one set of dtypes and plain row numbers.
+    """
+
+    rows: int
+    frames: Callable[[int], Iterable[Any]]
+
+
+class StoredTable(Protocol):
+    """A table too large to hold, as a stage of Penstock's own receives it: read a batch at a time."""
+
+    columns: list[str]
+
+    def __len__(self) -> int:
+        """Rows in all."""
+        ...
+
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[Any]:
+        """The rows in order as Arrow tables of bounded size; all columns, or those named, in that order."""
+        ...
+
+    def frame(self, table: Any) -> Any:
+        """Rows from `batches` as pandas, with the dtypes that the whole table would have."""
+        ...

@@ -164,14 +164,16 @@ def bind(
 
 
 def wants_of(function: Callable[..., Any]) -> dict[str, str]:
-    """What each parameter's annotation asks for: "pandas", "polars", "arrow" or "path".
+    """What each parameter's annotation asks for: "pandas", "polars", "arrow", "path", or "stored" by our own stages.
 
     Annotations may be texts (`from __future__ import annotations`), so they are read as texts.
     """
     wants = {}
     for name, annotation in getattr(function, "__annotations__", {}).items():
         text = annotation if isinstance(annotation, str) else f"{annotation.__module__}.{annotation!r}"
-        if "polars" in text or text.startswith("pl."):
+        if "StoredTable" in text and function.__module__.startswith("penstock.stages."):
+            wants[name] = "stored"
+        elif "polars" in text or text.startswith("pl."):
             wants[name] = "polars"
         elif "pyarrow" in text or text.startswith("pa."):
             wants[name] = "arrow"

@@ -162,13 +162,22 @@ def _write(table: pa.Table) -> bytes:
         table,
         sink,
         row_group_size=ROW_GROUP,
-        version="2.6",
-        compression="lz4",
-        use_dictionary=[field.name for field in table.schema if pa.types.is_dictionary(field.type)],
-        write_statistics=False,
-        use_compliant_nested_type=False,  # the items of a list keep the name that Arrow gave them
+        **settings(table.schema),
     )
     return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+
+
+def settings(schema: pa.Schema) -> dict[str, Any]:
+    """How every table of ours is written: part of its bytes."""
+    import pyarrow as pa
+
+    return {
+        "version": "2.6",
+        "compression": "lz4",
+        "use_dictionary": [field.name for field in schema if pa.types.is_dictionary(field.type)],
+        "write_statistics": False,
+        "use_compliant_nested_type": False,  # the items of a list keep the name that Arrow gave them
+    }
 
 
 def _read(source: bytes | str) -> tuple[pa.Table, dict[str, Any]]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from penstock.core.artifact import Artifact, Written
+from penstock.core.artifact import Artifact, Batched, Written
 from penstock.errors import FormatError, bounded
 from penstock.formats import canonical_json
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from penstock.core.ports import Objects
     from penstock.formats.format import Format, Stage
 
-WANTS = ("", "pandas", "polars", "arrow", "path")
+WANTS = ("", "pandas", "polars", "arrow", "path", "stored")
 """What a reader may ask for; "" is the value as its maker had it."""
 
 _JSON = frozenset((dict, list, str, int, float, bool, type(None), tuple, set, frozenset, complex))
@@ -38,6 +38,7 @@ class FormatRegistry:
     | bytes | bytes |
     | `os.PathLike` | path |
     | `core.artifact.Written` | the one it names; the file is moved in |
+    | `core.artifact.Batched` | parquet |
     | Python's own values, numpy scalars | json |
     | anything else | a package's own, by the entry-point group `penstock.formats` |
 
@@ -89,6 +90,10 @@ class FormatRegistry:
         if kind is Written:
             digest, size = stage(value.path)
             return Artifact(digest, value.format, size, None, tuple(value.refs))
+        if kind is Batched:
+            from penstock.formats import parquet_stored
+
+            return parquet_stored.dump(value, stage)
         if key in _TABLES:
             from penstock.formats import parquet
 
@@ -125,8 +130,8 @@ class FormatRegistry:
         Parameters
         ----------
         want : str, default=""
-            For tables "pandas", "polars" or "arrow"; "path" gives the path of a read-only file with the verified
-            bytes; "" gives the value as its maker had it (a table without our mark: pandas).
+            For tables "pandas", "polars" or "arrow", or "stored" for a `core.artifact.StoredTable` where it is large;
+            "path" gives the path of a read-only file with the verified bytes; "" gives the value as its maker had it (a table without our mark: pandas).
 
         Raises
         ------
@@ -140,10 +145,14 @@ class FormatRegistry:
         if want == "path" and kind not in ("path", "json"):
             return objects.fetch(artifact.digest)
         if kind == "parquet":
+            if want == "stored":
+                from penstock.formats import parquet_stored
+
+                return parquet_stored.load(artifact, objects)
             from penstock.formats import parquet
 
             return parquet.load(artifact, objects, want)
-        if want in ("pandas", "polars", "arrow"):
+        if want in ("pandas", "polars", "arrow", "stored"):
             raise FormatError(
                 f"A table was wanted ({want}), but this is stored as {bounded(kind, 40)}.",
                 hint="Change the annotation of the step's parameter, or return a table from its maker.",

@@ -9,6 +9,8 @@ from penstock.core.names import did_you_mean
 from penstock.core.target import Roles, Target
 from penstock.errors import DataError, bounded
 from penstock.stages import keys
+from penstock.stages.facts import Facts
+from penstock.stages.order import all_different
 from penstock.stages.schema import roles_of, type_of
 
 if TYPE_CHECKING:
@@ -49,14 +51,15 @@ class Failures:
         import numpy as np
 
         places = np.flatnonzero(np.asarray(bad))
-        samples = [self._sample(table, int(at), column) for at in places[:SAMPLES]]
+        part = table[list(dict.fromkeys([column, *self.key]))].iloc[places[:SAMPLES]]
+        samples = [self._sample(part, number, int(at), column) for number, at in enumerate(places[:SAMPLES])]
         shown = ", ".join(f"row {s['row']}: {s['value']}" for s in samples)
         self.add(kind, column, f"{text} ({shown})", count=len(places), hint=hint, samples=samples)
 
-    def _sample(self, table: pd.DataFrame, at: int, column: str) -> dict[str, Any]:
-        sample: dict[str, Any] = {"row": at + 1, "value": shown(table[column].iloc[at])}
+    def _sample(self, part: pd.DataFrame, number: int, at: int, column: str) -> dict[str, Any]:
+        sample: dict[str, Any] = {"row": at + 1, "value": shown(part[column].iloc[number])}
         if self.key and column not in self.key:
-            sample["key"] = [shown(table[name].iloc[at]) for name in self.key]
+            sample["key"] = [shown(part[name].iloc[number]) for name in self.key]
         return sample
 
 
@@ -100,13 +103,16 @@ def check_target(table: pd.DataFrame, target: Target, failures: Failures) -> Non
         failures.rows("infinite", name, table, bad, f"the target {name!r} is infinite in {_rows(bad)}")
 
 
-def check_features(table: pd.DataFrame, features: list[str], failures: Failures) -> None:
+def check_features(
+    table: pd.DataFrame, features: list[str], failures: Failures, facts: dict[str, Facts] | None = None
+) -> None:
     """Features exist, have a value somewhere, and no infinities."""
     import numpy as np
 
     if not features:
         failures.add("no features", "", "no column is left for the model: all have a role or are dropped")
-    empty = [name for name in features if len(table) and table[name].isna().all()]
+    facts = facts or {}
+    empty = [name for name in features if len(table) and _all_missing(table, name, facts.get(name))]
     if empty:
         more = f" and {len(empty) - NAMES} more" if len(empty) > NAMES else ""
         names = ", ".join(repr(name) for name in empty[:NAMES])
@@ -120,7 +126,7 @@ def check_features(table: pd.DataFrame, features: list[str], failures: Failures)
             hint=f"leave {'it' if len(empty) == 1 else 'them'} out by drop=[{names}]",
         )
     for name in features:
-        if table[name].dtype.kind != "f":
+        if (name in facts and not facts[name].infinite) or table[name].dtype.kind != "f":
             continue
         bad = np.isinf(table[name].to_numpy(dtype="float64", na_value=np.nan))
         if bad.any():
@@ -134,23 +140,30 @@ def check_features(table: pd.DataFrame, features: list[str], failures: Failures)
             )
 
 
+def _all_missing(table: pd.DataFrame, name: str, seen: Facts | None) -> bool:
+    return bool(table[name].isna().all()) if seen is None else seen.nulls == seen.rows
+
+
 def check_key(table: pd.DataFrame, roles: Roles, failures: Failures) -> None:
     """Every row has a key of its own."""
     names = [name for name in roles.key if name in table.columns]
     if not names or len(names) < len(roles.key):
         return
     said = ", ".join(repr(name) for name in names)
-    missing = table[names].isna().any(axis=1)
+    held = table[names]
+    missing = held.isna().any(axis=1)
     if missing.any():
         failures.rows("null key", names[0], table, missing, f"the key {said} is missing in {missing.sum():,} rows")
-    again = table.duplicated(names, keep=False) & ~missing
+    elif all_different(held):
+        return
+    again = held.duplicated(keep=False) & ~missing
     if again.any():
-        distinct = table.loc[again, names].drop_duplicates()
+        distinct = held.loc[again].drop_duplicates()
         failures.rows(
             "duplicate key",
             names[0],
             table,
-            table.duplicated(names) & ~missing,
+            held.duplicated() & ~missing,
             f"the key {said} does not name one row: {len(distinct):,} keys stand on {again.sum():,} rows",
             hint="add a column to key=, declare groups= instead, or keep one row of each in a step",
         )
@@ -198,9 +211,19 @@ def check_weight(table: pd.DataFrame, roles: Roles, failures: Failures) -> None:
 
 
 def check_schema(
-    table: pd.DataFrame, schema: dict[str, Any], target: Target, roles: Roles, failures: Failures
+    table: pd.DataFrame,
+    schema: dict[str, Any],
+    target: Target,
+    roles: Roles,
+    failures: Failures,
+    facts: dict[str, Facts] | None = None,
 ) -> list[str]:
     """Hold a table against an accepted schema.
+
+    Parameters
+    ----------
+    facts : dict, optional
+        Of its columns, as they are known: a column that they acquit is not looked at.
 
     Returns
     -------
@@ -219,7 +242,8 @@ def check_schema(
         if name in present and column["role"] == "hidden" and not column.get("feature"):
             continue
         if name in present:
-            check_column(table, name, column, schema, failures)
+            if facts is None or name not in facts or not _acquitted(facts[name], name, column, failures):
+                check_column(table, name, column, schema, failures)
         elif column["role"] == "hidden":
             notes.append(f"{name} is gone (the model does not see it)")
         elif name not in told:
@@ -241,6 +265,24 @@ def check_schema(
                 hint=f"leave it out by drop=[{name!r}], or accept a new schema: penstock schema accept",
             )
     return notes
+
+
+def _acquitted(seen: Facts, name: str, column: dict[str, Any], failures: Failures) -> bool:
+    """Whether the facts of a column show that `check_column` would find nothing."""
+    if seen.nulls and not column["null"] and column["role"] not in ("target", "key", "time"):
+        return False
+    if column.get("unique") and name not in failures.key:
+        return False
+    if seen.nulls == seen.rows:
+        return True
+    if seen.kind != column["type"] and (seen.kind, column["type"]) != ("integer", "number"):
+        return False
+    if "min" in column or "max" in column:
+        if seen.infinite or seen.low is None or seen.high is None:
+            return False
+        if seen.low < column.get("min", seen.low) or seen.high > column.get("max", seen.high):
+            return False
+    return "categories" not in column or (seen.words is not None and seen.words <= set(column["categories"]))
 
 
 def check_column(

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import DataError, bounded
+from penstock.stages.large import SLICE, slices
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,12 +38,12 @@ def secret(purpose: str, seed: int, salt: int) -> bytes:
     return hashlib.blake2b(f"penstock {purpose} {seed} {salt}".encode(), digest_size=16).digest()
 
 
-def rows(table: pd.DataFrame, columns: Sequence[str], key: bytes) -> Hashes:
+def rows(table: Any, columns: Sequence[str], key: bytes) -> Hashes:
     """A 64-bit number for each row, from the canonical text of some of its cells.
 
     Parameters
     ----------
-    table : pandas.DataFrame of shape (n_rows, n_columns)
+    table : DataFrame or LargeTable of shape (n_rows, n_columns)
     columns : sequence of str
         In an order that means something (several keys), or sorted.
     key : bytes
@@ -56,10 +57,15 @@ def rows(table: pd.DataFrame, columns: Sequence[str], key: bytes) -> Hashes:
     """
     import numpy as np
 
-    words = np.empty((len(table), len(columns)), dtype=np.uint64)
-    for at, name in enumerate(columns):
-        words[:, at] = _column(table[name], key)
-    return _siphash_words(words, key)
+    out = np.empty(len(table), dtype=np.uint64)
+    start = 0
+    for part in slices(table, columns):
+        words = np.empty((len(part), len(columns)), dtype=np.uint64)
+        for at, name in enumerate(columns):
+            words[:, at] = _column(part[name], key)
+        out[start : start + len(part)] = _siphash_words(words, key)
+        start += len(part)
+    return out
 
 
 def _column(series: pd.Series[Any], key: bytes) -> Hashes:
@@ -301,7 +307,7 @@ def times(series: pd.Series[Any]) -> npt.NDArray[Any]:
     if types.is_numeric_dtype(series.dtype) and not types.is_bool_dtype(series.dtype):
         return series.to_numpy(dtype="float64", na_value=float("nan"))
     try:
-        parsed = pd.to_datetime(series, format="ISO8601", utc=True)
+        parsed = _parsed(series)
     except (ValueError, TypeError) as error:
         why = str(error).partition("\n")[0].partition(" You might want")[0]  # pandas' advice is about its own call
         raise DataError(
@@ -310,4 +316,19 @@ def times(series: pd.Series[Any]) -> npt.NDArray[Any]:
             hint=f"dates are written 2026-01-31 or 2026-01-31T10:00:00; parse others in a step, or "
             f"read it by ps.read(…, dates=[{series.name!r}])",
         ) from None
-    return parsed.dt.tz_localize(None).to_numpy().astype("datetime64[us]")
+    return parsed
+
+
+def _parsed(series: pd.Series[Any]) -> npt.NDArray[Any]:
+    """ISO 8601 text as datetime64[us] in UTC, a slice at a time: pandas makes an object of each text."""
+    import numpy as np
+    import pandas as pd
+
+    parts = [
+        pd.to_datetime(series.iloc[at : at + SLICE], format="ISO8601", utc=True)
+        .dt.tz_localize(None)
+        .to_numpy()
+        .astype("datetime64[us]")
+        for at in range(0, max(len(series), 1), SLICE)
+    ]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

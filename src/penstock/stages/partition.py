@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.artifact import Batched, StoredTable
 from penstock.core.split import Split
 from penstock.core.target import Roles, Target
 from penstock.stages.split import split as divide
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def partition(
-    table: pd.DataFrame,
+    table: pd.DataFrame | StoredTable,
     *,
     schema: dict[str, Any],
     target: Target,
@@ -21,12 +22,12 @@ def partition(
     split: Split,
     seed: int,
     frozen_columns: tuple[str, ...] = (),
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+) -> tuple[pd.DataFrame | Batched, pd.DataFrame | Batched, dict[str, Any]]:
     """Divide a validated table into rows to learn from and rows to judge by.
 
     Parameters
     ----------
-    table : DataFrame of shape (n_rows, n_columns)
+    table : DataFrame or StoredTable of shape (n_rows, n_columns)
     schema : dict
         From `validate`; its "task" decides.
     target, roles, split, seed, frozen_columns
@@ -34,7 +35,7 @@ def partition(
 
     Returns
     -------
-    train, test : DataFrame
+    train, test : DataFrame or Batched
     report : dict
 
     Raises

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.core.answer import plain
 from penstock.core.target import Roles, Target
+from penstock.stages.facts import Facts, facts_of
 from penstock.stages.schema_text import from_toml, to_toml
 
 if TYPE_CHECKING:
@@ -108,7 +109,15 @@ def classes_of(labels: pd.Series[Any]) -> list[Any]:
     return sorted(found, key=lambda label: (isinstance(label, str), label))
 
 
-def infer(table: pd.DataFrame, *, target: Target, roles: Roles, task: str, positive: Any = None) -> dict[str, Any]:
+def infer(
+    table: pd.DataFrame,
+    *,
+    target: Target,
+    roles: Roles,
+    task: str,
+    positive: Any = None,
+    facts: dict[str, Facts] | None = None,
+) -> dict[str, Any]:
     """Describe a table.
 
     Parameters
@@ -119,6 +128,8 @@ def infer(table: pd.DataFrame, *, target: Target, roles: Roles, task: str, posit
     task : {"binary", "multiclass", "regression"}
     positive : scalar
         The positive class of a binary task.
+    facts : dict, optional
+        Of its columns, where they are known; with at least `CATEGORIES` texts.
 
     Returns
     -------
@@ -132,7 +143,12 @@ def infer(table: pd.DataFrame, *, target: Target, roles: Roles, task: str, posit
     if task == "binary":
         schema["positive"] = positive
     shown = set(roles.visible(list(named), target))
-    schema["columns"] = [_column(table[name], name, role) for name, role in named.items()]
+    if facts is None:
+        facts = facts_of(table, [name for name in named if name != target.column], CATEGORIES)
+    schema["columns"] = [
+        _column_by_facts(facts[name], name, role) if name in facts else _column(table[name], name, role)
+        for name, role in named.items()
+    ]
     for column in schema["columns"]:
         if column["role"] == "key" and len(roles.key) == 1:
             column["unique"] = True
@@ -189,6 +205,18 @@ def frozen_columns(schema: dict[str, Any]) -> tuple[str, ...]:
     return tuple(column["name"] for column in schema["columns"] if column["role"] != "target")
 
 
+def _column_by_facts(seen: Facts, name: str, role: str) -> dict[str, Any]:
+    """As `_column` says of the column itself."""
+    found: dict[str, Any] = {"name": name, "role": role, "type": seen.kind, "null": seen.nulls > 0}
+    if role in ("key", "time", "groups"):
+        return found
+    if seen.kind in ("integer", "number"):
+        found |= _range_of(seen.low, seen.high, flags=seen.flags)
+    elif seen.kind == "text" and seen.words is not None and len(seen.words) <= min(CATEGORIES, max(seen.rows // 2, 1)):
+        found["categories"] = sorted(seen.words)
+    return found
+
+
 def _column(series: pd.Series[Any], name: str, role: str) -> dict[str, Any]:
     kind = type_of(series)
     found: dict[str, Any] = {"name": name, "role": role, "type": kind, "null": bool(series.isna().any())}
@@ -211,8 +239,14 @@ def _range(series: pd.Series[Any]) -> dict[str, Any]:
     values = values[np.isfinite(values)]
     if not len(values):
         return {}
-    low, high = float(values.min()), float(values.max())
-    if {low, high} <= {0.0, 1.0} and np.isin(values, (0.0, 1.0)).all():
+    return _range_of(float(values.min()), float(values.max()), flags=bool(np.isin(values, (0.0, 1.0)).all()))
+
+
+def _range_of(low: float | None, high: float | None, *, flags: bool) -> dict[str, Any]:
+    """Wider than what was seen; `flags` says that every value is 0 or 1."""
+    if low is None or high is None:
+        return {}
+    if flags and {low, high} <= {0.0, 1.0}:
         return {"min": 0, "max": 1}
     span = (high - low) or abs(high) or 1.0
     if not math.isfinite(span * 2):

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.artifact import Batched, StoredTable
 from penstock.core.split import Split
 from penstock.core.target import Roles, Target
 from penstock.errors import DataError
 from penstock.stages import keys
+from penstock.stages.copies import copies, group_agreement
 from penstock.stages.folds import fold_indices
+from penstock.stages.large import LargeTable
 from penstock.stages.rules import classes_of, first_held_out, known_before, rule_of, unit_columns, when
 
 if TYPE_CHECKING:
@@ -35,7 +38,7 @@ FEW = 30
 
 
 def split(
-    table: pd.DataFrame,
+    table: pd.DataFrame | StoredTable,
     *,
     target: Target,
     roles: Roles,
@@ -43,12 +46,13 @@ def split(
     seed: int,
     task: str,
     frozen_columns: tuple[str, ...] = (),
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+) -> tuple[pd.DataFrame | Batched, pd.DataFrame | Batched, dict[str, Any]]:
     """Divide a validated table.
 
     Parameters
     ----------
-    table : pandas.DataFrame of shape (n_rows, n_columns)
+    table : pandas.DataFrame or StoredTable of shape (n_rows, n_columns)
+        One that is stored is read in batches; what is held is a few numbers a row.
     target, roles, split
         As declared.
     seed : int
@@ -60,8 +64,8 @@ def split(
 
     Returns
     -------
-    train, test : pandas.DataFrame
-        In the table's order, with a fresh index.
+    train, test : pandas.DataFrame or Batched
+        As the table came. In the table's order, with a fresh index.
     report : dict
         Counts, class shares of both sides, the rule, what left training; `summary` is one line.
 
@@ -72,6 +76,20 @@ def split(
     DataError
         A missing key or time, a side without rows or with one class only.
     """
+    import pandas as pd
+
+    if not isinstance(table, pd.DataFrame):
+        table = LargeTable(table)  # type: ignore[assignment]  # it has what the rules ask of a frame
+    train, test, report = _divided(table, target, roles, split, seed, task, frozen_columns)
+    if isinstance(train, LargeTable):
+        return train.batched(), test.batched(), report
+    return train, test, report
+
+
+def _divided(
+    table: Any, target: Target, roles: Roles, split: Split, seed: int, task: str, frozen_columns: tuple[str, ...]
+) -> tuple[Any, Any, dict[str, Any]]:
+    """The same for a frame and for what stands for one: `table` is either, here and below."""
     rule = rule_of(roles, split)
     notes: list[str] = []
     dropped: dict[str, int] = {}
@@ -79,7 +97,7 @@ def split(
     if rule == "time":
         held, keep, facts = _by_time(table, target, roles, split)
         dropped["gap"] = int((~held & ~keep).sum())
-        facts["copies_kept"] = int((keep & _copies(table, held, target, roles)[1]).sum())
+        facts["copies_kept"] = int((keep & copies(table, held, target, roles)[1]).sum())
     else:
         held = _by_hash(table, rule, target, roles, split, seed, task, frozen_columns, notes)
         keep = ~held
@@ -126,17 +144,29 @@ def _by_hash(
 
 def _tell_copies_apart(number: keys.Hashes, secret: bytes, notes: list[str]) -> keys.Hashes:
     """Let each copy find its own side where most rows are copies: else a handful of contents decide the share."""
+    import numpy as np
     import pandas as pd
 
-    distinct = len(pd.unique(number)) / max(len(number), 1)
+    distinct = _n_distinct(number) / max(len(number), 1)
     if distinct >= COPIES:
         return number
     notes.append(
         f"only {distinct:.0%} of the rows are distinct: copies are told apart by their order and may stand on both "
         "sides; declare key= if rows have one"
     )
-    copy = pd.Series(number).groupby(number).cumcount()
+    order = np.argsort(number, kind="stable")
+    new = np.append(True, np.diff(number[order].view(np.int64)) != 0)
+    copy = np.empty(len(number), dtype=np.int64)
+    copy[order] = np.arange(len(number)) - np.flatnonzero(new)[np.cumsum(new) - 1]
     return keys.rows(pd.DataFrame({"content": number.view("int64"), "copy": copy}), ["content", "copy"], secret)
+
+
+def _n_distinct(number: keys.Hashes) -> int:
+    """How many different numbers there are, by sorting: a table of 64-bit numbers would need four times their size."""
+    import numpy as np
+
+    ordered = np.sort(number)
+    return int((ordered[1:] != ordered[:-1]).sum()) + bool(len(ordered))
 
 
 def _quota(number: keys.Hashes, share: float, classes: npt.NDArray[np.intp] | None) -> Mask:
@@ -164,34 +194,19 @@ def _straddling(table: pd.DataFrame, held: Mask, target: Target, roles: Roles, n
     import numpy as np
     import pandas as pd
 
-    alike, straddling = _copies(table, held, target, roles)
+    alike, straddling = copies(table, held, target, roles)
     if not straddling.any():
         return straddling
     labels = pd.factorize(table[target.column])[0]
     chance = float(((np.bincount(labels[labels >= 0]) / len(labels)) ** 2).sum())
-    per = pd.DataFrame({"alike": alike, "label": labels}).groupby("alike")["label"].agg(["size", "nunique"])
-    agree = float((per.loc[per["size"] > 1, "nunique"] == 1).mean())
-    if len(per) / len(table) < COPIES or agree < (1 + chance) / 2:
+    n_distinct, agree = group_agreement(alike, labels)
+    if n_distinct / len(table) < COPIES or agree < (1 + chance) / 2:
         notes.append(
             f"{int(straddling.sum()):,} training rows look like a held-out row but stay: rows that look alike are "
             f"common here, or differ in {target.column}, so they are taken for different rows"
         )
         return np.zeros(len(table), dtype=bool)
     return straddling
-
-
-def _copies(table: pd.DataFrame, held: Mask, target: Target, roles: Roles) -> tuple[npt.NDArray[Any], Mask]:
-    """A number for each row's features, and the training rows that equal a held-out row in features and target."""
-    import numpy as np
-    import pandas as pd
-
-    features = sorted(roles.visible([str(name) for name in table.columns], target))
-    if not features:
-        return np.zeros(len(table), dtype=np.uint64), np.zeros(len(table), dtype=bool)
-    # Numbers are compared within this table only, so the library's own hash will do.
-    alike = pd.util.hash_pandas_object(table[features], index=False, categorize=False).to_numpy()
-    whole = pd.util.hash_pandas_object(table[[*features, target.column]], index=False, categorize=False).to_numpy()
-    return alike, ~held & np.isin(whole, whole[held])
 
 
 # ── by time ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.answer import plain
+from penstock.core.artifact import Batched, StoredTable
 from penstock.core.names import did_you_mean
 from penstock.core.target import Roles, Target
 from penstock.errors import DeclarationError, StepOutputError, ValidationFailedError, bounded
-from penstock.stages import conform, keys
+from penstock.stages import conform
 from penstock.stages.conform import Failures
-from penstock.stages.schema import infer, roles_of, task_of, type_of
+from penstock.stages.facts import Facts, facts_of
+from penstock.stages.large import LargeTable
+from penstock.stages.order import order_of
+from penstock.stages.schema import CATEGORIES, infer, roles_of, task_of, type_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 def validate(
-    table: pd.DataFrame,
+    table: pd.DataFrame | StoredTable,
     *,
     target: Target,
     roles: Roles,
     schema: dict[str, Any] | None,
     slices: tuple[str, ...] = (),
     task: str | None = None,
-) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
+) -> tuple[pd.DataFrame | Batched, dict[str, Any], dict[str, Any]]:
     """Check a table and put its rows in the order of their key.
 
     Parameters
     ----------
-    table : pandas.DataFrame of shape (n_rows, n_columns)
+    table : pandas.DataFrame or StoredTable of shape (n_rows, n_columns)
+        One that is stored is read in batches; only the columns of target, key and time are ever held whole.
     target, roles, slices
         As declared.
     schema : dict or None
@@ -39,8 +45,8 @@ def validate(
 
     Returns
     -------
-    table : pandas.DataFrame
-        The same rows, without those whose target is missing if so declared; with a key in its order (by time,
+    table : pandas.DataFrame or Batched
+        As it came: the same rows, without those whose target is missing if so declared; with a key in its order (by time,
         then key, with a time).
     schema : dict
         Inferred, or the given one.
@@ -64,8 +70,20 @@ def validate(
     >>> schema["positive"], report["summary"]
     ('yes', '3 rows × 3 columns · binary, left = yes 33.3 % · schema inferred')
     """
-    _check_table(table)
-    table, dropped, notes = _checked(table, target, roles, schema, slices)
+    held, inferred, report = _validate(_known(table), target, roles, schema, slices, task)
+    return held.batched() if isinstance(held, LargeTable) else held, inferred, report
+
+
+def _validate(
+    table: Any,
+    target: Target,
+    roles: Roles,
+    schema: dict[str, Any] | None,
+    slices: tuple[str, ...],
+    task: str | None,
+) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """The same for a frame and for what stands for one: `table` is either, here and below."""
+    table, dropped, notes, facts = _checked(table, target, roles, schema, slices)
     known = schema["task"] if schema else task_of(table[target.column], task)
     _check_kind(table, target, known)
     table = _whole_labels(table, target, known)
@@ -73,30 +91,38 @@ def validate(
     positive = positive_of(target, classes if schema is None else schema.get("classes", classes), known)
     table = in_order(table, roles)
     if schema is None:
-        held = infer(table, target=target, roles=roles, task=known, positive=positive)
+        held = infer(table, target=target, roles=roles, task=known, positive=positive, facts=facts)
     else:
         held = schema | ({"positive": positive} if known == "binary" else {})
     report = _report(table, held, target, schema is not None, dropped, notes)
     return table, held, report
 
 
-def _check_table(table: Any) -> None:
-    """What a user's step returned need not be a table: that is the step's fault, not the data's."""
+def _known(table: Any) -> Any:
+    """A frame, or a table too large to be one; what a user's step returned need not be any.
+
+    Raises
+    ------
+    StepOutputError
+    """
     import pandas as pd
 
     if not isinstance(table, pd.DataFrame):
+        if hasattr(table, "batches"):
+            return LargeTable(table)
         given = "nothing (None)" if table is None else f"a {type(table).__name__}"
         raise StepOutputError(
             f"the step behind data= returned {given}, where a table is meant",
             where="step validate",
             hint="return a pandas, polars or pyarrow table from it",
         )
+    return table
 
 
 def _checked(
     table: pd.DataFrame, target: Target, roles: Roles, schema: dict[str, Any] | None, slices: tuple[str, ...]
-) -> tuple[pd.DataFrame, dict[str, int], list[str]]:
-    """Every check; the table without rows that may be dropped, their number, and notes.
+) -> tuple[pd.DataFrame, dict[str, int], list[str], dict[str, Facts]]:
+    """Every check; the table without rows that may be dropped, their number, notes, and facts of its columns.
 
     Raises
     ------
@@ -108,11 +134,13 @@ def _checked(
         raise failed(failures, len(table))
     table, dropped = _without_missing_targets(table, target, failures)
     conform.check_target(table, target, failures)
-    _check_cells(table, target, roles, failures)
-    notes = conform.check_schema(table, schema, target, roles, failures) if schema is not None else []
+    limit = max([CATEGORIES, *(len(c.get("categories", ())) for c in (schema["columns"] if schema else ()))])
+    facts = facts_of(table, [str(name) for name in table.columns if name != target.column], limit)
+    _check_cells(table, target, roles, failures, facts)
+    notes = conform.check_schema(table, schema, target, roles, failures, facts) if schema is not None else []
     if failures.found:
         raise failed(failures, len(table))
-    return table, dropped, notes
+    return table, dropped, notes, facts
 
 
 def failed(failures: Failures, n_rows: int) -> ValidationFailedError:
@@ -171,17 +199,12 @@ def _plain_word(label: Any) -> str:
     return str(label).strip().lower() if str(label).strip().lower() in ("yes", "no", "true", "false") else ""
 
 
-def in_order(table: pd.DataFrame, roles: Roles) -> pd.DataFrame:
+def in_order(table: Any, roles: Roles) -> Any:
     """Rows in the order of their key; by time, then key, where there is a time; as they are without a key."""
-    import numpy as np
-    import pandas as pd
-
-    if not roles.key:
-        return table.reset_index(drop=True)
-    ranks = [pd.factorize(table[name], sort=True)[0] for name in reversed(roles.key)]
-    if roles.time:
-        ranks.append(keys.times(table[roles.time]))
-    return table.iloc[np.lexsort(ranks)].reset_index(drop=True)
+    order = order_of(table, roles) if roles.key else None
+    if isinstance(table, LargeTable):
+        return replace(table, order=order)
+    return (table if order is None else table.iloc[order]).reset_index(drop=True)
 
 
 def _check_named(
@@ -251,14 +274,16 @@ def _whole_labels(table: pd.DataFrame, target: Target, task: str) -> pd.DataFram
     column = table[target.column]
     if task == "regression" or column.dtype.kind != "f" or not (column % 1 == 0).all():
         return table
-    return table.assign(**{target.column: column.astype("int64")})
+    return table.astype({target.column: "int64"})
 
 
-def _check_cells(table: pd.DataFrame, target: Target, roles: Roles, failures: Failures) -> None:
+def _check_cells(
+    table: pd.DataFrame, target: Target, roles: Roles, failures: Failures, facts: dict[str, Facts]
+) -> None:
     columns = [str(name) for name in table.columns]
     features = [name for name, role in roles_of(columns, target, roles).items() if role == "feature"]
     features += [name for name in roles.features or () if name in columns and name not in features]
-    conform.check_features(table, features, failures)
+    conform.check_features(table, features, failures, facts)
     conform.check_key(table, roles, failures)
     conform.check_time(table, roles, failures)
     conform.check_weight(table, roles, failures)

@@ -1,0 +1,102 @@
+"""Rows that equal others, by a 64-bit number of their cells: compared within one table only, never kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from penstock.core.target import Roles, Target
+from penstock.stages.large import slices
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+
+    Mask = npt.NDArray[np.bool_]
+    Numbers = npt.NDArray[np.uint64]
+
+
+def copies(table: Any, held: Mask, target: Target, roles: Roles) -> tuple[Numbers, Mask]:
+    """A number for each row's features, and the training rows that equal a held-out row in features and target.
+
+    Parameters
+    ----------
+    table : DataFrame or LargeTable of shape (n_rows, n_columns)
+    held : numpy.ndarray of bool, shape (n_rows,)
+        Held-out rows.
+    """
+    import numpy as np
+
+    features = sorted(roles.visible([str(name) for name in table.columns], target))
+    alike = np.zeros(len(table), dtype=np.uint64)
+    if not features:
+        return alike, np.zeros(len(table), dtype=bool)
+    whole = np.empty(len(table), dtype=np.uint64)
+    start = 0
+    for part in slices(table, [*features, target.column]):
+        rows = slice(start, start + len(part))
+        start = rows.stop
+        for name in features:
+            alike[rows] = _folded(alike[rows], _numbers(part[name]))
+        whole[rows] = _folded(alike[rows], _numbers(part[target.column]))
+    there = np.sort(whole[held])
+    straddling = ~held
+    if len(there):
+        for at in range(0, len(whole), 1 << 20):
+            some = whole[at : at + (1 << 20)]
+            place = np.searchsorted(there, some).clip(max=len(there) - 1)
+            straddling[at : at + (1 << 20)] &= there[place] == some
+    return alike, straddling & bool(len(there))
+
+
+def group_agreement(alike: Numbers, labels: npt.NDArray[np.intp]) -> tuple[int, float]:
+    """Number of groups of rows that look alike, and the share of those of several rows that have one label.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> group_agreement(np.array([5, 5, 7, 7, 9], dtype=np.uint64), np.array([1, 1, 0, 1, 0]))
+    (3, 0.5)
+    """
+    import numpy as np
+
+    order = np.argsort(alike, kind="stable")
+    ordered, label = alike[order], labels[order]
+    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+    several = np.diff(np.append(starts, len(ordered))) > 1
+    one = np.minimum.reduceat(label, starts) == np.maximum.reduceat(label, starts)
+    return len(starts), float(one[several].mean()) if several.any() else float("nan")
+
+
+def _numbers(column: pd.Series[Any]) -> Numbers:
+    """A number for each cell, the same for cells that are the same."""
+    import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iufb":
+        values = column.to_numpy()
+        return values.view(f"u{values.dtype.itemsize}").astype(np.uint64)
+    if isinstance(column.dtype, pd.StringDtype):
+        cells = pa.array(column, from_pandas=True)
+        cells = cells.combine_chunks() if isinstance(cells, pa.ChunkedArray) else cells
+        found = pc.dictionary_encode(cells)
+        words = found.dictionary.to_numpy(zero_copy_only=False)
+        hashes = np.append(pd.util.hash_array(words, categorize=False), np.uint64(0))  # a missing cell is the last
+        out: Numbers = hashes[pc.fill_null(found.indices, len(words)).to_numpy()]
+        return out
+    return pd.util.hash_array(column.array, categorize=False)
+
+
+def _folded(seed: Numbers, values: Numbers) -> Numbers:
+    """One number of two; the finalizer of SplitMix64 (Steele, Lea and Flood, 2014) on either side."""
+    return _mixed(_mixed(seed + 0x9E3779B97F4A7C15) ^ values)
+
+
+def _mixed(values: Numbers) -> Numbers:
+    import numpy as np
+
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
