@@ -1,4 +1,4 @@
-"""A table of twelve columns, the same bytes each time: a key, a date, whole numbers, decimals with gaps, texts, a target.
+"""A table of twelve columns, the same each time: a key, a date, whole numbers, decimals with gaps, texts, a target.
 
     python -m benchmarks.table FOLDER [--rows 1000000] [--order shuffled]
 

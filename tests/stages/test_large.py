@@ -29,6 +29,7 @@ def _small(monkeypatch):
     monkeypatch.setattr(parquet, "ROW_GROUP", 10)
     monkeypatch.setattr(parquet_stored, "BATCH_ROWS", 7)
     monkeypatch.setattr(large, "SLICE", 5)
+    monkeypatch.setattr(large, "PART", 8)
 
 
 def through(table, size, **options):
@@ -159,19 +160,17 @@ def test_whole_numbers_with_a_gap_far_down_are_floats_from_the_first_batch(monke
 def test_a_table_of_another_length_than_promised_is_refused():
     frames = [pd.DataFrame({"a": range(10)}), pd.DataFrame({"a": range(3)})]
     with pytest.raises(PenstockError, match="14 rows was promised, and 13"):
-        FormatRegistry().dump(Batched(14, lambda _size: frames), MemoryObjects().stage)
+        FormatRegistry().dump(Batched(14, lambda: frames), MemoryObjects().stage)
 
 
 def test_parts_of_other_types_are_refused():
     frames = [pd.DataFrame({"a": range(10)}), pd.DataFrame({"a": [0.5]})]
     with pytest.raises(PenstockError, match="same types"):
-        FormatRegistry().dump(Batched(11, lambda _size: frames), MemoryObjects().stage)
+        FormatRegistry().dump(Batched(11, lambda: frames), MemoryObjects().stage)
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["a", "B", "ä", "😀", "￿", ""])), min_size=1, max_size=30)
-)
+@given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["a", "B", "ä", "😀", "￿", ""])), min_size=1, max_size=30))
 def test_order_is_that_of_sorted_and_stable(rows):
     table = pd.DataFrame(rows, columns=["n", "t"])
     wanted = sorted(range(len(rows)), key=lambda i: rows[i])

@@ -75,12 +75,11 @@ class Batched:
     rows : int
         Rows in all.
     frames : callable
-        Given a number of rows, an iterable of pandas frames with so many each, the last with what is left. The
-        frames have one set of dtypes and plain row numbers.
+        Gives pandas frames of any length, none empty, with one set of dtypes and no row labels but numbers.
     """
 
     rows: int
-    frames: Callable[[int], Iterable[Any]]
+    frames: Callable[[], Iterable[Any]]
 
 
 class StoredTable(Protocol):

@@ -165,22 +165,55 @@ def dump(value: Batched, stage: Stage) -> Artifact:
 def _write(value: Batched, path: str) -> None:
     from pyarrow import parquet as pq
 
-    writer, first, rows = None, None, 0
+    held = _Columns()
+    writer, rows = None, 0
     try:
-        for frame in value.frames(parquet.ROW_GROUP):
-            table, mark = from_pandas(frame)
-            rows += len(frame)
-            mark["rows"] = value.rows
-            if writer is None:
-                first = (table.schema, mark)
-                text = json.dumps(mark, sort_keys=True, separators=(",", ":")).encode()
-                schema = table.schema.with_metadata({parquet.KEY: text})
-                writer = pq.ParquetWriter(path, schema, **parquet.settings(schema))
-            elif first != (table.schema, mark):
-                raise FormatError("The parts of a table that is written in batches do not have the same types.")
-            writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=parquet.ROW_GROUP)
+        for frame in value.frames():
+            rows += held.take(frame, value.rows)
+            while held.rows >= parquet.ROW_GROUP or (held.rows and rows == value.rows):
+                writer = writer or pq.ParquetWriter(path, held.schema, **parquet.settings(held.schema))
+                writer.write_table(held.give(), row_group_size=parquet.ROW_GROUP)
     finally:
         if writer is not None:
             writer.close()
     if rows != value.rows:
         raise FormatError(f"A table of {value.rows:,} rows was promised, and {rows:,} were written.")
+
+
+class _Columns:
+    """Rows on their way to a row group: chunks of each column, joined one column at a time."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.schema: Any = None
+        self._chunks: list[list[Any]] = []
+        self._mark: Any = None
+
+    def take(self, frame: Any, rows: int) -> int:
+        """Hold some more rows of a table of `rows`; give their number."""
+        table, mark = from_pandas(frame)
+        mark["rows"] = rows
+        if self.schema is None:
+            text = json.dumps(mark, sort_keys=True, separators=(",", ":")).encode()
+            self.schema, self._mark = table.schema.with_metadata({parquet.KEY: text}), mark
+            self._chunks = [[] for _ in table.column_names]
+        elif mark != self._mark or not table.schema.equals(self.schema):
+            raise FormatError("The parts of a table that is written in batches do not have the same types.")
+        for chunks, column in zip(self._chunks, table.columns, strict=True):
+            chunks.extend(column.chunks)
+        self.rows += table.num_rows
+        return int(table.num_rows)
+
+    def give(self) -> Any:
+        """The first rows as one row group."""
+        import pyarrow as pa
+
+        columns = []
+        for chunks in self._chunks:
+            whole = pa.concat_arrays(chunks)
+            rest = whole.slice(parquet.ROW_GROUP)
+            # What is left is copied, so that it does not hold the rows that are written.
+            chunks[:] = [pa.concat_arrays([rest])] if len(rest) else []
+            columns.append(whole.slice(0, parquet.ROW_GROUP))
+        self.rows = max(self.rows - parquet.ROW_GROUP, 0)
+        return pa.Table.from_arrays(columns, schema=self.schema)

@@ -131,7 +131,8 @@ class FormatRegistry:
         ----------
         want : str, default=""
             For tables "pandas", "polars" or "arrow", or "stored" for a `core.artifact.StoredTable` where it is large;
-            "path" gives the path of a read-only file with the verified bytes; "" gives the value as its maker had it (a table without our mark: pandas).
+            "path" gives the path of a read-only file with the verified bytes; "" gives the value as its
+            maker had it (a table without our mark: pandas).
 
         Raises
         ------

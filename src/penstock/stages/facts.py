@@ -110,7 +110,7 @@ def _facts(column: pd.Series[Any], limit: int, *, tired: bool) -> Facts | None:
             values = values[finite]
     if len(values):
         found.low, found.high = float(values.min()), float(values.max())
-        among = 0 <= found.low and found.high <= 1
+        among = found.low >= 0 and found.high <= 1
         found.flags = among and (kind != "number" or bool(((values == 0) | (values == 1)).all()))
     return found
 

@@ -297,7 +297,6 @@ def times(series: pd.Series[Any]) -> npt.NDArray[Any]:
     DataError
         Text that is not ISO 8601, or another type.
     """
-    import pandas as pd
     from pandas.api import types
 
     if types.is_datetime64_any_dtype(series.dtype):

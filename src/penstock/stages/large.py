@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 SLICE = 1 << 17
 """Rows of a frame looked at together where the work on a whole column would need many times its memory."""
 
+PART = 1 << 19
+"""Rows put in order together."""
+
 
 @dataclass(eq=False)
 class LargeTable:
@@ -34,8 +37,8 @@ class LargeTable:
     stored : StoredTable
     keep : numpy.ndarray of bool, shape (n_stored_rows,), optional
         Rows that belong to it.
-    order : numpy.ndarray of int64, shape (n_rows,), optional
-        For `batched`: places, among the rows that are kept, in the order wanted.
+    place : numpy.ndarray of integers, shape (n_rows,), optional
+        For `batched`: where each of the rows that are kept comes to stand.
     casts : dict
         Column → dtype.
 
@@ -47,7 +50,7 @@ class LargeTable:
 
     stored: StoredTable
     keep: npt.NDArray[np.bool_] | None = None
-    order: npt.NDArray[np.int64] | None = None
+    place: npt.NDArray[np.integer[Any]] | None = None
     casts: Mapping[str, str] | None = None
     _last: tuple[str, Any] = ("", None)
 
@@ -95,9 +98,21 @@ class LargeTable:
         for table in self._tables(columns):
             yield self._frame(table)
 
+    def ordered(self, order: npt.NDArray[np.int64] | None) -> LargeTable:
+        """The same rows in another order: `order` holds their places now."""
+        import numpy as np
+
+        if order is None:
+            return self
+        place: npt.NDArray[np.integer[Any]]
+        place = np.empty(len(order), dtype=np.uint32 if len(order) < 1 << 32 else np.uint64)
+        place[order] = np.arange(len(order), dtype=place.dtype)
+        return replace(self, place=place, _last=("", None))
+
     def batched(self) -> Batched:
         """The rows in order, for the format to write."""
-        return Batched(len(self), self._parts)
+        lean = replace(self, _last=("", None))
+        return Batched(len(lean), lean.parts)
 
     def _loaded(self, columns: list[str]) -> pd.DataFrame:
         import pyarrow as pa
@@ -118,51 +133,37 @@ class LargeTable:
 
     # ── rows for the format ──────────────────────────────────────────────────────────────────────────────────
 
-    def _parts(self, size: int) -> Iterator[pd.DataFrame]:
-        tables = self._as_they_are(size) if self.order is None else self._sorted(self.order, size)
-        for table in tables:
-            yield self._frame(table)
-
-    def _as_they_are(self, size: int) -> Iterator[pa.Table]:
-        """Batches joined and cut to parts of so many rows."""
+    def parts(self) -> Iterator[pd.DataFrame]:
+        """The rows in order, in frames of bounded size."""
         import pyarrow as pa
 
-        held: list[pa.Table] = []
-        n = 0
-        for table in self._tables(None):
-            rest = table
-            while n + rest.num_rows >= size:
-                yield pa.concat_tables([*held, rest.slice(0, size - n)])
-                rest, held, n = rest.slice(size - n), [], 0
-            if rest.num_rows:
-                held.append(rest)
-                n += rest.num_rows
-        if n:
-            yield pa.concat_tables(held)
+        pa.default_memory_pool().release_unused()
+        for table in self._tables(None) if self.place is None else self._sorted(self.place):
+            yield self._frame(table)
 
-    def _sorted(self, order: npt.NDArray[np.int64], size: int) -> Iterator[pa.Table]:
-        """Parts in the order wanted: each row first goes to a file for its part."""
+    def _sorted(self, place: npt.NDArray[np.integer[Any]]) -> Iterator[pa.Table]:
+        """Rows in the order wanted: each first goes to a file for its part."""
         import numpy as np
         import pyarrow as pa
 
-        place = np.empty(len(order), dtype=np.int64)
-        place[order] = np.arange(len(order))
+        n = len(self.columns)
         with tempfile.TemporaryDirectory(prefix="penstock-") as folder:
-            for part in self._scattered(place, size, Path(folder)):
-                with pa.OSFile(str(part)) as file, pa.ipc.open_file(file) as reader:
-                    table = reader.read_all()
-                part.unlink()
-                at = table.column(table.num_columns - 1).to_numpy()
+            for path in self._scattered(place, Path(folder)):
+                at = _column_of(path, n).to_numpy()
                 rows = np.empty(len(at), dtype=np.int64)
                 rows[at - at.min()] = np.arange(len(at))
-                yield table.select(range(table.num_columns - 1)).take(rows)
+                part = pa.table([_column_of(path, i).take(rows) for i in range(n)], names=self.columns)
+                path.unlink()
+                for start in range(0, len(at), SLICE):
+                    yield part.slice(start, SLICE)
+                del part
 
-    def _scattered(self, place: npt.NDArray[np.int64], size: int, folder: Path) -> list[Path]:
+    def _scattered(self, place: npt.NDArray[np.integer[Any]], folder: Path) -> list[Path]:
         """One file for each part, with the place of each row as a last column."""
         import numpy as np
         import pyarrow as pa
 
-        paths = [folder / f"{number}.arrow" for number in range(-(-len(place) // size))]
+        paths = [folder / f"{number}.arrow" for number in range(-(-len(place) // PART))]
         writers: list[Any] = []
         at = 0
         try:
@@ -172,7 +173,7 @@ class LargeTable:
                 whole = pa.Table.from_arrays([*table.columns, pa.array(here)], names=[*table.column_names, ""])
                 if not writers:
                     writers = [pa.ipc.new_file(str(path), whole.schema) for path in paths]
-                part = here // size
+                part = here // PART
                 rows = np.argsort(part, kind="stable")
                 whole = whole.take(rows)
                 ends = np.searchsorted(part[rows], np.arange(len(paths) + 1))
@@ -183,6 +184,15 @@ class LargeTable:
             for writer in writers:
                 writer.close()
         return paths
+
+
+def _column_of(path: Path, number: int) -> pa.ChunkedArray:
+    """One column of an Arrow file; the others are not held."""
+    import pyarrow as pa
+
+    options = pa.ipc.IpcReadOptions(included_fields=[number])
+    with pa.OSFile(str(path)) as file, pa.ipc.open_file(file, options=options) as reader:
+        return reader.read_all().column(0).combine_chunks()
 
 
 def slices(table: Any, columns: Sequence[str]) -> Iterable[pd.DataFrame]:

@@ -45,7 +45,9 @@ def order_of(table: Any, roles: Roles) -> npt.NDArray[np.int64] | None:
         import pyarrow.compute as pc
 
         names = [str(i) for i in range(len(by))]
-        columns = pa.table([column if isinstance(column, pa.ChunkedArray) else pa.array(column) for column in by], names)
+        columns = pa.table(
+            [column if isinstance(column, pa.ChunkedArray) else pa.array(column) for column in by], names
+        )
         order = pc.sort_indices(columns, [(name, "ascending") for name in names]).to_numpy().astype(np.int64)
     return None if bool((order == np.arange(len(order))).all()) else order
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.answer import plain
@@ -46,8 +45,8 @@ def validate(
     Returns
     -------
     table : pandas.DataFrame or Batched
-        As it came: the same rows, without those whose target is missing if so declared; with a key in its order (by time,
-        then key, with a time).
+        As it came: the same rows, without those whose target is missing if so declared; with a key in its order
+        (by time, then key, with a time).
     schema : dict
         Inferred, or the given one.
     report : dict
@@ -203,7 +202,7 @@ def in_order(table: Any, roles: Roles) -> Any:
     """Rows in the order of their key; by time, then key, where there is a time; as they are without a key."""
     order = order_of(table, roles) if roles.key else None
     if isinstance(table, LargeTable):
-        return replace(table, order=order)
+        return table.ordered(order)
     return (table if order is None else table.iloc[order]).reset_index(drop=True)
 
 
