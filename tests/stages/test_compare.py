@@ -140,7 +140,7 @@ def test_equal_models_seldom_fail_on_slices():
         (AtMost("log_loss", 0.01), "worse", "≤ 0.010 ✗"),
         (AtMost("roc_auc", 0.99), "better", "≤ 0.990 ✓"),
         (AtMost("roc_auc", 0.5), "worse", "≤ 0.500 ✗"),
-        (AtLeast("neg_log_loss", -2.0), "better", "≥ -2.000 ✓"),
+        (AtLeast("neg_log_loss", -2.0), "better", "≤ 2.000 ✓"),
     ],
 )
 def test_a_metric_against_a_value(rule, outcome, mark):

@@ -57,6 +57,10 @@ SCORERS = CLASSIFICATION_SCORERS + REGRESSION_SCORERS
 """scikit-learn's scorer names for classification and regression. A test holds this list against the library."""
 
 
+UNWEIGHTED = ("neg_max_error", "roc_auc_ovo", "roc_auc_ovo_weighted")
+"""Scorers that know no weights of rows. A test holds this list against the library."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """The known word most like a wrong one, or "" when none is like it.
 

@@ -10,10 +10,10 @@ from penstock.core.answer import plain
 from penstock.core.target import Target
 from penstock.errors import DataError
 from penstock.stages import scoring
-from penstock.stages.comparison import answerable
 from penstock.stages.evaluate import figure_json, figure_text
 from penstock.stages.predicted import Predicted
 from penstock.stages.problem import Problem, problem_of
+from penstock.stages.scoring import answerable
 from penstock.stages.uncertainty import interval
 from penstock.stats.intervals import normal_quantile
 from penstock.stats.multiple import holm

@@ -10,17 +10,18 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.gate import Beats, Rule
+from penstock.core.metric import Metric
 from penstock.core.target import Roles, Target
 from penstock.stages import scoring
-from penstock.stages.baseline import fit_baseline
+from penstock.stages.baseline import baseline_answers, baseline_name
 from penstock.stages.comparison import ENOUGH, Comparison
-from penstock.stages.evaluate import figure_json
+from penstock.stages.evaluate import figure_json, is_small, weight_json
 from penstock.stages.judge import Judged, check_rules, judge
+from penstock.stages.own import prove
 from penstock.stages.predicted import Predicted, predict
 from penstock.stages.problem import Problem, problem_of
 from penstock.stages.profiles import prediction_profile
 from penstock.stages.seen import unseen, unseen_of_table
-from penstock.stages.slicing import SMALL
 from penstock.stages.thresholds import relabelled
 from penstock.stages.train import features_and_target
 
@@ -46,6 +47,8 @@ def compare(
     seed: int,
     seen: Any = None,
     decision: Mapping[str, Any] | None = None,
+    own: tuple[Metric, ...] = (),
+    baseline: Any = None,
 ) -> dict[str, Any]:
     """Judge a challenger on the hold-out.
 
@@ -68,6 +71,8 @@ def compare(
         Digests of the rows that the champion has learned from, or the rows: it is compared on other rows only.
     decision : dict, optional
         From `decide`: metrics that read labels judge each model at its own threshold.
+    own, baseline
+        As for `evaluate`.
 
     Returns
     -------
@@ -82,10 +87,13 @@ def compare(
     DataError
         If the held-out rows cannot be judged: no row, an unknown label.
     """
-    problem = problem_of(schema, target)
+    problem = problem_of(schema, target).judged_by(own)
     check_rules(rules, problem)
-    answers = _answers(test, train, fitted, champion, about, target, roles, problem)
+    answers = _answers(test, fitted, champion, about, target, roles, problem)
+    learn: dict[str, Any] = {"target": target, "roles": roles, "seed": seed}
+    answers["baseline"] = baseline_answers(baseline, train, test, problem, **learn)
     names = scoring.chosen(metrics, problem, has_proba=answers["challenger"].has_proba)
+    prove(answers["challenger"], problem.own)
     notes: list[str] = []
     if answers["champion"] is not None:
         answers |= _only_fresh(test, seen, about, target, roles, notes)
@@ -100,8 +108,12 @@ def compare(
         same_declaration=bool(about.get("same_declaration")),
         newer_data=bool(about.get("newer_data")),
         same_estimator=bool(about.get("same_estimator")),
+        baseline_name=baseline_name(baseline),
     )
-    return {**_verdict(c, rules, names, slices), "notes": notes}
+    verdict = {**_verdict(c, rules, names, slices), "notes": notes}
+    if c.challenger.weight is not None:
+        verdict["weight"] = weight_json(str(roles.weight), c.challenger)
+    return verdict
 
 
 def _only_fresh(
@@ -169,6 +181,7 @@ def _verdict(c: Comparison, rules: tuple[Rule, ...], names: tuple[str, ...], sli
         "n_rows": n,
         "n_fresh": n if c.fresh is None else len(c.fresh),
         "prediction_profile": prediction_profile(c.challenger),
+        **({"baseline": c.baseline_name} if c.baseline_name else {}),
         "scope": (
             f"about these fitted models on the population that the {n:,} held-out rows were drawn from, "
             "not about the procedures that made them"
@@ -178,7 +191,6 @@ def _verdict(c: Comparison, rules: tuple[Rule, ...], names: tuple[str, ...], sli
 
 def _answers(
     test: pd.DataFrame,
-    train: pd.DataFrame,
     fitted: Any,
     champion: Any,
     about: Mapping[str, Any],
@@ -188,13 +200,11 @@ def _answers(
 ) -> dict[str, Any]:
     """What each model says of the held-out rows, by who it is."""
     X, y = features_and_target(test, target, roles)
-    challenger = predict(fitted, X, y, problem)
-    baseline = fit_baseline(*features_and_target(train, target, roles), problem)
+    challenger = predict(fitted, X, y, problem).beside(test, roles.weight)
     opponent, why = _ask_champion(champion, about, test, X, y, problem)
     return {
         "challenger": challenger,
-        "baseline": predict(baseline, X, y, problem),
-        "champion": opponent,
+        "champion": None if opponent is None else opponent.beside(test, roles.weight),
         "champion_error": why,
     }
 
@@ -238,6 +248,7 @@ def _slice_figures(column: str, c: Comparison) -> list[dict[str, Any]]:
 
     found = []
     for label, rows in c.slices(column):
-        figure = figure_json(c.primary, interval(c.primary, c.challenger.take(rows), seed=c.seed, n_boot=200))
-        found.append({"column": column, "label": label, "small": len(rows) < SMALL, **figure})
+        part = c.challenger.take(rows)
+        figure = figure_json(c.primary, interval(c.primary, part, seed=c.seed, n_boot=200))
+        found.append({"column": column, "label": label, "small": is_small(part), **figure})
     return found

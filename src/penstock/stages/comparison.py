@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.stages import scoring
 from penstock.stages.predicted import Predicted
+from penstock.stages.scoring import answerable
 from penstock.stages.slicing import SMALL, slices_of
 from penstock.stages.uncertainty import difference, interval
 from penstock.stats.intervals import Interval
@@ -42,6 +43,8 @@ class Comparison:
     fresh : ndarray of int or None
         Held-out rows that the champion was not trained on; None where that is all of them. Only on these is it
         asked: another split may have put its training rows among the held-out ones.
+    baseline_name : str
+        What was declared as the baseline; "" for the default.
     """
 
     challenger: Predicted
@@ -57,6 +60,7 @@ class Comparison:
     same_estimator: bool = False
     champion_error: str = ""
     fresh: Any = None
+    baseline_name: str = ""
     _seen: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -117,12 +121,3 @@ class Comparison:
     def slices(self, column: str) -> list[tuple[str, Any]]:
         """Label and rows of each slice."""
         return [(one.label, one.rows) for one in slices_of(self.test, column, self.train)]
-
-
-def answerable(metric: str, answers: Predicted) -> bool:
-    """Whether a model gives the kind of answer that a metric reads."""
-    if metric in scoring.NEEDS_PROBA:
-        return answers.has_proba
-    if metric in scoring.RANKING:
-        return answers.has_proba or answers.decision is not None
-    return True

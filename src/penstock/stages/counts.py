@@ -6,16 +6,17 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-LabelMetric = Callable[[Any, Any], float]
+LabelMetric = Callable[..., float]
 
 
-def confusion_of(y: Any, label: Any) -> Any:
-    """Rows by true (first axis) and predicted class code.
+def confusion_of(y: Any, label: Any, weight: Any = None) -> Any:
+    """Rows by true (first axis) and predicted class code; with weights, what they weigh.
 
     Parameters
     ----------
     y, label : arrays of shape (n_rows,)
         Class codes from 0.
+    weight : array of shape (n_rows,), optional
 
     Examples
     --------
@@ -27,7 +28,7 @@ def confusion_of(y: Any, label: Any) -> Any:
 
     said = label.astype(np.int64)
     k = int(max(y.max(), said.max(), 1)) + 1
-    return np.bincount(y * k + said, minlength=k * k).reshape(k, k)
+    return np.bincount(y * k + said, weights=weight, minlength=k * k).reshape(k, k)
 
 
 def _ratio(part: Any, whole: Any) -> Any:
@@ -58,8 +59,8 @@ def _jaccard(hits: Any, said: Any, true: Any) -> Any:
 def _averaged(of: Callable[[Any, Any, Any], Any], average: str) -> LabelMetric:
     """A per-class figure of class 1 ("binary"), or averaged over the classes that occur."""
 
-    def metric(y: Any, label: Any) -> float:
-        cells = confusion_of(y, label)
+    def metric(y: Any, label: Any, weight: Any = None) -> float:
+        cells = confusion_of(y, label, weight)
         hits, said, true = cells.diagonal().astype(float), cells.sum(axis=0), cells.sum(axis=1)
         if average == "micro":
             return float(of(hits.sum(), said.sum(), true.sum()))
@@ -72,16 +73,16 @@ def _averaged(of: Callable[[Any, Any, Any], Any], average: str) -> LabelMetric:
     return metric
 
 
-def _balanced_accuracy(y: Any, label: Any) -> float:
-    cells = confusion_of(y, label)
+def _balanced_accuracy(y: Any, label: Any, weight: Any = None) -> float:
+    cells = confusion_of(y, label, weight)
     true = cells.sum(axis=1)
     occurs = true > 0
     return float((cells.diagonal()[occurs] / true[occurs]).mean())
 
 
-def _matthews(y: Any, label: Any) -> float:
+def _matthews(y: Any, label: Any, weight: Any = None) -> float:
     """Gorodkin (2004), Computational Biology and Chemistry 28:367; 0 where one side has a single class."""
-    cells = confusion_of(y, label).astype(float)
+    cells = confusion_of(y, label, weight).astype(float)
     n, hits, said, true = cells.sum(), cells.trace(), cells.sum(axis=0), cells.sum(axis=1)
     spread = (n * n - said @ said) * (n * n - true @ true)
     return float((hits * n - said @ true) / math.sqrt(spread)) if spread > 0 else 0.0

@@ -6,6 +6,7 @@ from typing import Any
 
 from penstock.stages.predicted import Predicted
 from penstock.stats.intervals import wilson_interval
+from penstock.stats.weighting import weighted_share
 
 MAX_POINTS = 200
 MAX_RESIDUALS = 500
@@ -30,7 +31,8 @@ def curves(predicted: Predicted) -> dict[str, Any]:
     if predicted.problem.task == "regression":
         return {"residuals": _residuals(predicted)}
     found: dict[str, Any] = {}
-    both = 0 < int(predicted.y.sum()) < len(predicted)
+    weighing = predicted.y if predicted.weight is None else predicted.y[predicted.weight > 0]
+    both = 0 < int(weighing.sum()) < len(weighing)
     if predicted.problem.task == "binary" and both:
         found = {"roc": _roc(predicted), "precision_recall": _precision_recall(predicted)}
     if predicted.has_proba:
@@ -39,13 +41,17 @@ def curves(predicted: Predicted) -> dict[str, Any]:
 
 
 def confusion(predicted: Predicted) -> dict[str, Any] | None:
-    """Rows by true (outer) and predicted class (inner), in the order of "classes"; None for regression."""
+    """Rows (what they weigh, with weights) by true (outer) and predicted class (inner), in the order of "classes".
+
+    None for regression.
+    """
     import numpy as np
 
     if predicted.problem.task == "regression":
         return None
     k = len(predicted.problem.classes)
-    cells = np.bincount(predicted.y * k + predicted.column("label").astype(np.int64), minlength=k * k)
+    place = predicted.y * k + predicted.column("label").astype(np.int64)
+    cells = np.bincount(place, weights=predicted.weight, minlength=k * k)
     return {"classes": list(predicted.problem.classes), "counts": cells.reshape(k, k).tolist()}
 
 
@@ -57,7 +63,12 @@ def _ranked(predicted: Predicted) -> tuple[Any, Any, Any]:
     order = np.argsort(-score, kind="stable")
     ranked = score[order]
     last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
-    return last + 1, np.cumsum(predicted.y[order])[last], ranked[last]
+    if predicted.weight is None:
+        return last + 1, np.cumsum(predicted.y[order])[last], ranked[last]
+    weight = predicted.weight[order]
+    passed, hits = np.cumsum(weight)[last], np.cumsum(weight * predicted.y[order])[last]
+    some = passed > 0
+    return passed[some], hits[some], ranked[last][some]
 
 
 def _thin(n: int, most: int = MAX_POINTS) -> Any:
@@ -90,7 +101,10 @@ def _precision_recall(predicted: Predicted) -> dict[str, list[float]]:
 
 
 def _calibration(predicted: Predicted) -> list[dict[str, float | int]]:
-    """Predicted probability against observed share in ten equally full bins, with Wilson's interval."""
+    """Predicted probability against observed share in ten bins of equally many rows, with Wilson's interval.
+
+    With weights both are weighted, and the interval is Wilson's on the effective number of rows.
+    """
     import numpy as np
 
     proba = predicted.column("proba")
@@ -100,10 +114,17 @@ def _calibration(predicted: Predicted) -> list[dict[str, float | int]]:
         said, hit = proba.max(axis=1), predicted.y == proba.argmax(axis=1)
     bins = []
     for rows in np.array_split(np.argsort(said, kind="stable"), min(BINS, len(said))):
-        share = wilson_interval(int(hit[rows].sum()), len(rows))
+        weight = None if predicted.weight is None else predicted.weight[rows]
+        if weight is None:
+            share, mean = wilson_interval(int(hit[rows].sum()), len(rows)), float(said[rows].mean())
+        elif weight.sum() > 0:
+            part, trials = weighted_share(hit[rows], weight)
+            share, mean = wilson_interval(part * trials, trials), float(weight @ said[rows] / weight.sum())
+        else:
+            continue
         bins.append(
             {
-                "predicted": round(float(said[rows].mean()), 6),
+                "predicted": round(mean, 6),
                 "observed": round(share.value, 6),
                 "low": round(share.low, 6),
                 "high": round(share.high, 6),

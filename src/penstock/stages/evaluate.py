@@ -6,14 +6,16 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.metric import Metric
 from penstock.core.notes import note
 from penstock.core.split import Split
 from penstock.core.target import Roles, Target
 from penstock.core.threshold import Threshold
 from penstock.stages import scoring
-from penstock.stages.baseline import fit_baseline
+from penstock.stages.baseline import baseline_answers, baseline_name
 from penstock.stages.curves import confusion, curves
 from penstock.stages.importance import importances
+from penstock.stages.own import prove
 from penstock.stages.predicted import Predicted, join, predict
 from penstock.stages.problem import Problem, problem_of
 from penstock.stages.slicing import SMALL, slices_of
@@ -22,6 +24,7 @@ from penstock.stages.train import features_and_target, fit, prepared
 from penstock.stages.uncertainty import interval_over_folds
 from penstock.stats.checks import json_number
 from penstock.stats.intervals import Interval
+from penstock.stats.weighting import effective_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,6 +68,8 @@ def evaluate(
     slices: tuple[str, ...],
     seed: int,
     decide: Threshold | None = None,
+    own: tuple[Metric, ...] = (),
+    baseline: Any = None,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Cross-validate on the training rows, by folds of the split's own rule; every fit is thrown away.
 
@@ -83,6 +88,10 @@ def evaluate(
     seed : int
     decide : Threshold, optional
         Labels are then those of a threshold, cross-fitted: each fold's is chosen on the other folds.
+    own : tuple of Metric
+        Metrics of the user's own that `metrics` names.
+    baseline : estimator, str or callable, optional
+        See `baseline.baseline_answers`.
 
     Returns
     -------
@@ -98,25 +107,37 @@ def evaluate(
     DataError
         If a slice's column is absent.
     """
-    problem = problem_of(schema, target)
+    problem = problem_of(schema, target).judged_by(own)
     scoring.chosen(metrics, problem, has_proba=True)  # a wrong name is told before anything is fitted
     if decide is not None:
         check_rule(decide, problem)
     by_column = {column: slices_of(train, column, train) for column in slices}
-    out = out_of_fold(train, model=model, problem=problem, target=target, roles=roles, split=split, seed=seed)
+    learn: dict[str, Any] = {"target": target, "roles": roles, "split": split, "seed": seed}
+    out = out_of_fold(train, model=model, problem=problem, baseline=baseline, **learn)
     if decide is not None:
         weight = weights_of(train, roles, out.rows)
         out = replace(out, model=cross_fitted(decide, out.model, out.fold, weight))
+    prove(out.model, metrics)
     names = scoring.chosen(metrics, problem, has_proba=out.model.has_proba)
     found = [_slice_figure(names[0], one, out, seed) for column in slices for one in by_column[column]]
     found.sort(key=lambda one: (one["low"] is None, one["low"] or 0.0, one["label"]))
     X, y = features_and_target(train, target, roles)
     estimator, rows = out.last
-    weights = importances(estimator, X.iloc[rows], y.iloc[rows], problem, metric=names[0], seed=seed)
-    report = _report(out, names, found, weights, len(train), seed)
+    judged = train.iloc[rows]
+    drops = importances(
+        estimator, X.iloc[rows], y.iloc[rows], problem, metric=names[0], seed=seed, table=judged, weight=roles.weight
+    )
+    report = _report(out, names, found, drops, len(train), seed, baseline_name(baseline))
+    if out.model.weight is not None:
+        report["weight"] = weight_json(str(roles.weight), out.model)
     if decide is not None:
         report |= {"decide": decide.text, "scope": f"{report['scope']}; labels by cross-fitted thresholds"}
     return report, _frame(out)
+
+
+def weight_json(column: str, predicted: Predicted) -> dict[str, Any]:
+    """By which column figures are weighted, and what the rows are worth (Kish's effective number)."""
+    return {"column": column, "n_effective": round(effective_rows(predicted.weight, len(predicted)), 1)}
 
 
 def _report(
@@ -126,12 +147,13 @@ def _report(
     importance: list[dict[str, Any]],
     n_rows: int,
     seed: int,
+    against: str,
 ) -> dict[str, Any]:
     """All figures as plain JSON."""
     problem = out.model.problem
     figures = {name: _figure(name, out, seed) for name in names}
     return {
-        "summary": _summary(names[0], figures[names[0]], slices),
+        "summary": _summary(names[0], figures[names[0]], slices, against),
         "task": problem.task,
         "classes": list(problem.classes),
         "positive": problem.positive,
@@ -146,11 +168,20 @@ def _report(
         "importance": importance,
         "worst_rows": _worst_rows(out),
         "scope": f"cross-validated on {len(out.rows):,} training rows; the hold-out was not opened",
+        **({"baseline": against} if against else {}),
     }
 
 
 def out_of_fold(
-    train: pd.DataFrame, *, model: Any, problem: Problem, target: Target, roles: Roles, split: Split, seed: int
+    train: pd.DataFrame,
+    *,
+    model: Any,
+    problem: Problem,
+    target: Target,
+    roles: Roles,
+    split: Split,
+    seed: int,
+    baseline: Any = None,
 ) -> OutOfFold:
     """Fit on each fold's training rows, answer for its held-out rows; the baseline on the same folds."""
     import time
@@ -170,11 +201,11 @@ def out_of_fold(
         estimator, _ = prepared(model, rows, problem, target=target, roles=roles, split=split, seed=seed)
         fitting = time.perf_counter()
         fitted = fit(estimator, X.iloc[learn], y.iloc[learn], seed)
-        asking = time.perf_counter()
-        answers.append(predict(fitted, X.iloc[judge], y.iloc[judge], problem))
+        asking, asked = time.perf_counter(), train.iloc[judge]
+        answers.append(predict(fitted, X.iloc[judge], y.iloc[judge], problem).beside(asked, roles.weight))
         fit_s, predict_s = fit_s + asking - fitting, predict_s + time.perf_counter() - asking
-        dummy = fit_baseline(X.iloc[learn], y.iloc[learn], problem)
-        dummies.append(predict(dummy, X.iloc[judge], y.iloc[judge], problem))
+        about: dict[str, Any] = {"target": target, "roles": roles, "seed": seed}
+        dummies.append(baseline_answers(baseline, rows, asked, problem, **about))
         last = (fitted, judge)
         seconds.append(round(time.perf_counter() - began, 4))
     note(folds=len(folds), fold_s=seconds, fit_s=round(fit_s, 4), predict_s=round(predict_s, 4))
@@ -224,9 +255,19 @@ def _mean_over_folds(name: str, out: OutOfFold) -> float:
     import numpy as np
 
     parts = [out.baseline.take(out.fold == number) for number in np.unique(out.fold)]
-    figures = [(len(part), scoring.figure(name, part)) for part in parts]
+    figures = [(size_of(part), scoring.figure(name, part)) for part in parts if scoring.answerable(name, part)]
     known = [(n, value) for n, value in figures if math.isfinite(value)]
     return sum(n * value for n, value in known) / sum(n for n, _ in known) if known else math.nan
+
+
+def size_of(predicted: Predicted) -> float:
+    """Rows, or what they weigh together."""
+    return len(predicted) if predicted.weight is None else float(predicted.weight.sum())
+
+
+def is_small(predicted: Predicted) -> bool:
+    """Whether rows are too few to be judged by themselves, counted as what they are worth."""
+    return effective_rows(predicted.weight, len(predicted)) < SMALL
 
 
 def _slice_figure(name: str, one: Any, out: OutOfFold, seed: int) -> dict[str, Any]:
@@ -235,10 +276,10 @@ def _slice_figure(name: str, one: Any, out: OutOfFold, seed: int) -> dict[str, A
     inside = np.isin(out.rows, one.rows)
     n = int(inside.sum())
     found = Interval(-math.inf, math.nan, math.inf, n, "no row")
+    rows = out.model.take(inside)
     if n:
-        rows = out.model.take(inside)
         found = interval_over_folds(name, rows, out.fold[inside], seed=seed, n_boot=SLICE_BOOT)
-    return {"column": one.column, "label": one.label, "small": n < SMALL, **figure_json(name, found)}
+    return {"column": one.column, "label": one.label, "small": is_small(rows), **figure_json(name, found)}
 
 
 def _folds(out: OutOfFold, names: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -269,10 +310,10 @@ def _worst_rows(out: OutOfFold) -> list[dict[str, Any]]:
     ]
 
 
-def _summary(name: str, figure: dict[str, Any], slices: list[dict[str, Any]]) -> str:
+def _summary(name: str, figure: dict[str, Any], slices: list[dict[str, Any]], against: str) -> str:
     lower = " (lower is better)" if scoring.is_error(name) else ""
     text = f"{scoring.shown_name(name)} {figure_text(figure)}{lower}"
-    text += f" · baseline {scoring.number(figure['baseline_shown'])}"
+    text += f" · baseline {f'{against} ' if against else ''}{scoring.number(figure['baseline_shown'])}"
     judged = [one for one in slices if not one["small"] and one["low"] is not None]
     if judged:
         text += f" · worst slice {judged[0]['label']} {figure_text(judged[0])}"

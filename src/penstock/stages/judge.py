@@ -19,6 +19,7 @@ from penstock.stages.problem import Problem
 from penstock.stats.checks import json_number
 from penstock.stats.multiple import holm
 from penstock.stats.paired import Difference
+from penstock.stats.weighting import effective_rows
 
 MARKS = {"pass": "✓", "fail": "✗", "unknown": "?"}
 MARGIN_LEAST, MARGIN_MOST = 0.01, 0.05
@@ -80,7 +81,7 @@ def check_rules(rules: tuple[Rule, ...], problem: Problem) -> None:
     """
     fit, faults = scoring.allowed(problem), []
     for rule in rules:
-        if rule.metric is not None and scorer_of(rule)[0] not in fit:
+        if rule.metric is not None and scorer_of(rule, problem)[0] not in fit:
             faults.append(f"gate=: {rule!r}: {rule.metric!r} does not fit a {problem.task} target")
         if isinstance(rule, Beats | NotWorse) and rule.alias not in ("champion", "baseline"):
             faults.append(f'gate=: {rule!r}: only "champion" and "baseline" can be compared with')
@@ -88,10 +89,10 @@ def check_rules(rules: tuple[Rule, ...], problem: Problem) -> None:
         raise DeclarationError(faults, where="gate", hint=f"metrics that fit: {', '.join(fit)}")
 
 
-def scorer_of(rule: Rule) -> tuple[str, bool]:
+def scorer_of(rule: Rule, problem: Problem) -> tuple[str, bool]:
     """A rule's scorer, and whether its value speaks of an error that scikit-learn negates."""
-    name = str(rule.metric)
-    if isinstance(rule, AtMost) and name not in SCORERS and f"neg_{name}" in SCORERS:
+    name, known = str(rule.metric), {*SCORERS, *problem.own}
+    if isinstance(rule, AtMost) and name not in known and f"neg_{name}" in known:
         return f"neg_{name}", True
     return name, False
 
@@ -124,12 +125,13 @@ def judge(rule: Rule, c: Comparison) -> Judged:
 
 
 def _bound(rule: AtLeast | AtMost, c: Comparison) -> Judged:
-    name, flipped = scorer_of(rule)
+    name, flipped = scorer_of(rule, c.challenger.problem)
     least = isinstance(rule, AtLeast) or flipped
     value = -rule.value if flipped else rule.value
     # Each end of an interval at 2c - 1 is a one-sided bound at c.
     found = c.interval(name, 2 * rule.confidence - 1)
-    few = found.n < ENOUGH and rule.by == "bound"
+    worth = effective_rows(c.challenger.weight, found.n)
+    few = worth < ENOUGH and rule.by == "bound"
     if not math.isfinite(found.value) or few:
         outcome = "unknown"
     elif rule.by == "point":
@@ -138,21 +140,24 @@ def _bound(rule: AtLeast | AtMost, c: Comparison) -> Judged:
         outcome = "pass" if found.low >= value else "fail" if found.high < value else "unknown"
     else:
         outcome = "pass" if found.high <= value else "fail" if found.low > value else "unknown"
-    word = scoring.shown_name(name) if flipped else name
-    shown = _interval_text(name if flipped else "", found.value, found.low, found.high)
-    sign = "≥" if isinstance(rule, AtLeast) else "≤"
-    reason = f" (only {found.n} rows)" if few else ""
+    # People see errors as positive numbers, whichever way the rule was written.
+    turned = scoring.is_error(name)
+    shown = _interval_text(name, found.value, found.low, found.high)
+    sign, asked_for = ("≥", value) if least else ("≤", value)
+    if turned:
+        sign, asked_for = ("≤" if least else "≥"), 0.0 - value
+    reason = f" (only {worth:.0f} rows)" if few else ""
     asked = {"required": rule.value, "by": rule.by, "confidence": rule.confidence}
     figures = {"metric": name, **found.to_json(), **asked}
-    text = f"{word} {shown} {sign} {scoring.number(rule.value)}{reason}"
+    text = f"{scoring.shown_name(name)} {shown} {sign} {scoring.number(asked_for)}{reason}"
     start = {"pass": "better than required", "fail": "refused", "unknown": "not enough evidence"}[outcome]
     return Judged(repr(rule), outcome, f"{text} {MARKS[outcome]}", f"{start}: {text}", kind="bound", figures=figures)
 
 
 def _interval_text(name: str, value: float, low: float, high: float) -> str:
-    """The figure and its bounds; those of an error (`name` given) are turned round."""
-    if name and scoring.is_error(name):
-        value, low, high = -value, -high, -low
+    """The figure and its bounds; those of an error are turned round."""
+    if scoring.is_error(name):
+        value, low, high = 0.0 - value, -high, -low
     if not (math.isfinite(low) and math.isfinite(high)):
         return scoring.number(value)
     return f"{scoring.number(value)} [{scoring.number(low)}, {scoring.number(high)}]"
@@ -272,7 +277,9 @@ def _signed(value: float) -> str:
 
 
 def _who(against: str, c: Comparison) -> str:
-    return "the baseline" if against == "baseline" else c.name or "the champion"
+    if against == "baseline":
+        return f"the baseline {c.baseline_name}".rstrip()
+    return c.name or "the champion"
 
 
 def _on_which(against: str, c: Comparison) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from penstock.core.answer import plain
@@ -25,6 +26,10 @@ class Predicted:
         order (where the model gives them), then decision values (one column if binary, where the model gives them).
     proba, decision : slice or None
         Which columns those are.
+    weight : ndarray of shape (n_rows,), float64, or None
+        What each row weighs; None where no weight is declared. Every figure of these answers is weighted by it.
+    columns : dict
+        Name → ndarray of shape (n_rows,): further columns of the table, which metrics of the user's own read.
     """
 
     problem: Problem
@@ -32,13 +37,35 @@ class Predicted:
     answers: Any
     proba: slice | None = None
     decision: slice | None = None
+    weight: Any = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.y)
 
     def take(self, rows: Any) -> Predicted:
         """The same for some rows (positions or a mask)."""
-        return Predicted(self.problem, self.y[rows], self.answers[rows], self.proba, self.decision)
+        weight = None if self.weight is None else self.weight[rows]
+        columns = {name: values[rows] for name, values in self.columns.items()}
+        return replace(self, y=self.y[rows], answers=self.answers[rows], weight=weight, columns=columns)
+
+    def beside(self, table: Any, weight: str | None) -> Predicted:
+        """The same, with the weight and the columns that metrics read taken from the rows that were answered for.
+
+        Parameters
+        ----------
+        table : DataFrame of shape (n_rows, n_columns)
+            In the order of the answers.
+        weight : str or None
+            Column of the weights.
+        """
+        import numpy as np
+
+        wanted = dict.fromkeys(name for metric in self.problem.own.values() for name in metric.columns)
+        if weight is None and not wanted:
+            return self
+        values = None if weight is None else table[weight].to_numpy(dtype=np.float64)
+        return replace(self, weight=values, columns={name: table[name].to_numpy() for name in wanted})
 
     def column(self, response: str) -> Any:
         """One kind of answer: "label", "value", "score" (binary) or "proba"; see `response`."""
@@ -54,11 +81,16 @@ class Predicted:
         return _guises()[self.problem.task == "regression"](self.proba, self.decision, len(self.problem.classes))
 
     def to_frame(self) -> Any:
-        """As a table to store: y_true and label, proba (or proba:CLASS), decision (or decision:CLASS); or value."""
+        """As a table to store: y_true and label, proba (or proba:CLASS), decision (or decision:CLASS); or value.
+
+        Then weight, and column:NAME for the columns that metrics of the user's own read, where there are any.
+        """
         import pandas as pd
 
+        beside = {} if self.weight is None else {"weight": self.weight}
+        beside |= {f"column:{name}": values for name, values in self.columns.items()}
         if self.problem.task == "regression":
-            return pd.DataFrame({"y_true": self.y, "value": self.answers[:, 0]})
+            return pd.DataFrame({"y_true": self.y, "value": self.answers[:, 0], **beside})
         classes = self.problem.classes
         columns = {"y_true": _labels(classes, self.y), "label": _labels(classes, self.answers[:, 0].astype(int))}
         binary = self.problem.task == "binary"
@@ -70,7 +102,7 @@ class Predicted:
                 columns[name] = values[:, -1]
             else:
                 columns |= {f"{name}:{label}": values[:, code] for code, label in enumerate(classes)}
-        return pd.DataFrame(columns)
+        return pd.DataFrame(columns | beside)
 
 
 def response_of(answers: Any, response: str, proba: slice | None, decision: slice | None) -> Any:
@@ -160,12 +192,14 @@ def join(parts: list[Predicted]) -> Predicted:
         parts = [_without_decision(part) for part in parts]
         first = parts[0]
     y = np.concatenate([part.y for part in parts])
-    return Predicted(first.problem, y, np.vstack([part.answers for part in parts]), first.proba, first.decision)
+    weight = None if first.weight is None else np.concatenate([part.weight for part in parts])
+    columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in first.columns}
+    return replace(first, y=y, answers=np.vstack([part.answers for part in parts]), weight=weight, columns=columns)
 
 
 def _without_decision(part: Predicted) -> Predicted:
     width = part.proba.stop if part.proba is not None else 1
-    return Predicted(part.problem, part.y, part.answers[:, :width], part.proba, None)
+    return replace(part, answers=part.answers[:, :width], decision=None)
 
 
 def _decision(values: Any, order: list[int], problem: Problem) -> Any:

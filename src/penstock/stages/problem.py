@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from penstock.core.answer import plain
+from penstock.core.metric import Metric
 from penstock.core.target import Target
 from penstock.errors import DataError, DeclarationError
 
@@ -23,11 +24,18 @@ class Problem:
         1 for positive, whatever the labels are; else sorted.
     column : str
         The target's name, for messages.
+    own : dict
+        Scorer name → metric of the user's own.
     """
 
     task: str
     classes: tuple[Any, ...] = ()
     column: str = "target"
+    own: Mapping[str, Metric] = field(default_factory=dict, compare=False, repr=False)
+
+    def judged_by(self, own: Iterable[Metric]) -> Problem:
+        """The same, with metrics of the user's own."""
+        return replace(self, own={metric.scorer: metric for metric in own})
 
     @property
     def positive(self) -> Any:

@@ -10,10 +10,12 @@ import functools
 import math
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from penstock.core.names import CLASSIFICATION_SCORERS, REGRESSION_SCORERS, did_you_mean
 from penstock.errors import DeclarationError
+from penstock.stages import own
 from penstock.stages.counts import OF_ALL_CLASSES, OF_CLASS_ONE
 from penstock.stages.predicted import Predicted, response_of
 from penstock.stages.problem import Problem
@@ -46,11 +48,18 @@ NEEDS_MULTICLASS = ("roc_auc_ovo", "roc_auc_ovo_weighted", "roc_auc_ovr", "roc_a
 
 
 def allowed(problem: Problem) -> tuple[str, ...]:
-    """Scorers that fit the task, in alphabetic order."""
+    """Scorers that fit the task, in alphabetic order; then the user's own that do."""
+    mine = tuple(name for name, metric in problem.own.items() if own.fits(metric, problem))
     if problem.task == "regression":
-        return REGRESSION_SCORERS
+        return (*REGRESSION_SCORERS, *mine)
     unfit = NEEDS_BINARY if problem.task == "multiclass" else NEEDS_MULTICLASS
-    return tuple(name for name in CLASSIFICATION_SCORERS if name not in unfit)
+    return (*(name for name in CLASSIFICATION_SCORERS if name not in unfit), *mine)
+
+
+def needs_proba(name: str, problem: Problem) -> bool:
+    """Whether a metric reads probabilities."""
+    metric = problem.own.get(name)
+    return name in NEEDS_PROBA if metric is None else metric.needs == "proba"
 
 
 def chosen(metrics: tuple[str, ...], problem: Problem, *, has_proba: bool) -> tuple[str, ...]:
@@ -82,7 +91,7 @@ def chosen(metrics: tuple[str, ...], problem: Problem, *, has_proba: bool) -> tu
     faults += [
         f"metrics=: {name!r} needs probabilities, and this model has no predict_proba"
         for name in metrics
-        if name in fit and name in NEEDS_PROBA and not has_proba
+        if name in fit and needs_proba(name, problem) and not has_proba
     ]
     if faults:
         raise DeclarationError(faults, where=f"column {problem.column}", hint=f"allowed: {', '.join(fit)}")
@@ -121,13 +130,24 @@ def figure(name: str, predicted: Predicted) -> float:
     if len(predicted) == 0:
         return math.nan
     try:
-        return float(metric(name, predicted)(predicted.y, predicted.answers))
-    except ValueError:
+        return metric(name, predicted)(*arrays(name, predicted))
+    except (ValueError, ZeroDivisionError):
         return math.nan
 
 
-def metric(name: str, like: Predicted) -> Callable[[Any, Matrix], float]:
-    """The metric as a function of truth and matrix of answers, for resampling; may raise ValueError.
+def arrays(name: str, predicted: Predicted) -> tuple[Any, ...]:
+    """What `metric(name, predicted)` is a function of: truth, answers, and the weight where there is one.
+
+    A metric of the user's own is given other things (`own.arrays`). All have one row for each answer.
+    """
+    if name in predicted.problem.own:
+        return own.arrays(predicted.problem.own[name], predicted)
+    beside = () if predicted.weight is None else (predicted.weight,)
+    return (predicted.y, predicted.answers, *beside)
+
+
+def metric(name: str, like: Predicted) -> Callable[..., float]:
+    """The metric as a function of its `arrays`, for resampling; may raise ValueError.
 
     Parameters
     ----------
@@ -135,29 +155,52 @@ def metric(name: str, like: Predicted) -> Callable[[Any, Matrix], float]:
     like : Predicted
         Answers of the same layout.
     """
+    if name in like.problem.own:
+        return own.function_of(like.problem.own[name], like)
     fast = FAST.get(name)
-    if fast is not None and like.problem.task in fast[0]:
+    if fast is not None and like.problem.task in fast[0] and not (name in SLOW_WEIGHTED and like.weight is not None):
         _, response, function = fast
-        return lambda y, answers: function(y, response_of(answers, response, like.proba, like.decision))
+        return lambda y, answers, *weight: float(
+            function(y, response_of(answers, response, like.proba, like.decision), *weight)
+        )
     guise, scorer = like.guise(), _scorer(name)
 
-    def by_scorer(y: Any, answers: Matrix) -> float:
+    def by_scorer(y: Any, answers: Matrix, *weight: Any) -> float:
         with warnings.catch_warnings():
             # A class that a slice or a resample lacks is no news to the user; the value is scikit-learn's.
             warnings.simplefilter("ignore")
-            return float(scorer(guise, answers, y))
+            return float(scorer(guise, answers, y, **({"sample_weight": weight[0]} if weight else {})))
 
     return by_scorer
 
 
-def response(name: str) -> str:
+def answerable(name: str, answers: Predicted) -> bool:
+    """Whether a model gives the kind of answer that a metric reads."""
+    if name in answers.problem.own:
+        return own.answerable(answers.problem.own[name], answers)
+    if name in NEEDS_PROBA:
+        return answers.has_proba
+    if name in RANKING:
+        return answers.has_proba or answers.decision is not None
+    return True
+
+
+def response(name: str, problem: Problem | None = None) -> str:
     """What a metric reads of a classifier: "label", "proba" or "ranking".
+
+    Parameters
+    ----------
+    name : str
+    problem : Problem, optional
+        Which knows the user's own metrics.
 
     Examples
     --------
     >>> response("f1"), response("neg_log_loss"), response("roc_auc")
     ('label', 'proba', 'ranking')
     """
+    if problem is not None and name in problem.own:
+        return own.READS[problem.own[name].needs]
     if name in NEEDS_PROBA:
         return "proba"
     return "ranking" if name in RANKING else "label"
@@ -171,9 +214,9 @@ def narrow(name: str, predicted: Predicted) -> Predicted:
     """
     import numpy as np
 
-    read = response(name)
+    read = response(name, predicted.problem)
     if predicted.problem.task == "regression" or read == "label":
-        return Predicted(predicted.problem, predicted.y, predicted.answers[:, :1])
+        return replace(predicted, answers=predicted.answers[:, :1], proba=None, decision=None)
     if read == "proba":
         values = predicted.column("proba")
     elif predicted.problem.task == "binary":
@@ -182,8 +225,8 @@ def narrow(name: str, predicted: Predicted) -> Predicted:
         values = predicted.answers[:, predicted.decision or predicted.proba]
     answers, where = np.hstack([np.zeros((len(values), 1)), values]), slice(1, 1 + values.shape[1])
     if read == "proba":
-        return Predicted(predicted.problem, predicted.y, answers, proba=where)
-    return Predicted(predicted.problem, predicted.y, answers, decision=where)
+        return replace(predicted, answers=answers, proba=where, decision=None)
+    return replace(predicted, answers=answers, proba=None, decision=where)
 
 
 @functools.cache
@@ -301,41 +344,53 @@ MEANS: Mapping[str, tuple[str, Callable[[Any, Any], Any]]] = {
     "neg_mean_gamma_deviance": ("value", _gamma),
 }
 """Metrics that are means of per-row figures (or roots of them): closed forms apply."""
+SLOW_WEIGHTED = ("neg_median_absolute_error",)
+"""Metrics whose weighted form is left to scikit-learn: a weighted median has several definitions."""
 ROOTS = ("neg_root_mean_squared_error", "neg_root_mean_squared_log_error")
 
 
 # ── whole-column metrics that are resampled often, without scikit-learn's overhead ───────────────────────────
 
 
-def _r2(y: Any, value: Any) -> float:
-    spread = ((y - y.mean()) ** 2).sum()
-    _need(bool(spread > 0), "R² needs a target that varies")
-    return float(1 - ((y - value) ** 2).sum() / spread)
+def _mean(rows: Any, weight: Any) -> float:
+    return float(rows.mean() if weight is None else weight @ rows / weight.sum())
 
 
-def _d2(loss_of: Callable[[Any, Any], Any]) -> Callable[[Any, Any], float]:
+def _r2(y: Any, value: Any, weight: Any = None) -> float:
+    off, spread = (y - value) ** 2, (y - _mean(y, weight)) ** 2
+    if weight is not None:
+        off, spread = weight * off, weight * spread
+    _need(bool(spread.sum() > 0), "R² needs a target that varies")
+    return float(1 - off.sum() / spread.sum())
+
+
+def _d2(loss_of: Callable[[Any, Any], Any]) -> Callable[..., float]:
     """Share of a loss that a model saves beside one that always answers with the class shares of these rows."""
 
-    def metric(y: Any, proba: Any) -> float:
+    def metric(y: Any, proba: Any, weight: Any = None) -> float:
         import numpy as np
 
-        shares = np.bincount(y, minlength=proba.shape[1]) / len(y)
+        whole = len(y) if weight is None else weight.sum()
+        shares = np.bincount(y, weights=weight, minlength=proba.shape[1]) / whole
         _need(bool(shares.max() < 1), "both losses need two classes")
-        null = loss_of(y, np.broadcast_to(shares, proba.shape)).mean()
-        return float(1 - loss_of(y, proba).mean() / null)
+        null = _mean(loss_of(y, np.broadcast_to(shares, proba.shape)), weight)
+        return float(1 - _mean(loss_of(y, proba), weight) / null)
 
     return metric
 
 
-def _average_precision(y: Any, score: Any) -> float:
+def _average_precision(y: Any, score: Any, weight: Any = None) -> float:
     import numpy as np
 
     order = np.argsort(-score, kind="stable")
     ranked = score[order]
     last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # last row of each run of ties
-    hits = np.cumsum(y[order])[last]
+    hits = np.cumsum(y[order] if weight is None else y[order] * weight[order])[last]
+    passed = last + 1 if weight is None else np.cumsum(weight[order])[last]
     _need(bool(len(hits)) and hits[-1] > 0, "average precision needs a positive row")
-    return float((np.diff(hits, prepend=0) * hits / (last + 1)).sum() / hits[-1])
+    if weight is not None:
+        passed = np.where(passed > 0, passed, 1.0)  # rows without weight above all others: nothing passed, nothing hit
+    return float((np.diff(hits, prepend=0) * hits / passed).sum() / hits[-1])
 
 
 def _median_error(y: Any, value: Any) -> float:
@@ -344,13 +399,13 @@ def _median_error(y: Any, value: Any) -> float:
     return -float(np.median(abs(y - value)))
 
 
-def _by_rows(name: str) -> Callable[[Any, Any], float]:
+def _by_rows(name: str) -> Callable[..., float]:
     function = MEANS[name][1]
-    return lambda y, answer: from_mean(name)(float(function(y, answer).mean()))
+    return lambda y, answer, weight=None: from_mean(name)(_mean(function(y, answer), weight))
 
 
 _BINARY, _CLASSES, _NUMBER = ("binary",), ("binary", "multiclass"), ("regression",)
-FAST: Mapping[str, tuple[tuple[str, ...], str, Callable[[Any, Any], float]]] = {
+FAST: Mapping[str, tuple[tuple[str, ...], str, Callable[..., float]]] = {
     "average_precision": (_BINARY, "score", _average_precision),
     "roc_auc": (_BINARY, "score", roc_auc),
     **{name: (_BINARY, "label", function) for name, function in OF_CLASS_ONE.items()},

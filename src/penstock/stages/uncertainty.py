@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from penstock.errors import DataError
 from penstock.stages import scoring
+from penstock.stages.own import PER_DRAW
 from penstock.stages.predicted import Predicted
 from penstock.stats.auc import delong, delong_interval
 from penstock.stats.bootstrap import bootstrap_interval, paired_bootstrap
 from penstock.stats.intervals import Interval, mean_interval, normal_quantile, wilson_interval
 from penstock.stats.paired import Difference, paired_auc, paired_t
+from penstock.stats.weighting import weighted_share
 
 N_BOOT = 400
 """Replicates for metrics without a closed form: percentile bounds at 0.95 rest on 20 of them."""
@@ -23,7 +26,9 @@ def interval(
     """Two-sided interval of a metric of one model, taking the model as fixed.
 
     DeLong for the area under the ROC curve, Wilson for proportions, t for means (and for roots of means through
-    the root), a percentile bootstrap for the rest.
+    the root), a percentile bootstrap for the rest. Weighted rows have the same with linearised variances: weighted
+    DeLong (`stats.auc.areas`), Wilson on the effective number of trials (`stats.weighting.weighted_share`), t on the
+    sandwich error (`stats.intervals.mean_and_se`); the bootstrap draws rows, and weights stay with their rows.
 
     Parameters
     ----------
@@ -45,19 +50,22 @@ def interval(
     if not math.isfinite(value):
         return Interval(-math.inf, math.nan, math.inf, n, "no value on these rows")
     if (counts := _proportion(name, predicted)) is not None:
-        return wilson_interval(*counts, confidence)
+        wilson = wilson_interval(*counts, confidence)
+        if predicted.weight is None:
+            return wilson
+        return replace(wilson, value=value, n=n, method=f"Wilson on {counts[1]:,.0f} effective rows")
     rows = scoring.row_scores(name, predicted)
     if rows is not None:
-        mean = mean_interval(rows, confidence)
+        mean = mean_interval(rows, confidence, predicted.weight)
         through = scoring.from_mean(name)
         low = through(mean.low) if math.isfinite(mean.low) else -math.inf
         high = through(min(mean.high, 0.0)) if scoring.is_error(name) else mean.high
-        return Interval(low, value, high, n, mean.method)
+        return Interval(low, value, high, n, mean.method if predicted.weight is None else f"weighted {mean.method}")
     if name == "roc_auc":
-        return delong_interval(predicted.y, predicted.column("score"), confidence)
+        return delong_interval(predicted.y, predicted.column("score"), confidence, weights=predicted.weight)
     predicted = scoring.narrow(name, predicted)
-    function = scoring.metric(name, predicted)
-    return bootstrap_interval(function, (predicted.y, predicted.answers), confidence, n_boot, seed)
+    function, n_boot = scoring.metric(name, predicted), _replicates(name, predicted, n_boot)
+    return bootstrap_interval(function, scoring.arrays(name, predicted), confidence, n_boot, seed)
 
 
 def interval_over_folds(
@@ -85,30 +93,42 @@ def interval_over_folds(
     n = sum(rows for rows, _, _ in parts)
     area = sum(rows * value for rows, value, _ in parts) / n if n else math.nan
     variance = sum((rows / n) ** 2 * part for rows, _, part in parts) if n else math.nan
+    weighted = "" if predicted.weight is None else "weighted "
     if not (0 < area < 1 and 0 < variance < math.inf):
         return pooled
     logit = math.log(area / (1 - area))
     half = normal_quantile(confidence) * math.sqrt(variance) / (area * (1 - area))
     low, high = (1 / (1 + math.exp(-(logit + side))) for side in (-half, half))
-    return Interval(low, area, high, len(predicted), f"DeLong over {len(parts)} folds, logit")
+    return Interval(low, area, high, len(predicted), f"{weighted}DeLong over {len(parts)} folds, logit")
 
 
-def _fold_areas(predicted: Predicted, fold: Any) -> list[tuple[int, float, float]]:
-    """Rows, area and its variance of each fold that has both classes."""
+def _fold_areas(predicted: Predicted, fold: Any) -> list[tuple[float, float, float]]:
+    """Rows (what they weigh, with weights), area and its variance of each fold that has both classes."""
     import numpy as np
 
-    found = []
+    found: list[tuple[float, float, float]] = []
     for number in np.unique(fold):
-        inside = fold == number
-        y = predicted.y[inside]
-        if 0 < y.sum() < len(y):
-            areas, covariance = delong(y, predicted.column("score")[inside][None])
-            found.append((len(y), float(areas[0]), float(covariance[0, 0])))
+        part = predicted.take(fold == number)
+        y, weight = part.y, part.weight
+        known = y if weight is None else y[weight > 0]
+        if 0 < known.sum() < len(known):
+            areas, covariance = delong(y, part.column("score")[None], weights=weight)
+            size = len(y) if weight is None else float(weight.sum())
+            found.append((size, float(areas[0]), float(covariance[0, 0])))
     return found
 
 
-def _proportion(name: str, predicted: Predicted) -> tuple[int, int] | None:
-    """Successes and trials of a metric that is a share of rows; None for others."""
+def _replicates(name: str, predicted: Predicted, n_boot: int) -> int:
+    """Fewer for a function of the user's own on many rows, whose cost is not ours to know."""
+    if name not in predicted.problem.own:
+        return n_boot
+    return min(n_boot, max(100, PER_DRAW // max(len(predicted), 1)))
+
+
+def _proportion(name: str, predicted: Predicted) -> tuple[float, float] | None:
+    """Successes and trials of a metric that is a share of rows, effective ones with weights; None for others."""
+    if predicted.weight is not None:
+        return _weighted_proportion(name, predicted)
     if name == "accuracy":
         return int((predicted.y == predicted.column("label")).sum()), len(predicted)
     if name not in {"recall", "precision"} or predicted.problem.task != "binary":
@@ -118,14 +138,28 @@ def _proportion(name: str, predicted: Predicted) -> tuple[int, int] | None:
     return (int((positive & said).sum()), trials) if trials else None
 
 
+def _weighted_proportion(name: str, predicted: Predicted) -> tuple[float, float] | None:
+    import numpy as np
+
+    if name not in {"accuracy", "recall", "precision"} or (name != "accuracy" and predicted.problem.task != "binary"):
+        return None
+    label = predicted.column("label")
+    sides = {"recall": predicted.y == 1, "precision": label == 1, "accuracy": np.ones(len(predicted), dtype=np.bool_)}
+    weight = predicted.weight[sides[name]]
+    if not weight.sum() > 0:
+        return None
+    share, trials = weighted_share((predicted.y == label)[sides[name]], weight)
+    return share * trials, trials
+
+
 def difference(
     name: str, a: Predicted, b: Predicted, *, confidence: float = 0.95, seed: int = 0, n_boot: int = N_BOOT
 ) -> Difference:
     """The metric of model a minus that of model b on the same rows: greater than zero speaks for a.
 
     Paired t for means; DeLong for the area under the ROC curve; for roots of means paired t on the linearised
-    per-row errors (delta method; van der Vaart 1998, §3.1); a paired bootstrap for the rest. It speaks of these
-    two fitted models on the population that the rows come from.
+    per-row errors (delta method; van der Vaart 1998, §3.1); a paired bootstrap for the rest; with weights as for
+    `interval`. It speaks of these two fitted models on the population that the rows come from.
 
     Parameters
     ----------
@@ -155,17 +189,28 @@ def _difference(name: str, a: Predicted, b: Predicted, confidence: float, seed: 
     rows_a, rows_b = scoring.row_scores(name, a), scoring.row_scores(name, b)
     if rows_a is not None:
         if name in scoring.ROOTS:
-            rows_a, rows_b = _linear(name, rows_a), _linear(name, rows_b)
-        return paired_t(rows_a, rows_b, confidence)
+            rows_a, rows_b = _linear(name, rows_a, a.weight), _linear(name, rows_b, a.weight)
+        return paired_t(rows_a, rows_b, confidence, weights=a.weight)
     if name == "roc_auc":
-        return paired_auc(a.y, a.column("score"), b.column("score"), confidence)
+        return paired_auc(a.y, a.column("score"), b.column("score"), confidence, weights=a.weight)
     a, b = scoring.narrow(name, a), scoring.narrow(name, b)
-    return paired_bootstrap(scoring.metric(name, a), a.y, a.answers, b.answers, confidence, n_boot, seed)
+    truth, first, *beside = scoring.arrays(name, a)
+    return paired_bootstrap(
+        scoring.metric(name, a),
+        truth,
+        first,
+        scoring.arrays(name, b)[1],
+        confidence,
+        _replicates(name, a, n_boot),
+        seed,
+        beside=tuple(beside),
+        weights=a.weight,
+    )
 
 
-def _linear(name: str, rows: Any) -> Any:
+def _linear(name: str, rows: Any, weight: Any) -> Any:
     """Rows whose mean is the metric, and whose spread is that of its first-order expansion."""
-    mean = float(rows.mean())
+    mean = float(rows.mean() if weight is None else weight @ rows / weight.sum())
     return scoring.from_mean(name)(mean) + scoring.slope(name, mean) * (rows - mean)
 
 

@@ -11,12 +11,13 @@ from scipy import special
 from penstock.errors import DataError, UsageError
 from penstock.stats.checks import Bools, Floats, codes, labels, same_length, vector
 from penstock.stats.intervals import Interval, normal_quantile, t_quantile, wilson_interval
+from penstock.stats.weighting import checked_weights, effective_rows
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 
-def placements(y: Bools, score: Floats) -> Floats:
+def placements(y: Bools, score: Floats, weights: Floats | None = None) -> Floats:
     """For each row, the share of the other class that it is ranked on the right side of; ties count half.
 
     DeLong, DeLong & Clarke-Pearson (1988), Biometrics 44:837. One sort of the scores, as
@@ -28,6 +29,8 @@ def placements(y: Bools, score: Floats) -> Floats:
         Both classes occur.
     score : float array of shape (n,)
         Higher means more likely positive; no NaN.
+    weights : float array of shape (n,), optional
+        Shares are then of the other class's weight.
 
     Returns
     -------
@@ -37,6 +40,8 @@ def placements(y: Bools, score: Floats) -> Floats:
     --------
     >>> placements(np.array([True, False, False]), np.array([0.5, 0.5, 0.1]))
     array([0.75, 0.5 , 1.  ])
+    >>> placements(np.array([True, False, False]), np.array([0.5, 0.5, 0.1]), np.array([1.0, 1.0, 3.0]))
+    array([0.875, 0.5  , 1.   ])
     """
     order = np.argsort(score)
     ranked = score[order]
@@ -44,12 +49,14 @@ def placements(y: Bools, score: Floats) -> Floats:
     n = len(ranked)
     last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # last row of each run of ties
     size = np.diff(last, prepend=-1)
-    positives_to = np.cumsum(positive)[last]
+    mass = positive if weights is None else np.where(positive, weights[order], 0.0)
+    weight_to = last + 1 if weights is None else np.cumsum(weights[order])[last]
+    positives_to = np.cumsum(mass)[last]
     positives_in = np.diff(positives_to, prepend=0)
     below = positives_to - positives_in / 2  # positives below the run, with half of those in it
-    negatives_below = (last + 1 - positives_to) - (size - positives_in) / 2
-    n_positive = int(positives_to[-1])
-    share_for_positive = negatives_below / (n - n_positive)
+    negatives_below = (weight_to - positives_to) - (np.diff(weight_to, prepend=0) - positives_in) / 2
+    n_positive = positives_to[-1]
+    share_for_positive = negatives_below / (weight_to[-1] - n_positive)
     share_for_negative = 1.0 - below / n_positive
     ranked_share = np.where(positive, np.repeat(share_for_positive, size), np.repeat(share_for_negative, size))
     result = np.empty(n)
@@ -57,7 +64,7 @@ def placements(y: Bools, score: Floats) -> Floats:
     return result
 
 
-def roc_auc(y: ArrayLike, score: ArrayLike) -> float:
+def roc_auc(y: ArrayLike, score: ArrayLike, weights: ArrayLike | None = None) -> float:
     """Area under the ROC curve: the chance that a positive row outranks a negative one, ties counting half.
 
     Parameters
@@ -65,11 +72,13 @@ def roc_auc(y: ArrayLike, score: ArrayLike) -> float:
     y : array of shape (n,)
         0/1 or booleans; 1 is the positive class.
     score : array of shape (n,)
+    weights : array of shape (n,), optional
+        Rows are then drawn in proportion to their weights.
 
     Raises
     ------
     DataError
-        If only one class occurs, or a score is NaN.
+        If only one class occurs (among rows that have a weight), or a score is NaN.
     UsageError
         If lengths differ.
 
@@ -79,10 +88,30 @@ def roc_auc(y: ArrayLike, score: ArrayLike) -> float:
     0.75
     """
     positive, scores = _checked(y, np.asarray(score)[np.newaxis])
-    return float(placements(positive, scores[0])[positive].mean())
+    w = class_weights(positive, weights)
+    share = placements(positive, scores[0], w)[positive]
+    return float(share.mean() if w is None else w[positive] @ share / w[positive].sum())
 
 
-def delong(y: ArrayLike, scores: ArrayLike, clusters: ArrayLike | None = None) -> tuple[Floats, Floats]:
+def class_weights(positive: Bools, weights: ArrayLike | None) -> Floats | None:
+    """Weights that give either class some; None for unweighted rows.
+
+    Raises
+    ------
+    DataError
+        If the rows of a class weigh nothing together.
+    UsageError
+        If they are no weights.
+    """
+    w = checked_weights(weights, len(positive))
+    if w is not None and not (w[positive].sum() > 0 and w[~positive].sum() > 0):
+        raise DataError("the area under the ROC curve needs both classes among the rows that have a weight")
+    return w
+
+
+def delong(
+    y: ArrayLike, scores: ArrayLike, clusters: ArrayLike | None = None, weights: ArrayLike | None = None
+) -> tuple[Floats, Floats]:
     """Areas of k scores on the same rows, and the covariance of the areas.
 
     DeLong, DeLong & Clarke-Pearson (1988), Biometrics 44:837.
@@ -96,6 +125,8 @@ def delong(y: ArrayLike, scores: ArrayLike, clusters: ArrayLike | None = None) -
         Rows with the same label are dependent (visits of one patient); a cluster may hold both classes. The
         covariance is then that of the sums of the rows' influences over clusters, after Obuchowski (1997),
         Biometrics 53:567.
+    weights : array of shape (n,), optional
+        Sampling weights; see `areas`.
 
     Returns
     -------
@@ -118,16 +149,34 @@ def delong(y: ArrayLike, scores: ArrayLike, clusters: ArrayLike | None = None) -
     ([0.75, 1.0], [[0.125, 0.0], [0.0, 0.0]])
     """
     positive, matrix = _checked(y, scores)
-    return areas(positive, np.stack([placements(positive, row) for row in matrix]), clusters)
+    w = class_weights(positive, weights)
+    return areas(positive, np.stack([placements(positive, row, w) for row in matrix]), clusters, w)
 
 
-def areas(positive: Bools, share: Floats, clusters: ArrayLike | None = None) -> tuple[Floats, Floats]:
-    """`delong` from the placements (k, n) of k scores."""
-    of_positive, of_negative = share[:, positive], share[:, ~positive]
-    aucs = of_positive.mean(axis=1)
-    if clusters is None:
-        return aucs, _mean_covariance(of_positive) + _mean_covariance(of_negative)
-    influence = (share - aucs[:, np.newaxis]) / np.where(positive, positive.sum(), (~positive).sum())
+def areas(
+    positive: Bools, share: Floats, clusters: ArrayLike | None = None, weights: Floats | None = None
+) -> tuple[Floats, Floats]:
+    r"""`delong` from the placements (k, n) of k scores.
+
+    With weights the area is the ratio :math:`\sum_{+-} w_i w_j [s_i > s_j] / \sum_{+-} w_i w_j`. Its linearised
+    influences are :math:`w_i (V_i - A) / \sum w` within the row's own class, :math:`V_i` being the placement
+    (van der Vaart 1998, §12.2, for a weighted two-sample U-statistic), and the covariance is the sum of their
+    products, times m/(m - 1) for the m rows of each class that have a weight. Equal weights give DeLong's own.
+    """
+    if weights is None:
+        of_positive, of_negative = share[:, positive], share[:, ~positive]
+        aucs = of_positive.mean(axis=1)
+        if clusters is None:
+            return aucs, _mean_covariance(of_positive) + _mean_covariance(of_negative)
+        influence = (share - aucs[:, np.newaxis]) / np.where(positive, positive.sum(), (~positive).sum())
+    else:
+        inside = [np.flatnonzero(side & (weights > 0)) for side in (positive, ~positive)]
+        aucs = share[:, inside[0]] @ weights[inside[0]] / weights[inside[0]].sum()
+        influence = np.zeros(share.shape)
+        for rows in inside:
+            influence[:, rows] = (share[:, rows] - aucs[:, np.newaxis]) * (weights[rows] / weights[rows].sum())
+        if clusters is None:
+            return aucs, np.sum([_cluster_covariance(influence[:, rows]) for rows in inside], axis=0)
     group, count = codes(clusters, len(positive))
     return aucs, _cluster_covariance(np.stack([np.bincount(group, row, count) for row in influence]))
 
@@ -150,7 +199,11 @@ def _mean_covariance(parts: Floats) -> Floats:
 
 
 def delong_interval(
-    y: ArrayLike, score: ArrayLike, confidence: float = 0.95, clusters: ArrayLike | None = None
+    y: ArrayLike,
+    score: ArrayLike,
+    confidence: float = 0.95,
+    clusters: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
 ) -> Interval:
     """Two-sided interval of an area: DeLong's error on the logit scale, so that it stays in [0, 1].
 
@@ -164,6 +217,8 @@ def delong_interval(
     confidence : float, default=0.95
     clusters : array of shape (n,), optional
         See `delong`; the quantile is then t's for the number of clusters.
+    weights : array of shape (n,), optional
+        See `areas`.
 
     Raises
     ------
@@ -182,16 +237,24 @@ def delong_interval(
     if clusters is not None:
         quantile = t_quantile(confidence, codes(clusters, len(np.asarray(y)))[1] - 1)
     positive, _ = _checked(y, np.asarray(score)[np.newaxis])
-    aucs, covariance = delong(y, np.asarray(score)[np.newaxis], clusters)
+    aucs, covariance = delong(y, np.asarray(score)[np.newaxis], clusters, weights)
     area, variance, n = float(aucs[0]), float(covariance[0, 0]), len(positive)
     if area in {0.0, 1.0} or variance == 0.0:
-        fewer = min(int(positive.sum()), int((~positive).sum()))
-        return _perfect(area, fewer, n, confidence)
+        return _perfect(area, fewer_of(positive, weights), n, confidence)
     if math.isnan(variance):
         return Interval(0.0, area, 1.0, n, "DeLong, one row or cluster")
     method = "DeLong, logit" if clusters is None else "DeLong over clusters, logit"
+    method = method if weights is None else method.replace("DeLong", "weighted DeLong")
     logit, half = math.log(area / (1 - area)), quantile * math.sqrt(variance) / (area * (1 - area))
     return Interval(float(special.expit(logit - half)), area, float(special.expit(logit + half)), n, method)
+
+
+def fewer_of(positive: Bools, weights: ArrayLike | None = None) -> int:
+    """Rows of the smaller class; with weights, what the rows of either class are worth, at least 1."""
+    if weights is None:
+        return min(int(positive.sum()), int((~positive).sum()))
+    w = np.asarray(weights, dtype=np.float64)
+    return max(1, min(int(effective_rows(w[side], int(side.sum()))) for side in (positive, ~positive)))
 
 
 def _perfect(area: float, fewer: int, n: int, confidence: float) -> Interval:

@@ -21,6 +21,8 @@ Metric = Callable[..., float]
 MAX_DRAWS = 100_000_000
 """Rows times replicates that a call may cost; beyond, fewer replicates, but never below `MIN_BOOT`."""
 MIN_BOOT = 200
+UNDEFINED = 0.01
+"""Share of replicates without a value above which it is said."""
 _BITS = 16
 
 
@@ -138,6 +140,13 @@ def _bound(draws: Floats, level: float, undefined: float) -> float:
     return float(ordered[index])
 
 
+def _told(draws: Floats) -> str:
+    """How many replicates, and how many have no value where that is more than one in a hundred."""
+    undefined = int(np.isnan(draws).sum())
+    told = f"{len(draws)} replicates"
+    return told if undefined <= UNDEFINED * len(draws) else f"{told}, {undefined} of them without a value"
+
+
 def _spread(draws: Floats) -> float:
     defined = draws[~np.isnan(draws)]
     return float(defined.std(ddof=1)) if len(defined) > 1 else math.inf
@@ -183,7 +192,7 @@ def bootstrap_interval(
     tail = (1.0 - check_level(confidence)) / 2
     draws = poisson_bootstrap(metric, arrays, n_boot, seed, clusters)
     value = float(metric(*arrays))
-    method = f"bootstrap, {len(draws)} replicates"
+    method = f"bootstrap, {_told(draws)}"
     n = len(arrays[0])
     if not math.isfinite(value):
         return Interval(-math.inf, value, math.inf, n, method)
@@ -200,19 +209,25 @@ def paired_bootstrap(
     n_boot: int = 1_000,
     seed: int = 0,
     clusters: ArrayLike | None = None,
+    beside: tuple[NDArray[Any], ...] = (),
+    weights: ArrayLike | None = None,
 ) -> Difference:
     """Difference of a metric of two models on the same resampled rows, with percentile bounds.
 
     Parameters
     ----------
     metric : callable
-        `metric(y, prediction) -> float`.
+        `metric(y, prediction, *beside) -> float`.
     y : array of shape (n,)
     pred_a, pred_b : arrays of shape (n,) or (n, k)
     confidence : float, default=0.95
         Of each one-sided bound, as everywhere in `Difference`.
     n_boot, seed, clusters
         See `poisson_bootstrap`.
+    beside : tuple of arrays with n rows each
+        What the metric is given too: weights, other columns. They stay with their rows.
+    weights : array of shape (n,), optional
+        Only to count what the rows are worth on which the models differ; the metric reads its own from `beside`.
 
     Returns
     -------
@@ -239,14 +254,14 @@ def paired_bootstrap(
     check_level(confidence)
     n = same_length(y=y, pred_a=pred_a, pred_b=pred_b)
 
-    def difference(truth: NDArray[Any], a: NDArray[Any], b: NDArray[Any]) -> float:
-        return float(metric(truth, a)) - float(metric(truth, b))
+    def difference(truth: NDArray[Any], a: NDArray[Any], b: NDArray[Any], *more: NDArray[Any]) -> float:
+        return float(metric(truth, a, *more)) - float(metric(truth, b, *more))
 
-    value = difference(y, pred_a, pred_b)
-    draws = poisson_bootstrap(difference, (y, pred_a, pred_b), n_boot, seed, clusters)
+    value = difference(y, pred_a, pred_b, *beside)
+    draws = poisson_bootstrap(difference, (y, pred_a, pred_b, *beside), n_boot, seed, clusters)
     differs = (np.asarray(pred_a) != np.asarray(pred_b)).reshape(n, -1).any(axis=1)
-    informative = count_informative(differs, clusters)
-    method = f"paired bootstrap, {len(draws)} replicates"
+    informative = count_informative(differs, clusters, weights)
+    method = f"paired bootstrap, {_told(draws)}"
     if not math.isfinite(value):
         return Difference(value, -math.inf, math.inf, math.inf, n, informative, method, confidence)
     low, high = _bound(draws, 1.0 - confidence, -math.inf), _bound(draws, confidence, math.inf)

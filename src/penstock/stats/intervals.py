@@ -11,6 +11,7 @@ from scipy import special
 
 from penstock.errors import DataError, UsageError
 from penstock.stats.checks import check_level, codes, json_number, vector
+from penstock.stats.weighting import checked_weights
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -115,7 +116,7 @@ def mean_and_se(x: ArrayLike, weights: ArrayLike | None = None, clusters: ArrayL
     ----------
     x : array of shape (n,)
     weights : array of shape (n,), optional
-        Not negative, not all zero. Sampling weights: doubling all of them changes nothing.
+        Not negative, not all zero. Sampling weights: doubling all of them changes nothing, and equal ones are none.
     clusters : array of shape (n,), optional
         Rows with the same label are dependent; degrees of freedom are then clusters - 1.
 
@@ -140,7 +141,7 @@ def mean_and_se(x: ArrayLike, weights: ArrayLike | None = None, clusters: ArrayL
     n = len(values)
     if n == 0:
         raise DataError("a mean needs at least one row, and there is none")
-    w = _weights(weights, n)
+    w = checked_weights(weights, n)
     with np.errstate(invalid="ignore", over="ignore"):
         mean = float(values.mean() if w is None else w @ values / w.sum())
         if not math.isfinite(mean):
@@ -153,17 +154,6 @@ def mean_and_se(x: ArrayLike, weights: ArrayLike | None = None, clusters: ArrayL
     if units < 2:
         return Mean(mean, math.inf, 0.0)
     return Mean(mean, math.sqrt(units / (units - 1) * float(parts @ parts)), float(units - 1))
-
-
-def _weights(weights: ArrayLike | None, n: int) -> Any:
-    if weights is None:
-        return None
-    w = vector(weights, "weights")
-    if len(w) != n:
-        raise UsageError(f"weights must have one value for each of {n} rows, and has {len(w)}")
-    if not (np.all(w >= 0) and 0 < w.sum() < math.inf):
-        raise UsageError("weights must be finite, not negative and not all zero")
-    return w
 
 
 def mean_interval(
@@ -209,13 +199,13 @@ def mean_interval(
     return Interval(mean.value - quantile * mean.se, mean.value, mean.value + quantile * mean.se, n, method)
 
 
-def wilson_interval(k: int, n: int, confidence: float = 0.95) -> Interval:
+def wilson_interval(k: float, n: float, confidence: float = 0.95) -> Interval:
     """Wilson's score interval of a proportion (Wilson 1927, JASA 22:209).
 
     Parameters
     ----------
-    k, n : int
-        Successes among trials; `0 <= k <= n`.
+    k, n : int or float
+        Successes among trials; `0 <= k <= n`. Not whole for weighted rows (`weighting.weighted_share`).
     confidence : float, default=0.95
 
     Raises
@@ -243,7 +233,7 @@ def wilson_interval(k: int, n: int, confidence: float = 0.95) -> Interval:
     # At the ends one bound is the share itself; rounding must not move it past.
     low = 0.0 if k == 0 else centre - half
     high = 1.0 if k == n else centre + half
-    return Interval(low, share, high, n, "Wilson")
+    return Interval(low, share, high, math.ceil(n), "Wilson")
 
 
 def quantile_interval(x: ArrayLike, q: float, confidence: float = 0.95) -> Interval:

@@ -10,9 +10,10 @@ import numpy as np
 from scipy import special
 
 from penstock.errors import DataError
-from penstock.stats.auc import areas, placements
+from penstock.stats.auc import areas, class_weights, fewer_of, placements
 from penstock.stats.checks import check_level, codes, json_number, labels, same_length, vector
 from penstock.stats.intervals import mean_and_se, t_quantile
+from penstock.stats.weighting import checked_weights, effective_rows
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -140,7 +141,7 @@ def paired_t(
     with np.errstate(invalid="ignore"):
         difference = first - second
     mean = mean_and_se(difference, weights, clusters)
-    informative = count_informative(difference != 0, clusters)
+    informative = count_informative(difference != 0, clusters, checked_weights(weights, n))
     method = "paired t" if clusters is None else f"paired t over {int(mean.df) + 1} clusters"
     half = t_quantile(quantile_level, mean.df, sides=1) * mean.se if mean.df > 0 else math.inf
     if mean.se == 0.0 and mean.value != 0.0 and 0.5 ** (mean.df + 1) > 1 - confidence:
@@ -148,9 +149,11 @@ def paired_t(
     return _with_half(mean.value, half, mean.se, n, informative, method, confidence, mean.df)
 
 
-def count_informative(differs: ArrayLike, clusters: ArrayLike | None = None) -> int:
-    """Rows that differ; with clusters, how many of those hold such a row."""
+def count_informative(differs: ArrayLike, clusters: ArrayLike | None = None, weights: ArrayLike | None = None) -> int:
+    """Rows that differ; with clusters, how many of those hold such a row; with weights, what those rows are worth."""
     rows = np.asarray(differs, dtype=np.bool_)
+    if weights is not None and clusters is None:
+        return int(effective_rows(np.asarray(weights)[rows], int(np.count_nonzero(rows))))
     if clusters is None:
         return int(np.count_nonzero(rows))
     group, count = codes(clusters, len(rows))
@@ -172,6 +175,7 @@ def paired_auc(
     score_b: ArrayLike,
     confidence: float = 0.95,
     clusters: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
 ) -> Difference:
     """Difference of two areas under the ROC curve on the same rows, by DeLong's covariance.
 
@@ -184,6 +188,8 @@ def paired_auc(
         Of each one-sided bound.
     clusters : array of shape (n,), optional
         Rows with the same label are dependent; see `auc.delong`. The quantile is then t's for their number.
+    weights : array of shape (n,), optional
+        Sampling weights; see `auc.areas`.
 
     Returns
     -------
@@ -211,8 +217,9 @@ def paired_auc(
     if np.isnan(first).any() or np.isnan(second).any():
         raise DataError("a score is NaN", hint="a model that answers NaN cannot be ranked")
     positive = labels(y)
-    share = np.stack([placements(positive, first), placements(positive, second)])
-    aucs, covariance = areas(positive, share, clusters)
+    w = class_weights(positive, weights)
+    share = np.stack([placements(positive, first, w), placements(positive, second, w)])
+    aucs, covariance = areas(positive, share, clusters, w)
     differs = share[0] != share[1]
     value = float(aucs[0] - aucs[1])
     # Rounding can leave a variance of -1e-20 where the two rankings are the same.
@@ -220,8 +227,8 @@ def paired_auc(
     se = math.sqrt(max(variance, 0.0)) if not math.isnan(variance) else math.inf
     df = math.inf if clusters is None else float(codes(clusters, n)[1] - 1)
     half = t_quantile(confidence, df, sides=1) * se if df > 0 else math.inf
-    fewer = min(int(positive.sum()), int((~positive).sum()))
-    if se == 0.0 and value != 0.0 and 0.5**fewer > 1 - confidence:
+    if se == 0.0 and value != 0.0 and 0.5 ** fewer_of(positive, w) > 1 - confidence:
         half = math.inf
     method = "DeLong" if clusters is None else f"DeLong over {int(df) + 1} clusters"
-    return _with_half(value, half, se, n, count_informative(differs, clusters), method, confidence, df)
+    informative = count_informative(differs, clusters, w)
+    return _with_half(value, half, se, n, informative, method if w is None else f"weighted {method}", confidence, df)
