@@ -8,9 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from penstock.core.audit import Audit
+    from penstock.core.data_check import Check, check
     from penstock.core.flow import Flow
     from penstock.core.gate import AtLeast, AtMost, Beats, Improves, NotWorse, NoWorseOn
     from penstock.core.join import asof_join
+    from penstock.core.metric import Metric, metric
     from penstock.core.notes import note
     from penstock.core.secret import Secret
     from penstock.core.source import read
@@ -26,9 +29,12 @@ __version__ = "0.1.0"
 _LAZY = {
     "AtLeast": "penstock.core.gate",
     "AtMost": "penstock.core.gate",
+    "Audit": "penstock.core.audit",
     "Beats": "penstock.core.gate",
+    "Check": "penstock.core.data_check",
     "Flow": "penstock.core.flow",
     "Improves": "penstock.core.gate",
+    "Metric": "penstock.core.metric",
     "Monitor": "penstock.core.workflow",
     "NoWorseOn": "penstock.core.gate",
     "NotWorse": "penstock.core.gate",
@@ -42,6 +48,8 @@ _LAZY = {
     "Threshold": "penstock.core.threshold",
     "Workflow": "penstock.core.workflow",
     "asof_join": "penstock.core.join",
+    "check": "penstock.core.data_check",
+    "metric": "penstock.core.metric",
     "note": "penstock.core.notes",
     "read": "penstock.core.source",
     "step": "penstock.core.step",
@@ -50,9 +58,12 @@ _LAZY = {
 __all__ = [
     "AtLeast",
     "AtMost",
+    "Audit",
     "Beats",
+    "Check",
     "Flow",
     "Improves",
+    "Metric",
     "Monitor",
     "NoWorseOn",
     "NotWorse",
@@ -66,6 +77,8 @@ __all__ = [
     "Threshold",
     "Workflow",
     "asof_join",
+    "check",
+    "metric",
     "note",
     "read",
     "step",

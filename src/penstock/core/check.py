@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import re
+from types import FunctionType
 from typing import Any
 
+from penstock.core.audit import Audit
+from penstock.core.data_check import check_of
 from penstock.core.gate import RULE_TYPES, AtLeast, AtMost, NoWorseOn
-from penstock.core.names import SCORERS, did_you_mean
+from penstock.core.metric import Metric, is_scorer, metric_of, own_metrics
+from penstock.core.names import SCORERS, UNWEIGHTED, did_you_mean
 from penstock.core.split import RULES, Split, duration_s
 from penstock.core.target import Target
 from penstock.core.tree import NotCanonical, encode, is_estimator, parts_of
@@ -91,13 +96,41 @@ def _fitted_attribute(estimator: Any) -> str:
     return names[0] if names else ""
 
 
-def check_metrics(metrics: tuple[Any, ...], faults: Faults) -> None:
-    """Scorer names, held against the list of them: scikit-learn is not imported."""
-    for metric in metrics:
-        if not isinstance(metric, str):
-            faults.add(f"metrics=: {metric!r}: only scorer names work yet, such as 'roc_auc'")
-        elif metric not in SCORERS:
-            faults.add(f"metrics=: {metric!r} is no scorer of scikit-learn's{did_you_mean(metric, SCORERS)}")
+def check_metrics(values: dict[str, Any], faults: Faults) -> None:
+    """Metrics in their one form: scorer names, held against the list of them, and metrics of the user's own."""
+    given = values["metrics"]
+    listed = (given,) if isinstance(given, str | Metric) or is_scorer(given) else tuple(given or ())
+    values["metrics"] = tuple(metric_of(one) if is_scorer(one) else one for one in listed)
+    for one in values["metrics"]:
+        if isinstance(one, Metric):
+            continue
+        if not isinstance(one, str):
+            faults.add(
+                f"metrics=: {one!r}: a scorer's name such as 'roc_auc', a scorer object, or a @ps.metric function"
+            )
+        elif one not in SCORERS:
+            faults.add(f"metrics=: {one!r} is no scorer of scikit-learn's{did_you_mean(one, SCORERS)}")
+
+
+def check_own(values: dict[str, Any], faults: Faults) -> None:
+    """Metrics of the user's own, of `metrics=` and of the gate: found by name in a worker, each name once."""
+    found = [*values["metrics"], *(getattr(rule, "metric", None) for rule in values["gate"])]
+    distinct = list(dict.fromkeys(one for one in found if isinstance(one, Metric)))
+    names = [one.name for one in distinct]
+    for one in distinct:
+        function = one.function._score_func if one.is_scorer else one.function  # noqa: SLF001  scikit-learn's own place
+        if "<" in getattr(function, "__qualname__", ""):
+            faults.add(f"metric {one.name}: cannot be found by name in another process; define it at module level")
+        if one.name in (*SCORERS, *ERRORS_SHOWN_POSITIVE):
+            faults.add(f"metric {one.name}: scikit-learn has a scorer of that name; give name=")
+        if names.count(one.name) > 1:
+            faults.add(f"metric {one.name}: two metrics have that name; give one of them name=")
+        if values["weight"] is not None and not one.takes_weight:
+            faults.add(f"metric {one.name}: weight= is declared, and it takes no sample_weight")
+    if values["weight"] is not None:
+        asked = [name if name in SCORERS else f"neg_{name}" for name in found if isinstance(name, str)]
+        for name in dict.fromkeys(name for name in asked if name in UNWEIGHTED):
+            faults.add(f"metrics=: {name!r} knows no weights of rows, and weight= is declared")
 
 
 def check_roles(values: dict[str, Any], faults: Faults) -> None:
@@ -166,8 +199,9 @@ def _check_cut(split: Split, values: dict[str, Any], faults: Faults) -> None:
         faults.add(f"split=: test={text!r} needs time= in the workflow")
 
 
-def check_gate(rules: tuple[Any, ...], faults: Faults) -> None:
+def check_gate(values: dict[str, Any], faults: Faults) -> None:
     """Rules of known kinds, over known metrics, at a confidence that is one."""
+    rules = values["gate"] = tuple(_scorer_named(rule) for rule in values["gate"])
     if not rules:
         faults.add("gate=: empty; leave it out for ps.Improves()")
     for rule in rules:
@@ -175,15 +209,29 @@ def check_gate(rules: tuple[Any, ...], faults: Faults) -> None:
             names = ", ".join(kind.__name__ for kind in RULE_TYPES)
             faults.add(f"gate=: {rule!r}: one of {names}")
             continue
-        _check_rule(rule, faults)
+        _check_rule(rule, own_metrics(values["metrics"], rules), faults)
 
 
-def _check_rule(rule: Any, faults: Faults) -> None:
+def _scorer_named(rule: Any) -> Any:
+    """A rule whose metric, where it is a scorer object, is the metric made of it."""
+    if isinstance(rule, RULE_TYPES) and is_scorer(getattr(rule, "metric", None)):
+        given: Any = rule
+        return dataclasses.replace(given, metric=metric_of(given.metric))
+    return rule
+
+
+def _check_rule(rule: Any, own: tuple[Metric, ...], faults: Faults) -> None:
     """One rule's fields."""
     what = f"gate=: {type(rule).__name__}"
     metric = getattr(rule, "metric", None)
+    known = {one.name: one for one in own}
+    metric = metric.name if isinstance(metric, Metric) else metric
     allowed = (*ERRORS_SHOWN_POSITIVE, *SCORERS) if isinstance(rule, AtMost) else SCORERS
-    if metric is not None and metric not in allowed:
+    if metric in known:
+        one = known[metric]
+        if isinstance(rule, AtLeast) and not one.greater_is_better:
+            faults.add(f"{what}: {metric!r} is an error, lower is better: AtMost({metric!r}, …)")
+    elif metric is not None and metric not in allowed:
         faults.add(f"{what}: {metric!r} is no metric{did_you_mean(metric, allowed)}")
     if not 0.5 < rule.confidence < 1:
         faults.add(f"{what}: confidence={rule.confidence!r}: between 0.5 and 1")
@@ -192,3 +240,51 @@ def _check_rule(rule: Any, faults: Faults) -> None:
     column: object = getattr(rule, "column", "")
     if isinstance(rule, NoWorseOn) and not isinstance(column, str):
         faults.add(f"gate=: NoWorseOn({column!r}): the name of a column")
+
+
+def check_baseline(baseline: Any, faults: Faults) -> None:
+    """Nothing, an unfitted estimator, the name of a column, or a function that another process can find."""
+    if baseline is None or isinstance(baseline, str):
+        if baseline == "":
+            faults.add("baseline='': the name of a column")
+        return
+    if isinstance(baseline, FunctionType):
+        if "<" in baseline.__qualname__:
+            faults.add(f"baseline=: {baseline.__qualname__} cannot be found by name; define it at module level")
+        return
+    theirs = Faults("")
+    check_estimator(baseline, theirs)
+    for fault in theirs.found:
+        faults.add(fault.replace("model", "baseline", 1))
+
+
+def check_checks(values: dict[str, Any], faults: Faults) -> None:
+    """Checks of the user's own in their one form, each name once."""
+    given = values["checks"]
+    listed = () if given is None else tuple(given) if isinstance(given, list | tuple) else (given,)
+    found = []
+    for one in listed:
+        try:
+            found.append(check_of(one))
+        except DeclarationError as error:
+            faults.found.extend(error.faults)
+    names = [one.name for one in found]
+    for name in dict.fromkeys(name for name in names if names.count(name) > 1):
+        faults.add(f"checks=: two are called {name!r}; give one of them name= in ps.check")
+    values["checks"] = tuple(found)
+
+
+def check_audit(values: dict[str, Any], faults: Faults) -> None:
+    """Answers to the audit, which contradict nothing else that is declared."""
+    audit = values["audit"]
+    if audit is None:
+        return
+    if not isinstance(audit, Audit):
+        faults.add(f"audit={audit!r}: ps.Audit(waive={{…}}, known_late=[…])")
+        return
+    target: Target = values["target"]
+    for name in audit.known_late:
+        if name in (values["features"] or ()):
+            faults.add(f"audit=: {name!r} is known late, and stands in features=")
+        if name == target.column:
+            faults.add(f"audit=: {name!r} is the target")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.core.gate import AtMost, Rule
+from penstock.core.names import TASKS
 from penstock.errors import DeclarationError
 
 NEEDS = ("label", "score", "proba", "value")
@@ -56,6 +57,15 @@ class Metric:
     def is_scorer(self) -> bool:
         """Whether it is a scorer object of scikit-learn's, which is asked through the predictions."""
         return is_scorer(self.function)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks whose answers it can read."""
+        if self.needs == "value":
+            return ("regression",)
+        if self.needs == "":
+            return TASKS
+        return ("binary",) if self.needs == "score" and not self.is_scorer else ("binary", "multiclass")
 
     @property
     def takes_weight(self) -> bool:
@@ -126,9 +136,10 @@ def metric(
             marked, greater_is_better=greater_is_better, needs=needs, columns=listed, name=name
         )
     if is_scorer(function):
-        made = metric_of(function)
-        return dataclasses.replace(made, name=name or made.name)
-    made = Metric(function, name or getattr(function, "__name__", "?"), greater_is_better, needs or "", listed)
+        scorer = metric_of(function)
+        return dataclasses.replace(scorer, name=name or scorer.name)
+    called = str(name or getattr(function, "__name__", "?"))
+    made = Metric(function, called, greater_is_better, needs or "", listed)
     faults = _faults(made)
     if faults:
         raise DeclarationError(faults)

@@ -57,8 +57,37 @@ SCORERS = CLASSIFICATION_SCORERS + REGRESSION_SCORERS
 """scikit-learn's scorer names for classification and regression. A test holds this list against the library."""
 
 
+OF_TWO_CLASSES = (
+    "average_precision",
+    "f1",
+    "jaccard",
+    "neg_negative_likelihood_ratio",
+    "positive_likelihood_ratio",
+    "precision",
+    "recall",
+    "roc_auc",
+)
+"""Scorers of a positive class."""
+OF_SEVERAL_CLASSES = ("roc_auc_ovo", "roc_auc_ovo_weighted", "roc_auc_ovr", "roc_auc_ovr_weighted", "top_k_accuracy")
+"""Scorers that need more than two classes."""
+TASKS = ("binary", "multiclass", "regression")
 UNWEIGHTED = ("neg_max_error", "roc_auc_ovo", "roc_auc_ovo_weighted")
 """Scorers that know no weights of rows. A test holds this list against the library."""
+
+
+def tasks_of(name: str) -> tuple[str, ...]:
+    """Tasks that a scorer fits.
+
+    Examples
+    --------
+    >>> tasks_of("f1"), tasks_of("accuracy"), tasks_of("r2")
+    (('binary',), ('binary', 'multiclass'), ('regression',))
+    """
+    if name in REGRESSION_SCORERS:
+        return ("regression",)
+    if name in OF_TWO_CLASSES:
+        return ("binary",)
+    return ("multiclass",) if name in OF_SEVERAL_CLASSES else ("binary", "multiclass")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from penstock.core.check import Faults, check_gate, check_metrics, check_model, check_roles, check_split
+from penstock.core.check import (
+    Faults,
+    check_audit,
+    check_baseline,
+    check_checks,
+    check_gate,
+    check_metrics,
+    check_model,
+    check_own,
+    check_roles,
+    check_split,
+)
 from penstock.core.gate import Improves
 from penstock.core.names import did_you_mean
 from penstock.core.split import Split
@@ -23,11 +35,8 @@ REQUIRED = ("name", "data", "target", "model")
 RELEASES = ("auto", "ci", "never")
 REFITS = ("no", "all")
 LATER = {
-    "weight": "weights of rows reach neither the fit nor the metrics yet",
-    "checks": "checks of your own on the data are not run yet",
+    "weight": "weights of rows do not reach the fit yet",
     "fit": "early stopping and sampling inside the fit are not done yet",
-    "baseline": "a baseline of your own is not compared with yet; a dummy estimator is",
-    "audit": "waivers are not honoured yet; the audit itself runs",
     "serve": "roll-outs are not done yet; a server swaps at once",
     "score": "batch deployments do not exist yet; `penstock predict` scores a file",
     "retrain": "nothing retrains by itself yet; run `penstock run` again on newer data",
@@ -92,8 +101,8 @@ class Workflow:
         The schema file, relative to the declaring file; `NAME.schema.toml` by default, if there.
     split : Split, optional
         Which rows are held out.
-    metrics : list of str, optional
-        scikit-learn's scorer names; the first is primary. By default by task.
+    metrics : list of str, scorer or metric, optional
+        scikit-learn's scorer names and objects, and `@ps.metric` functions; the first is primary. By default by task.
     slices : list of str, optional
         Columns by whose values the figures are also given.
     gate : list of rules, default=[Improves()]
@@ -108,6 +117,13 @@ class Workflow:
         "all": what is served is fitted once more on training and held-out rows together; its judged twin is kept.
     decide : Threshold, optional
         From which score on a row counts as positive.
+    checks : list of callable, pandera schema or Check, optional
+        What the table must satisfy besides the schema file; see `check`.
+    baseline : estimator, str or callable, optional
+        What the model must beat: an estimator, a column that holds a prediction, or a function of the table. By
+        default the class shares, or the mean.
+    audit : Audit, optional
+        Answers to what the audit found.
 
     Raises
     ------
@@ -173,14 +189,17 @@ class Workflow:
         values["key"], values["groups"] = _names(values["key"]), _names(values["groups"])
         values["features"] = None if values["features"] is None else _names(values["features"])
         values["drop"], values["slices"] = _names(values["drop"]), _names(values["slices"])
-        values["metrics"] = _names(values["metrics"])
         check_roles(values, faults)
-        check_metrics(values["metrics"], faults)
+        check_metrics(values, faults)
         values["split"] = Split() if values["split"] is None else values["split"]
         check_split(values, faults)
         values["gate"] = (Improves(),) if values["gate"] is None else values["gate"]
         values["gate"] = tuple(values["gate"]) if isinstance(values["gate"], list | tuple) else (values["gate"],)
-        check_gate(values["gate"], faults)
+        check_gate(values, faults)
+        check_own(values, faults)
+        check_baseline(values["baseline"], faults)
+        check_checks(values, faults)
+        check_audit(values, faults)
         if values["release"] not in (None, *RELEASES):
             faults.add(f"release={values['release']!r}: one of {', '.join(RELEASES)}")
         if not isinstance(values["monitor"], Monitor):
@@ -194,6 +213,14 @@ class Workflow:
     def roles(self) -> Roles:
         """Columns with a role, as the stages read them."""
         return Roles(self.key, self.time, self.groups, self.weight, self.features, self.drop)
+
+    @property
+    def hiding(self) -> Target:
+        """The target as the stages read it: what `audit` calls known late is hidden as `Target.after` is."""
+        target: Target = self.target
+        if self.audit is None or not self.audit.known_late:
+            return target
+        return dataclasses.replace(target, after=tuple(dict.fromkeys((*target.after, *self.audit.known_late))))
 
     def replace(self, **changes: Any) -> Workflow:
         """A copy with other values for some fields, checked again.

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from penstock.core.flow import calls_of
+from penstock.core.metric import named_rules, own_metrics, scorer_names
 from penstock.core.names import did_you_mean
 from penstock.core.step import Call, Options, Ref
 from penstock.core.workflow import Workflow
 from penstock.errors import DeclarationError
+from penstock.lifecycle.demands import demands
 from penstock.stages.schema import from_toml, frozen_columns
 
 STAGES = (
@@ -75,8 +77,10 @@ def lower(
     _check_names(workflow)
     model = models_of(workflow, only)
     w, seed = workflow, workflow.seed if seed is None else seed
-    roles: dict[str, Any] = {"target": w.target, "roles": w.roles}
+    roles: dict[str, Any] = {"target": w.hiding, "roles": w.roles}
     schema = read_schema(w, file)
+    own = own_metrics(w.metrics, w.gate, w.decide)
+    rules, names = named_rules(w.gate, own), scorer_names(w.metrics)
 
     checked = stage(
         "validate",
@@ -85,6 +89,7 @@ def lower(
         schema=schema,
         slices=w.slices,
         task=task_of(model),
+        **demands(w, own, task_of(model)),
         outputs=("table", "schema", "report"),
     )
     known = {**roles, "schema": Ref(checked, "schema")}
@@ -102,7 +107,9 @@ def lower(
     )
     train, test = Ref(parted, "train"), Ref(parted, "test")
     learn = {**known, "split": w.split, "seed": seed}
-    judged = {"metrics": w.metrics, "slices": w.slices}
+    mine = {"own": own} if own else {}
+    judged: dict[str, Any] = {"metrics": names, "slices": w.slices, **mine}
+    judged |= {"baseline": w.baseline} if w.baseline is not None else {}
     trained, evaluated = _learned(model, train, w, learn, judged)
     fitted = served = Ref(trained, "fitted")
     beside: dict[str, Any] = {}
@@ -110,7 +117,13 @@ def lower(
     refitted: dict[str, Any] = {}
     if w.decide is not None:
         chosen = stage(
-            "decide", Ref(evaluated, "predictions"), train, decide=w.decide, **known, outputs=("decision", "report")
+            "decide",
+            Ref(evaluated, "predictions"),
+            train,
+            decide=w.decide,
+            **known,
+            **mine,
+            outputs=("decision", "report"),
         )
         decided = {"decision": Ref(chosen, "decision")}
         beside |= {**decided, "threshold": Ref(chosen, "report")}
@@ -119,7 +132,8 @@ def lower(
         served = Ref(again, "fitted")
         beside |= {"judged": fitted, "refit": Ref(again, "report")}
         refitted = {"test": test}
-    audited = stage("audit", train, test, **known)
+    waived = {"waive": w.audit.waive} if w.audit is not None and w.audit.waive else {}
+    audited = stage("audit", train, test, **known, **waived)
     packed = stage(
         "package",
         train,
@@ -154,7 +168,7 @@ def lower(
         champion=Ref(reigning, "fitted"),
         seen=Ref(reigning, "seen"),
         about=Ref(reigning, "about"),
-        rules=w.gate,
+        rules=rules,
         **judged,
         **known,
         **decided,
@@ -166,7 +180,7 @@ def lower(
         "workflow": w.name,
         "release": w.release,
         "seed": seed,
-        "metrics": list(w.metrics),
+        "metrics": list(names),
         "log": w.monitor.log,
         "schema_file": schema_path(w, file),
         "schema": schema is not None,
@@ -203,10 +217,11 @@ def _learned(
         reports={name: Ref(call, "report") for name, call in tried.items()},
         predictions={name: Ref(call, "predictions") for name, call in tried.items()},
         names=tuple(model),
-        metrics=w.metrics,
+        metrics=judged["metrics"],
         schema=learn["schema"],
         target=w.target,
         seed=learn["seed"],
+        **({"own": judged["own"]} if "own" in judged else {}),
         outputs=(*made, "winner"),
         entry=f"{entry}:choose",
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from penstock.core.artifact import Artifact
 from penstock.core.flow import Node
+from penstock.core.metric import own_metrics, scorer_names
 from penstock.core.ports import Home
 from penstock.core.run import Entry
 from penstock.core.source import read
@@ -69,14 +70,21 @@ def lower_window(workflow: Workflow, extra: Mapping[str, Any]) -> tuple[tuple[Re
         predictions=predictions,
         labels=workflow.monitor.labels,
         label_on=tuple(workflow.key),
-        metrics=workflow.metrics,
+        metrics=scorer_names(workflow.metrics),
         target=workflow.target,
         reference_metrics=Ref(reference, "metrics"),
+        **_beside(workflow),
         entry="penstock.stages.monitor:window",
     )
     recorded = effect("window", Ref(window))
     about = {"workflow": workflow.name, "seed": workflow.seed}
     return (Ref(recorded),), about
+
+
+def _beside(workflow: Workflow) -> dict[str, Any]:
+    """What figures are made of besides answers and labels, where it is declared."""
+    found = {"own": own_metrics(workflow.metrics, ()), "weight": workflow.weight}
+    return {name: value for name, value in found.items() if value}
 
 
 @dataclass

@@ -5,6 +5,8 @@ The proof says what was tried on how many rows, what was found, and what could n
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.target import Roles, Target
@@ -18,10 +20,18 @@ if TYPE_CHECKING:
 
 GRADES = ("error", "warning", "note")
 MAX_FINDINGS = 100
+OF_COLUMNS = ("copy", "re-coding", "sum", "identifier")
+"""Findings about what a column says; those about rows on both sides are not waived by naming a column."""
 
 
 def audit(
-    train: pd.DataFrame, test: pd.DataFrame, *, target: Target, roles: Roles, schema: dict[str, Any]
+    train: pd.DataFrame,
+    test: pd.DataFrame,
+    *,
+    target: Target,
+    roles: Roles,
+    schema: dict[str, Any],
+    waive: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Look for overlap between the sides and for columns that betray the target.
 
@@ -33,6 +43,8 @@ def audit(
     target : Target
     roles : Roles
     schema : dict
+    waive : dict, optional
+        Column → why it is known in time: what is found of it becomes a note that says so.
 
     Returns
     -------
@@ -45,6 +57,7 @@ def audit(
     overlapping, n_copies = copies(train, test, target, roles)
     sides, tried, not_tried = _sides(train, test, roles)
     findings = [*betrayals(X, y, problem), *identifiers(X, y, problem), *overlapping, *sides]
+    findings = waived(findings, waive or {})
     findings.sort(key=lambda one: (GRADES.index(one.grade), one.column))
     tried = [*_tried(X, len(test), problem.task), *tried]
     return {
@@ -57,6 +70,37 @@ def audit(
         "n_train": len(train),
         "n_test": len(test),
     }
+
+
+def waived(findings: list[Finding], waive: Mapping[str, str]) -> list[Finding]:
+    """Findings with those of waived columns as notes, and a note for each waiver that waives nothing.
+
+    Parameters
+    ----------
+    findings : list of Finding
+    waive : dict
+        Column → reason. A finding about several columns is waived by any of them, as each alone would undo it.
+
+    Examples
+    --------
+    >>> found = waived([Finding("error", "copy", "tenure is a copy", "tenure")], {"tenure": "signed first"})
+    >>> found[0].grade, found[0].what
+    ('note', 'tenure is a copy (waived: signed first)')
+    """
+    told, used = [], set()
+    for one in findings:
+        named = [column for column in one.column.split(" + ") if column in waive]
+        if not named or one.kind not in OF_COLUMNS:
+            told.append(one)
+            continue
+        used.update(named)
+        why = "; ".join(dict.fromkeys(waive[column] for column in named))
+        told.append(replace(one, grade="note", kind="waived", what=f"{one.what} (waived: {why})"))
+    for column, why in waive.items():
+        if column not in used:
+            what = f"the waiver of {column!r} waives nothing: nothing was found of it ({why})"
+            told.append(Finding("note", "waiver", what, column))
+    return told
 
 
 def _sides(

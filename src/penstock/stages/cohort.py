@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.answer import plain
+from penstock.core.metric import Metric
 from penstock.core.target import Target
 from penstock.errors import DataError
 from penstock.stages import scoring
@@ -22,7 +24,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def join_labels(predictions: pd.DataFrame, labels: pd.DataFrame, on: tuple[str, ...], target: str) -> pd.DataFrame:
+def join_labels(
+    predictions: pd.DataFrame,
+    labels: pd.DataFrame,
+    on: tuple[str, ...],
+    target: str,
+    beside: tuple[str, ...] = (),
+) -> pd.DataFrame:
     """Predictions that have a label, each with its latest one (labels may be corrected: the last row counts).
 
     Parameters
@@ -32,6 +40,8 @@ def join_labels(predictions: pd.DataFrame, labels: pd.DataFrame, on: tuple[str, 
         Columns that name a prediction in both. Compared as text where their types differ.
     target : str
         The label's column.
+    beside : tuple of str
+        Further columns to take from the labels, where they have them.
 
     Raises
     ------
@@ -45,8 +55,9 @@ def join_labels(predictions: pd.DataFrame, labels: pd.DataFrame, on: tuple[str, 
                 f"the {what} have no column {', '.join(map(repr, absent))}",
                 hint=f"columns: {', '.join(map(str, list(table.columns)[:20]))}",
             )
-    known = labels[[*on, target]].dropna(subset=[target]).drop_duplicates(list(on), keep="last")
-    asked = predictions.drop(columns=[target], errors="ignore")
+    taken = [name for name in beside if name in labels.columns and name not in (*on, target)]
+    known = labels[[*on, target, *taken]].dropna(subset=[target]).drop_duplicates(list(on), keep="last")
+    asked = predictions.drop(columns=[target, *taken], errors="ignore")
     left, right = asked.copy(), known.copy()
     for name in on:
         if left[name].dtype != right[name].dtype:
@@ -72,6 +83,9 @@ def decay(
     reference: Mapping[str, Any],
     alpha: float,
     notes: list[str],
+    *,
+    own: tuple[Metric, ...] = (),
+    weight: str | None = None,
 ) -> dict[str, Any]:
     """The metrics on labelled rows, each tested against the hold-out's figure; Holm over the metrics.
 
@@ -83,7 +97,18 @@ def decay(
     dict
         Scorer name → figure with "reference", "p_value", "adjusted", "decayed", "text".
     """
+    if weight is not None and weight not in joined.columns:
+        notes.append(f"the figures are weighted by {weight!r}, which neither input rows nor labels have: not judged")
+        return {}
+    for one in own:
+        if absent := [name for name in one.columns if name not in joined.columns]:
+            notes.append(f"{one.name} reads {absent[0]!r}, which neither input rows nor labels have: not judged")
+            metrics = tuple(name for name in metrics if name != one.scorer)
+            own = tuple(other for other in own if other is not one)
+            if not metrics:
+                return {}
     predicted = from_answers(joined, contract, target)
+    predicted = replace(predicted, problem=predicted.problem.judged_by(own)).beside(joined, weight)
     names = scoring.chosen(metrics, predicted.problem, has_proba=True)
     found: dict[str, Any] = {}
     for name in names:

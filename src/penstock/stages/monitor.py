@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.metric import Metric
 from penstock.core.target import Target
 from penstock.errors import DataError
 from penstock.stages.cohort import decay, join_labels
@@ -34,6 +35,8 @@ def window(
     target: Target,
     reference_metrics: Mapping[str, Any],
     alpha: float = 0.01,
+    own: tuple[Metric, ...] = (),
+    weight: str | None = None,
 ) -> dict[str, Any]:
     """Compare a window of traffic, or a file, with the model's reference: inputs, answers, and late labels.
 
@@ -56,6 +59,11 @@ def window(
         As for `compare`.
     reference_metrics : dict
         Scorer name → {"value", "low", "high"} on the hold-out; or a verdict's "metrics" (its "challenger").
+    own : tuple of Metric
+        Metrics of the user's own that `metrics` names.
+    weight : str, optional
+        Column of the weights by which the reference was judged. Weights and the columns of metrics are taken from
+        input rows or labels; a figure whose columns are in neither is not judged, and it is said.
 
     Returns
     -------
@@ -65,12 +73,13 @@ def window(
     notes: list[str] = []
     drift = _drift(current, profile, predictions, prediction_profile, input, alpha, notes)
     judged: dict[str, Any] = {}
-    joined = _labelled(current, predictions, labels, label_on, target)
+    beside = tuple(dict.fromkeys([*([weight] if weight else []), *(name for one in own for name in one.columns)]))
+    joined = _labelled(current, predictions, labels, label_on, target, beside)
     n_predictions = 0 if predictions is None else len(predictions)
     n_labelled = 0 if joined is None else len(joined)
     share = n_labelled / n_predictions if joined is not None and n_predictions else None
     if joined is not None and n_labelled >= ENOUGH:
-        judged = decay(joined, input, metrics, target.column, reference_metrics, alpha, notes)
+        judged = decay(joined, input, metrics, target.column, reference_metrics, alpha, notes, own=own, weight=weight)
     elif joined is not None:
         notes.append(f"only {n_labelled} rows have a label; {ENOUGH} are needed to judge the model")
     n_rows = 0 if current is None else len(current)
@@ -105,20 +114,21 @@ def _labelled(
     labels: pd.DataFrame | None,
     on: tuple[str, ...],
     target: Target,
+    beside: tuple[str, ...],
 ) -> pd.DataFrame | None:
     """Predictions with their labels; None where one of the two was not given."""
     if labels is None or predictions is None:
         return None
-    named = _named(predictions, current, on)
-    return join_labels(named, labels, _joined_on(named, labels, on), target.column)
+    named = _named(predictions, current, (*on, *(name for name in beside if name not in labels.columns)))
+    return join_labels(named, labels, _joined_on(named, labels, on), target.column, beside)
 
 
 def _named(predictions: pd.DataFrame, current: pd.DataFrame | None, on: tuple[str, ...]) -> pd.DataFrame:
     """Predictions with the columns that name them, taken from the input rows where the answers lack them."""
     absent = [name for name in on if name not in predictions.columns]
-    if current is None or len(current) != len(predictions) or any(name not in current.columns for name in absent):
+    if current is None or len(current) != len(predictions):
         return predictions
-    return predictions.assign(**{name: current[name].to_numpy() for name in absent})
+    return predictions.assign(**{name: current[name].to_numpy() for name in absent if name in current.columns})
 
 
 def _joined_on(predictions: pd.DataFrame, labels: pd.DataFrame, on: tuple[str, ...]) -> tuple[str, ...]:

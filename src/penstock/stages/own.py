@@ -19,15 +19,6 @@ PER_DRAW = 20_000_000
 number of rows and never by a clock, so that the same rows give the same interval."""
 
 
-def fits(metric: Metric, problem: Problem) -> bool:
-    """Whether a metric reads what a model of this task answers."""
-    if metric.is_scorer:
-        return problem.task != "regression" or metric.needs == ""
-    if problem.task == "regression":
-        return metric.needs in ("", "value")
-    return metric.needs in (("", "label", "proba") if problem.task == "multiclass" else ("", "label", "score", "proba"))
-
-
 def arrays(metric: Metric, predicted: Predicted) -> tuple[Any, ...]:
     """Truth, answers, the weight where there is one, and the metric's columns, one row each."""
     beside = [] if predicted.weight is None else [predicted.weight]

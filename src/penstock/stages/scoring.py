@@ -13,7 +13,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from penstock.core.names import CLASSIFICATION_SCORERS, REGRESSION_SCORERS, did_you_mean
+from penstock.core.names import (
+    CLASSIFICATION_SCORERS,
+    OF_SEVERAL_CLASSES,
+    OF_TWO_CLASSES,
+    REGRESSION_SCORERS,
+    did_you_mean,
+)
 from penstock.errors import DeclarationError
 from penstock.stages import own
 from penstock.stages.counts import OF_ALL_CLASSES, OF_CLASS_ONE
@@ -34,26 +40,16 @@ NEEDS_PROBA = (
     "roc_auc_ovr_weighted",
 )
 RANKING = ("average_precision", "roc_auc", "top_k_accuracy")
-NEEDS_BINARY = (
-    "average_precision",
-    "f1",
-    "jaccard",
-    "neg_negative_likelihood_ratio",
-    "positive_likelihood_ratio",
-    "precision",
-    "recall",
-    "roc_auc",
-)
-NEEDS_MULTICLASS = ("roc_auc_ovo", "roc_auc_ovo_weighted", "roc_auc_ovr", "roc_auc_ovr_weighted", "top_k_accuracy")
+NEEDS_BINARY, NEEDS_MULTICLASS = OF_TWO_CLASSES, OF_SEVERAL_CLASSES
 
 
 def allowed(problem: Problem) -> tuple[str, ...]:
     """Scorers that fit the task, in alphabetic order; then the user's own that do."""
-    mine = tuple(name for name, metric in problem.own.items() if own.fits(metric, problem))
+    mine = tuple(name for name, metric in problem.own.items() if problem.task in metric.tasks)
     if problem.task == "regression":
         return (*REGRESSION_SCORERS, *mine)
-    unfit = NEEDS_BINARY if problem.task == "multiclass" else NEEDS_MULTICLASS
-    return (*(name for name in CLASSIFICATION_SCORERS if name not in unfit), *mine)
+    others = NEEDS_BINARY if problem.task == "multiclass" else NEEDS_MULTICLASS
+    return (*(name for name in CLASSIFICATION_SCORERS if name not in others), *mine)
 
 
 def needs_proba(name: str, problem: Problem) -> bool:
@@ -83,11 +79,7 @@ def chosen(metrics: tuple[str, ...], problem: Problem, *, has_proba: bool) -> tu
     if not metrics:
         return _defaults(problem.task, has_proba=has_proba)
     fit = allowed(problem)
-    faults = [
-        f"metrics=: {name!r} does not fit a {problem.task} target{_instead(name, fit)}"
-        for name in metrics
-        if name not in fit
-    ]
+    faults = [f"metrics=: {unfit(name, problem)}" for name in metrics if name not in fit]
     faults += [
         f"metrics=: {name!r} needs probabilities, and this model has no predict_proba"
         for name in metrics
@@ -96,6 +88,11 @@ def chosen(metrics: tuple[str, ...], problem: Problem, *, has_proba: bool) -> tu
     if faults:
         raise DeclarationError(faults, where=f"column {problem.column}", hint=f"allowed: {', '.join(fit)}")
     return tuple(dict.fromkeys(metrics))
+
+
+def unfit(name: str, problem: Problem) -> str:
+    """That a metric does not fit the task, and which of its kin would."""
+    return f"{name!r} does not fit a {problem.task} target{_instead(name, allowed(problem))}"
 
 
 def _instead(name: str, fit: tuple[str, ...]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.answer import plain
 from penstock.core.artifact import Batched, StoredTable
+from penstock.core.data_check import Check
 from penstock.core.names import did_you_mean
 from penstock.core.target import Roles, Target
 from penstock.errors import DeclarationError, StepOutputError, ValidationFailedError, bounded
@@ -14,6 +16,8 @@ from penstock.stages.conform import Failures
 from penstock.stages.facts import Facts, facts_of
 from penstock.stages.large import LargeTable
 from penstock.stages.order import order_of
+from penstock.stages.own_checks import run_checks
+from penstock.stages.problem import Problem
 from penstock.stages.schema import CATEGORIES, infer, roles_of, task_of, type_of
 
 if TYPE_CHECKING:
@@ -28,6 +32,9 @@ def validate(
     schema: dict[str, Any] | None,
     slices: tuple[str, ...] = (),
     task: str | None = None,
+    checks: tuple[Check, ...] = (),
+    columns: Mapping[str, tuple[str, ...]] | None = None,
+    fits: Mapping[str, tuple[str, ...]] | None = None,
 ) -> tuple[pd.DataFrame | Batched, dict[str, Any], dict[str, Any]]:
     """Check a table and put its rows in the order of their key.
 
@@ -41,6 +48,12 @@ def validate(
         Accepted schema to hold the table against; None to infer one.
     task : {"classification", "regression"}, optional
         Kind of the estimator, where it is known; else see `schema.task_of`.
+    checks : tuple of Check
+        The user's own, run on all rows.
+    columns : dict, optional
+        Field → further columns that it names.
+    fits : dict, optional
+        Scorer name → tasks that it fits, of those that do not fit every task.
 
     Returns
     -------
@@ -50,14 +63,15 @@ def validate(
     schema : dict
         Inferred, or the given one.
     report : dict
-        Counts, notes and an empty list of failures; `summary` is one line.
+        Counts, notes and an empty list of failures; `summary` is one line. "warnings" where a check of that severity
+        failed.
 
     Raises
     ------
     ValidationFailedError
         With all failures: kind, column, count and up to five sample rows each.
     DeclarationError
-        No positive class where it is not plain, or one that does not exist.
+        No positive class where it is not plain, or one that does not exist; a metric that does not fit the target.
     StepOutputError
         What the steps before it made is no table.
 
@@ -69,7 +83,8 @@ def validate(
     >>> schema["positive"], report["summary"]
     ('yes', '3 rows × 3 columns · binary, left = yes 33.3 % · schema inferred')
     """
-    held, inferred, report = _validate(_known(table), target, roles, schema, slices, task)
+    named = {"slices": slices, **(columns or {})}
+    held, inferred, report = _validate(_known(table), target, roles, schema, named, task, checks, fits or {})
     return held.batched() if isinstance(held, LargeTable) else held, inferred, report
 
 
@@ -78,13 +93,16 @@ def _validate(
     target: Target,
     roles: Roles,
     schema: dict[str, Any] | None,
-    slices: tuple[str, ...],
+    named: Mapping[str, tuple[str, ...]],
     task: str | None,
+    checks: tuple[Check, ...],
+    fits: Mapping[str, tuple[str, ...]],
 ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """The same for a frame and for what stands for one: `table` is either, here and below."""
-    table, dropped, notes, facts = _checked(table, target, roles, schema, slices)
+    table, dropped, notes, facts, warnings = _checked(table, target, roles, schema, named, checks)
     known = schema["task"] if schema else task_of(table[target.column], task)
     _check_kind(table, target, known)
+    _check_fits(fits, known, target)
     table = _whole_labels(table, target, known)
     classes = [plain(label) for label in table[target.column].unique()]
     positive = positive_of(target, classes if schema is None else schema.get("classes", classes), known)
@@ -94,6 +112,13 @@ def _validate(
     else:
         held = schema | ({"positive": positive} if known == "binary" else {})
     report = _report(table, held, target, schema is not None, dropped, notes)
+    if checks:
+        report["checks"] = len(checks)
+        report["summary"] += f" · {len(checks)} {'check' if len(checks) == 1 else 'checks'} of your own"
+    if warnings:
+        report["warnings"] = warnings
+        report["notes"] = [*notes, *(f"warning: {one['text']}" for one in warnings)]
+        report["summary"] += f", {len(warnings)} {'warning' if len(warnings) == 1 else 'warnings'}"
     return table, held, report
 
 
@@ -119,16 +144,21 @@ def _known(table: Any) -> Any:
 
 
 def _checked(
-    table: pd.DataFrame, target: Target, roles: Roles, schema: dict[str, Any] | None, slices: tuple[str, ...]
-) -> tuple[pd.DataFrame, dict[str, int], list[str], dict[str, Facts]]:
-    """Every check; the table without rows that may be dropped, their number, notes, and facts of its columns.
+    table: pd.DataFrame,
+    target: Target,
+    roles: Roles,
+    schema: dict[str, Any] | None,
+    named: Mapping[str, tuple[str, ...]],
+    checks: tuple[Check, ...],
+) -> tuple[pd.DataFrame, dict[str, int], list[str], dict[str, Facts], list[dict[str, Any]]]:
+    """Every check; the table without rows that may be dropped, their number, notes, facts of its columns, warnings.
 
     Raises
     ------
     ValidationFailedError
     """
     failures = Failures(tuple(name for name in roles.key if name in table.columns))
-    _check_named(table, target, roles, slices, failures)
+    _check_named(table, target, roles, named, failures)
     if target.column not in table.columns:
         raise failed(failures, len(table))
     table, dropped = _without_missing_targets(table, target, failures)
@@ -137,9 +167,11 @@ def _checked(
     facts = facts_of(table, [str(name) for name in table.columns if name != target.column], limit)
     _check_cells(table, target, roles, failures, facts)
     notes = conform.check_schema(table, schema, target, roles, failures, facts) if schema is not None else []
+    # A function of the user's own is given the whole table: here one that is stored is held, all of it.
+    warnings = run_checks(checks, table[list(table.columns)], failures) if checks else []
     if failures.found:
         raise failed(failures, len(table))
-    return table, dropped, notes, facts
+    return table, dropped, notes, facts, warnings
 
 
 def failed(failures: Failures, n_rows: int) -> ValidationFailedError:
@@ -207,13 +239,17 @@ def in_order(table: Any, roles: Roles) -> Any:
 
 
 def _check_named(
-    table: pd.DataFrame, target: Target, roles: Roles, slices: tuple[str, ...], failures: Failures
+    table: pd.DataFrame,
+    target: Target,
+    roles: Roles,
+    more: Mapping[str, tuple[str, ...]],
+    failures: Failures,
 ) -> None:
     """Every column that the declaration names is there."""
     columns = [str(name) for name in table.columns]
     named = {"target": [target.column], "key": roles.key, "groups": roles.groups, "features": roles.features or ()}
     named |= {"time": [roles.time] if roles.time else [], "weight": [roles.weight] if roles.weight else []}
-    named |= {"slices": slices, "drop": roles.drop, "Target.after": target.after}
+    named |= {**more, "drop": roles.drop, "Target.after": target.after}
     named |= {"Target.time": [target.time] if target.time else []}
     for field, names in named.items():
         for name in names:
@@ -244,6 +280,21 @@ def _without_missing_targets(
         hint=f'drop these rows by ps.Target({target.column!r}, missing="drop")',
     )
     return table, {}
+
+
+def _check_fits(fits: Mapping[str, tuple[str, ...]], task: str, target: Target) -> None:
+    """Every metric fits the target: told before anything is trained.
+
+    Raises
+    ------
+    DeclarationError
+    """
+    from penstock.stages.scoring import unfit
+
+    problem = Problem(task, (), target.column)
+    faults = [unfit(name, problem) for name, tasks in fits.items() if task not in tasks]
+    if faults:
+        raise DeclarationError(faults, where=f"metrics= or gate=, column {target.column}")
 
 
 def _check_kind(table: pd.DataFrame, target: Target, task: str) -> None:
