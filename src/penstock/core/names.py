@@ -71,7 +71,13 @@ OF_TWO_CLASSES = (
 OF_SEVERAL_CLASSES = ("roc_auc_ovo", "roc_auc_ovo_weighted", "roc_auc_ovr", "roc_auc_ovr_weighted", "top_k_accuracy")
 """Scorers that need more than two classes."""
 TASKS = ("binary", "multiclass", "regression")
-UNWEIGHTED = ("neg_max_error", "roc_auc_ovo", "roc_auc_ovo_weighted")
+UNWEIGHTED = (
+    "neg_max_error",
+    "neg_negative_likelihood_ratio",
+    "positive_likelihood_ratio",
+    "roc_auc_ovo",
+    "roc_auc_ovo_weighted",
+)
 """Scorers that know no weights of rows. A test holds this list against the library."""
 
 

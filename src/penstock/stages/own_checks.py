@@ -139,7 +139,7 @@ def _schema(check: Check, table: pd.DataFrame, into: Failures) -> None:
         placed = found[found["index"].notna()]
         positions = table.index.get_indexer(placed["index"]) if hasattr(frame, "iloc") else placed["index"].astype(int)
         if len(placed):
-            values = placed["failure_case"].tolist()
+            values = table[column].iloc[positions].tolist() if column in table.columns else None
             _add_rows(check.name, f"{text} in {len(placed):,} rows", list(positions), table, into, values)
         else:
             seen = ", ".join(shown(case) for case in found["failure_case"].head(SAMPLES))

@@ -237,6 +237,7 @@ def delong_interval(
     if clusters is not None:
         quantile = t_quantile(confidence, codes(clusters, len(np.asarray(y)))[1] - 1)
     positive, _ = _checked(y, np.asarray(score)[np.newaxis])
+    weights = class_weights(positive, weights)
     aucs, covariance = delong(y, np.asarray(score)[np.newaxis], clusters, weights)
     area, variance, n = float(aucs[0]), float(covariance[0, 0]), len(positive)
     if area in {0.0, 1.0} or variance == 0.0:
