@@ -115,6 +115,7 @@ def check_metrics(values: dict[str, Any], faults: Faults) -> None:
 def check_own(values: dict[str, Any], faults: Faults) -> None:
     """Metrics of the user's own, of `metrics=` and of the gate: found by name in a worker, each name once."""
     found = [*values["metrics"], *(getattr(rule, "metric", None) for rule in values["gate"])]
+    found += [getattr(values["decide"], rule, None) for rule in ("maximise", "minimise")]
     distinct = list(dict.fromkeys(one for one in found if isinstance(one, Metric)))
     names = [one.name for one in distinct]
     for one in distinct:

@@ -211,9 +211,10 @@ def scorer_names(metrics: Iterable[Any]) -> tuple[str, ...]:
     return tuple(one.scorer if isinstance(one, Metric) else one for one in metrics)
 
 
-def own_metrics(metrics: Iterable[Any], rules: Iterable[Any]) -> tuple[Metric, ...]:
-    """Metrics of the user's own, of the declaration and of its rules, each once."""
+def own_metrics(metrics: Iterable[Any], rules: Iterable[Any], decide: Any = None) -> tuple[Metric, ...]:
+    """Metrics of the user's own, of the declaration, its rules and its threshold, each once."""
     found = [*metrics, *(getattr(rule, "metric", None) for rule in rules)]
+    found += [getattr(decide, "maximise", None), getattr(decide, "minimise", None)]
     named = {one.scorer: one for one in found if isinstance(one, Metric)}
     return tuple(named.values())
 

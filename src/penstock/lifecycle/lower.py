@@ -107,7 +107,7 @@ def lower(
     )
     train, test = Ref(parted, "train"), Ref(parted, "test")
     learn = {**known, "split": w.split, "seed": seed}
-    mine = {"own": own} if own else {}
+    mine: dict[str, Any] = {"own": own} if own else {}
     judged: dict[str, Any] = {"metrics": names, "slices": w.slices, **mine}
     judged |= {"baseline": w.baseline} if w.baseline is not None else {}
     trained, evaluated = _learned(model, train, w, learn, judged)

@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.metric import Metric
 from penstock.core.target import Target
 from penstock.errors import DeclarationError
 from penstock.stages import scoring
-from penstock.stages.evaluate import evaluate, figure_json
+from penstock.stages.evaluate import evaluate, figure_json, size_of
 from penstock.stages.judge import difference_text
 from penstock.stages.predicted import Predicted
 from penstock.stages.problem import Problem, problem_of
@@ -58,6 +59,7 @@ def choose(
     schema: dict[str, Any],
     target: Target,
     seed: int,
+    own: tuple[Metric, ...] = (),
 ) -> tuple[dict[str, Any], pd.DataFrame, str]:
     """The winner: of those within one standard error of the best, the first listed.
 
@@ -72,7 +74,7 @@ def choose(
         Candidates in the order of the declaration.
     metrics : tuple
         As declared; the first decides.
-    schema, target, seed
+    schema, target, seed, own
         As for `evaluate`.
 
     Returns
@@ -83,7 +85,7 @@ def choose(
         The winner's.
     winner : str
     """
-    problem = problem_of(schema, target)
+    problem = problem_of(schema, target).judged_by(own)
     answers = {name: from_frame(predictions[name], problem) for name in names}
     fold = predictions[names[0]]["fold"].to_numpy()
     primary = _primary(metrics, problem, answers)
@@ -133,7 +135,8 @@ def over_folds(name: str, a: Predicted, b: Predicted, fold: Any, *, seed: int) -
     """The metric of a minus that of b on the same out-of-fold rows.
 
     Areas under the ROC curve are compared fold by fold, as their figure is made: scores of different fits are not on
-    one scale. Folds are weighted by rows and their variances summed. Everything else is taken over all rows together.
+    one scale. Folds are weighted by rows (by what these weigh) and their variances summed. Everything else is taken
+    over all rows together.
 
     Parameters
     ----------
@@ -152,17 +155,18 @@ def over_folds(name: str, a: Predicted, b: Predicted, fold: Any, *, seed: int) -
 
     if name != "roc_auc":
         return difference(name, a, b, confidence=LEVEL, seed=seed)
-    parts = []
+    parts, sizes = [], []
     for number in np.unique(fold):
-        rows = fold == number
-        part = difference(name, a.take(rows), b.take(rows), confidence=LEVEL, seed=seed)
+        inside = a.take(fold == number)
+        part = difference(name, inside, b.take(fold == number), confidence=LEVEL, seed=seed)
         if math.isfinite(part.value):
             parts.append(part)
-    n = sum(part.n for part in parts)
+            sizes.append(size_of(inside))
+    n, whole = sum(part.n for part in parts), sum(sizes)
     if not n:
         return difference(name, a, b, confidence=LEVEL, seed=seed)
-    value = sum(part.n * part.value for part in parts) / n
-    se = math.sqrt(sum((part.n / n * part.se) ** 2 for part in parts))
+    value = sum(size * part.value for size, part in zip(sizes, parts, strict=True)) / whole
+    se = math.sqrt(sum((size / whole * part.se) ** 2 for size, part in zip(sizes, parts, strict=True)))
     half = normal_quantile(LEVEL, sides=1) * se if math.isfinite(se) else math.inf
     informative = sum(part.n_informative for part in parts)
     return Difference(value, value - half, value + half, se, n, informative, f"DeLong over {len(parts)} folds", LEVEL)

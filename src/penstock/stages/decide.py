@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.metric import Metric
 from penstock.core.target import Roles, Target
 from penstock.core.threshold import Threshold
 from penstock.errors import RefusedError
@@ -29,6 +30,7 @@ def decide(
     schema: dict[str, Any],
     target: Target,
     roles: Roles,
+    own: tuple[Metric, ...] = (),
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Choose the threshold for the estimator that is fitted on all training rows.
 
@@ -39,7 +41,7 @@ def decide(
     train : DataFrame
         Those rows, for their weights.
     decide : Threshold
-    schema, target, roles
+    schema, target, roles, own
         As for `evaluate`.
 
     Returns
@@ -56,7 +58,7 @@ def decide(
     RefusedError
         No threshold reaches the precision, or keeps to the rate, that was asked for.
     """
-    problem = problem_of(schema, target)
+    problem = problem_of(schema, target).judged_by(own)
     answers = from_frame(predictions, problem)
     weight = thresholds.weights_of(train, roles, predictions["row"])
     found = thresholds.choose(decide, answers, weight)
@@ -79,7 +81,7 @@ def decision(threshold: float, rule: str, answers: Predicted) -> dict[str, Any]:
 def report(found: thresholds.Chosen, rule: Threshold, answers: Predicted, weight: Any = None) -> dict[str, Any]:
     """How the threshold came about, and what others would have meant, as plain JSON."""
     labelled = thresholds.relabelled(answers, found.threshold)
-    metric = thresholds.metric_of(rule)[0] if rule.rule in ("maximise", "minimise") else rule.rule
+    metric = thresholds.metric_of(rule, answers.problem)[0] if rule.rule in ("maximise", "minimise") else rule.rule
     value = scoring.shown(metric, json_number(found.value))
     share = float((labelled.column("label") == 1).mean())
     reached = f" ({scoring.shown_name(metric)} {scoring.number(value)} out of fold)" if value is not None else ""
@@ -110,6 +112,7 @@ def rejudged(
     schema: dict[str, Any],
     target: Target,
     seed: int,
+    own: tuple[Metric, ...] = (),
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The report of an evaluation with another threshold put in: only what reads labels changes.
 
@@ -120,7 +123,7 @@ def rejudged(
     predictions : DataFrame
         Its out-of-fold predictions.
     threshold : float
-    schema, target, seed
+    schema, target, seed, own
         As for `evaluate`.
 
     Returns
@@ -130,17 +133,17 @@ def rejudged(
     told : dict
         As the report of `decide`.
     """
-    problem = problem_of(schema, target)
+    problem = problem_of(schema, target).judged_by(own)
     answers = from_frame(predictions, problem)
     labelled = thresholds.relabelled(answers, threshold)
     fold = predictions["fold"].to_numpy()
     metrics = dict(old["metrics"])
     for name, was in metrics.items():
-        if scoring.response(name) == "label":
+        if scoring.response(name, problem) == "label":
             kept = {key: was[key] for key in ("baseline", "baseline_shown") if key in was}
             metrics[name] = {**figure_json(name, interval_over_folds(name, labelled, fold, seed=seed)), **kept}
     rule = Threshold(at=threshold)
     new = {**old, "metrics": metrics, "confusion": confusion(labelled), "decide": rule.text}
-    if scoring.response(old["primary"]) == "label":
+    if scoring.response(old["primary"], problem) == "label":
         new["slices"] = []
     return new, report(thresholds.Chosen(threshold, math.nan), rule, answers)

@@ -35,12 +35,15 @@ def from_frame(frame: pd.DataFrame, problem: Problem) -> Predicted:
     import numpy as np
 
     truth = problem.encode(frame["y_true"])
+    beside = frame.rename(columns={name: name.removeprefix("column:") for name in frame.columns})
+    weight = "weight" if "weight" in frame.columns else None
     if problem.task == "regression":
-        return Predicted(problem, truth, frame["value"].to_numpy(dtype=np.float64)[:, None])
+        values = frame["value"].to_numpy(dtype=np.float64)[:, None]
+        return Predicted(problem, truth, values).beside(beside, weight)
     parts = [problem.encode(frame["label"]).astype(np.float64)[:, None]]
     proba = _add(parts, _columns(frame, "proba", problem))
     decision = _add(parts, _columns(frame, "decision", problem))
-    return Predicted(problem, truth, np.hstack(parts), proba, decision)
+    return Predicted(problem, truth, np.hstack(parts), proba, decision).beside(beside, weight)
 
 
 def _columns(frame: pd.DataFrame, name: str, problem: Problem) -> Any:

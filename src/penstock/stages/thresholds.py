@@ -187,7 +187,7 @@ def _best(rule: Threshold, found: Cuts, predicted: Predicted) -> Chosen:
     """Where a metric is best; of equal ones the highest threshold."""
     import numpy as np
 
-    name, sign = metric_of(rule)
+    name, sign = metric_of(rule, predicted.problem)
     if name in OF_COUNTS:
         values = sign * values_at(name, found)
         at = int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))
@@ -277,10 +277,10 @@ def check_rule(rule: Threshold, problem: Problem) -> None:
     empty = np.zeros((0, 3))
     scores(Predicted(problem, np.zeros(0), empty, proba=slice(1, 3)))
     if rule.rule in ("maximise", "minimise"):
-        metric_of(rule)
+        metric_of(rule, problem)
 
 
-def metric_of(rule: Threshold) -> tuple[str, float]:
+def metric_of(rule: Threshold, problem: Problem) -> tuple[str, float]:
     """A rule's metric, and 1 where a greater figure of it is better, else -1.
 
     Scorers are greater when better, so an error that is minimised is its scorer maximised; only what is no error may
@@ -291,13 +291,13 @@ def metric_of(rule: Threshold) -> tuple[str, float]:
     DeclarationError
         No such metric, or one that a threshold does not change.
     """
-    name = str(rule.value)
-    negated = f"neg_{name}" in SCORERS and name not in SCORERS
+    name = str(getattr(rule.value, "scorer", rule.value))
+    known = (*SCORERS, *problem.own)
+    negated = f"neg_{name}" in known and name not in known
     name = f"neg_{name}" if negated else name
-    known = name in SCORERS
-    if not known:
+    if name not in known:
         raise DeclarationError(f"decide=: {rule!r}: {name!r} is no metric", hint="a metric of labels, such as 'f1'")
-    if scoring.response(name) != "label":
+    if scoring.response(name, problem) != "label":
         raise DeclarationError(
             f"decide=: {rule!r}: {name} reads scores, so that no threshold changes it",
             hint="name a metric of labels, such as 'f1' or 'balanced_accuracy'",
@@ -395,7 +395,7 @@ def curve(rule: Threshold, predicted: Predicted, weight: Any = None) -> dict[str
         "rate": (found.said / found.total)[keep].tolist(),
     }
     if rule.rule in ("maximise", "minimise"):
-        name, _ = metric_of(rule)
+        name, _ = metric_of(rule, predicted.problem)
         if name in OF_COUNTS:
             values = [float(value) for value in values_at(name, found)[keep]]
         else:
