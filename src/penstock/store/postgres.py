@@ -155,7 +155,9 @@ def connect(url: str) -> psycopg.Connection[Any]:
         "keepalives_count": 3,
         "tcp_user_timeout": 20_000,
     }
-    connection = psycopg.connect(**{**settings, **given, "client_encoding": "UTF8"}, autocommit=True)
+    settings |= {**given, "client_encoding": "UTF8"}
+    # No prepared statements: psycopg counts one as prepared although an error before it in the pipeline skipped it.
+    connection = psycopg.connect(**settings, autocommit=True, prepare_threshold=None)
     try:
         adapt(connection)
         names = {
@@ -266,9 +268,24 @@ class Database:
         """Do something in one view of the facts; again on a new connection when this one is lost."""
         return self._again(lambda connection, _: _reading(connection, do))
 
-    def write(self, do: Callable[[Queries], T]) -> T:
-        """Do something in one durable transaction, unless a newer program has changed the ledger."""
-        return self._again(lambda connection, committing: _writing(connection, self._check, do, committing))
+    def write(self, do: Callable[[Queries], T], *, isolation: str = "REPEATABLE READ") -> T:
+        """Do something in one durable transaction, unless a newer program has changed the ledger.
+
+        By default all of it sees one state: what others commit meanwhile makes it lose a race and begin again, so a
+        request never finds its own entry, from a commit whose answer was lost, without finding its key too.
+        "READ COMMITTED" is for statements that each settle for themselves what others have written.
+        """
+
+        def work(connection: psycopg.Connection[Any], committing: Callable[[], None]) -> T:
+            with _ended(connection), connection.pipeline():
+                connection.execute(f"BEGIN ISOLATION LEVEL {isolation}")
+                self._check(connection)
+                done = do(Queries(connection))
+                committing()
+                connection.execute("COMMIT")
+            return done
+
+        return self._again(work)
 
     def _again(self, work: Callable[[psycopg.Connection[Any], Callable[[], None]], T]) -> T:
         unknown, until, tries = False, 0.0, 0
@@ -339,21 +356,6 @@ def _reading(connection: psycopg.Connection[Any], do: Callable[[Queries], T]) ->
     with _ended(connection), connection.pipeline():
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         done = do(Queries(connection))
-        connection.execute("COMMIT")
-    return done
-
-
-def _writing(
-    connection: psycopg.Connection[Any],
-    check: Callable[[psycopg.Connection[Any]], None],
-    do: Callable[[Queries], T],
-    committing: Callable[[], None],
-) -> T:
-    with _ended(connection), connection.pipeline():
-        connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-        check(connection)
-        done = do(Queries(connection))
-        committing()
         connection.execute("COMMIT")
     return done
 

@@ -79,7 +79,7 @@ class PostgresLedger(SqlLedger):
 
     def commit(self, group: Group) -> None:
         """Write a group in one durable transaction, all or nothing."""
-        self._database.write(GroupWriter(group).write)
+        self._database.write(GroupWriter(group).write, isolation="READ COMMITTED")
 
     def may_release(self) -> bool | None:
         """Whether this database user is a member of the role `penstock_release`; None where there is no such role."""

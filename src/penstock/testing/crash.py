@@ -24,17 +24,34 @@ from penstock.core.ports import Ledger, Objects
 from penstock.core.run import Decided, Entry, Group, Result, StepRun
 from penstock.errors import ConflictError, PenstockError
 from penstock.store.fsck import fsck
-from penstock.store.ledger import SqliteLedger
 from penstock.store.objects import DirectoryObjects
+from penstock.store.sql_ledger import SqlLedger
 from penstock.testing.sabotage import LEDGERS, OBJECTS
 
 CODE = digest_code({"crash": "1"})
 VERBS = ("put", "commit", "register", "promote")
 
 
+URL = "ledger.url"
+"""A file of a crash test's directory that holds the URL of its ledger, where that is no file."""
+
+
 def places(root: str) -> tuple[str, str]:
-    """Where store and ledger of a crash test stand below its directory."""
-    return os.path.join(root, ".penstock", "store"), os.path.join(root, ".penstock", "ledger.db")
+    """Where store and ledger of a crash test stand: below its directory, or at the URL that it names."""
+    store, url = os.path.join(root, ".penstock", "store"), os.path.join(root, URL)
+    if not os.path.exists(url):
+        return store, os.path.join(root, ".penstock", "ledger.db")
+    with open(url, encoding="utf-8") as file:
+        return store, file.read()
+
+
+def open_ledger(place: str, fault: str = "") -> SqlLedger:
+    """The ledger at a path, with a fault of `penstock.testing.sabotage.LEDGERS`, or at a URL."""
+    if "://" not in place:
+        return LEDGERS[fault](place)
+    from penstock.store.postgres_ledger import PostgresLedger
+
+    return PostgresLedger(place)
 
 
 class Writer:
@@ -159,7 +176,7 @@ def breaches(root: str, acknowledged: Acknowledged) -> list[str]:
     store, path = places(root)
     found: list[str] = []
     try:
-        objects, ledger = DirectoryObjects(store), SqliteLedger(path)
+        objects, ledger = DirectoryObjects(store), open_ledger(path)
     except PenstockError as error:
         return [f"does not start again: {error}"]
     try:
@@ -236,7 +253,7 @@ def work(
     """Open store and ledger and do these things, once or without end; errors are told, not raised."""
     store, path = places(root)
     try:
-        writer = Writer(OBJECTS[fault](store), LEDGERS[ledger_fault](path), seed)
+        writer = Writer(OBJECTS[fault](store), open_ledger(path, ledger_fault), seed)
         writer.run(writer.forever(verbs) if forever else verbs)
     except PenstockError as error:
         _say(json.dumps(f"{type(error).__name__}: {error}"))
