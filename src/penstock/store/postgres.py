@@ -20,7 +20,7 @@ from psycopg import errors
 
 from penstock.core.urls import masked
 from penstock.errors import ConfigurationError, PenstockError, StoreError
-from penstock.store.postgres_text import adapt, as_array
+from penstock.store.postgres_text import adapt, as_array, escaped
 
 T = TypeVar("T")
 
@@ -195,7 +195,7 @@ class Queries:
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of a query."""
-        cursor = self.connection.execute(query.replace("?", "%s"), values or None)
+        cursor = self.connection.execute(query.replace("?", "%s"), escaped(values) or None)
         return cursor.fetchall() if query.lstrip().startswith(("SELECT", "WITH")) else []
 
     def rows_in(self, query: str, keys: Iterable[Any]) -> list[tuple[Any, ...]]:
@@ -206,13 +206,13 @@ class Queries:
         return self.connection.execute(query.replace("IN (?)", f"= ANY(%s::{kind})"), (values,)).fetchall()
 
     def run(self, query: str, values: Sequence[Any] = ()) -> None:
-        """A statement without rows; sent with the next one that has some, or with the commit."""
+        """A statement without rows and with escaped texts; sent with the next that has rows, or with the commit."""
         self.connection.execute(query, values or None)
 
     def run_many(self, query: str, values: Sequence[Sequence[Any]]) -> None:
         """One statement for each of many rows of values."""
         if values:
-            self.connection.cursor().executemany(query.replace("?", "%s"), values)
+            self.connection.cursor().executemany(query.replace("?", "%s"), map(escaped, values))
 
 
 class Database:

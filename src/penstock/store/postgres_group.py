@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from penstock.store import rows
-from penstock.store.postgres_text import key_bytes
+from penstock.store.postgres_text import escaped, key_bytes
 from penstock.store.rows import to_key
 
 if TYPE_CHECKING:
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from penstock.store.postgres import Queries
 
 _CODE = """
-INSERT INTO code SELECT * FROM unnest(%s::bytea[], %s::text[]) AS t (digest, parts) ORDER BY digest
+INSERT INTO code SELECT * FROM unnest(%b::bytea[], %b::text[]) AS t (digest, parts) ORDER BY digest
 ON CONFLICT DO NOTHING
 """
 # An artifact that was known as an object and is now inline: the text is what may be read, no object may exist.
 _ARTIFACT = """
 INSERT INTO artifact (digest, format, size, text, refs)
-SELECT * FROM unnest(%s::bytea[], %s::text[], %s::bigint[], %s::text[], %s::text[])
+SELECT * FROM unnest(%b::bytea[], %b::text[], %b::bigint[], %b::text[], %b::text[])
      AS t (digest, format, size, text, refs)
 ORDER BY digest, format
 ON CONFLICT (digest, format) DO UPDATE SET text = excluded.text
@@ -39,34 +39,34 @@ CASE WHEN count(*) = 1 THEN min(a.id)::text ELSE '[' || string_agg(a.id::text, '
 """
 _RESULT = f"""
 WITH out AS MATERIALIZED (
-    SELECT o.recipe, o.place, a.id FROM unnest(%s::bytea[], %s::bigint[], %s::bytea[], %s::text[])
+    SELECT o.recipe, o.place, a.id FROM unnest(%b::bytea[], %b::bigint[], %b::bytea[], %b::text[])
     AS o (recipe, place, digest, format) JOIN artifact a ON a.digest = o.digest AND a.format = o.format
 ), listed AS (
     SELECT o.recipe, {_OUTPUTS.replace("a.id", "o.id")} AS outputs FROM out o GROUP BY o.recipe
 ), fresh AS (
     INSERT INTO result (recipe, code, tree, source, made, outputs)
     SELECT g.recipe, g.code, g.tree, g.source, g.made, coalesce(listed.outputs, '[]')
-    FROM unnest(%s::bytea[], %s::bytea[], %s::text[], %s::bytea[], %s::text[]) AS g (recipe, code, tree, source, made)
+    FROM unnest(%b::bytea[], %b::bytea[], %b::text[], %b::bytea[], %b::text[]) AS g (recipe, code, tree, source, made)
     LEFT JOIN listed ON listed.recipe = g.recipe ORDER BY g.recipe
     ON CONFLICT DO NOTHING RETURNING id, recipe
 ), made AS (
     INSERT INTO result_output SELECT DISTINCT o.id, f.id FROM out o JOIN fresh f ON f.recipe = o.recipe
     ON CONFLICT DO NOTHING
 )
-INSERT INTO result_input SELECT DISTINCT i.prefix, f.id FROM unnest(%s::bytea[], %s::bigint[]) AS i (recipe, prefix)
+INSERT INTO result_input SELECT DISTINCT i.prefix, f.id FROM unnest(%b::bytea[], %b::bigint[]) AS i (recipe, prefix)
 JOIN fresh f ON f.recipe = i.recipe ON CONFLICT DO NOTHING
 """  # noqa: S608 - our own text
 _STEP_RUN = f"""
 WITH listed AS (
-    SELECT o.row, {_OUTPUTS} AS outputs FROM unnest(%s::bigint[], %s::bigint[], %s::bytea[], %s::text[])
+    SELECT o.row, {_OUTPUTS} AS outputs FROM unnest(%b::bigint[], %b::bigint[], %b::bytea[], %b::text[])
     AS o (row, place, digest, format) JOIN artifact a ON a.digest = o.digest AND a.format = o.format GROUP BY o.row
 )
 INSERT INTO step_run (run, step, attempt, recipe, action, state, reason, outputs, error, notes, started, wall_s, cpu_s,
                       peak_bytes)
 SELECT s.run, s.step, s.attempt, s.recipe, s.action, s.state, s.reason, listed.outputs, s.error, s.notes, s.started,
        s.wall_s, s.cpu_s, s.peak_bytes
-FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bytea[], %s::text[], %s::text[], %s::text[], %s::text[],
-            %s::text[], %s::float8[], %s::float8[], %s::float8[], %s::bigint[]) WITH ORDINALITY
+FROM unnest(%b::text[], %b::text[], %b::bigint[], %b::bytea[], %b::text[], %b::text[], %b::text[], %b::text[],
+            %b::text[], %b::float8[], %b::float8[], %b::float8[], %b::bigint[]) WITH ORDINALITY
      AS s (run, step, attempt, recipe, action, state, reason, error, notes, started, wall_s, cpu_s, peak_bytes, row)
 LEFT JOIN listed ON listed.row = s.row ORDER BY s.row
 ON CONFLICT DO NOTHING
@@ -74,7 +74,7 @@ ON CONFLICT DO NOTHING
 _DECIDED = """
 INSERT INTO decided (flow, step, result, rest)
 SELECT d.flow, d.step, r.id, CASE WHEN r.id IS NULL THEN d.rest END
-FROM unnest(%s::text[], %s::text[], %s::bytea[], %s::bytea[], %s::text[], %s::bytea[], %s::text[])
+FROM unnest(%b::text[], %b::text[], %b::bytea[], %b::bytea[], %b::text[], %b::bytea[], %b::text[])
      AS d (flow, step, recipe, code, tree, source, rest)
 LEFT JOIN result r
      ON r.recipe = d.recipe AND r.code = d.code AND r.tree = d.tree AND r.source IS NOT DISTINCT FROM d.source
@@ -83,13 +83,13 @@ ON CONFLICT (flow, step) DO UPDATE SET result = excluded.result, rest = excluded
 WHERE (decided.result, decided.rest) IS DISTINCT FROM (excluded.result, excluded.rest)
 """
 _RUN = """
-INSERT INTO run SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::float8[], %s::float8[],
-%s::text[], %s::text[]) AS t (id, flow, kind, state, started, ended, counts, info) ORDER BY id
+INSERT INTO run SELECT * FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::float8[], %b::float8[],
+%b::text[], %b::text[]) AS t (id, flow, kind, state, started, ended, counts, info) ORDER BY id
 ON CONFLICT (id) DO UPDATE SET (flow, kind, state, started, ended, counts, info) =
 (excluded.flow, excluded.kind, excluded.state, excluded.started, excluded.ended, excluded.counts, excluded.info)
 """
 _SOURCE = """
-INSERT INTO source SELECT * FROM unnest(%s::text[], %s::text[], %s::bytea[]) AS t (path, stat, digest) ORDER BY path
+INSERT INTO source SELECT * FROM unnest(%b::text[], %b::text[], %b::bytea[]) AS t (path, stat, digest) ORDER BY path
 ON CONFLICT (path) DO UPDATE SET (stat, digest) = (excluded.stat, excluded.digest)
 """
 
@@ -133,7 +133,7 @@ class GroupWriter:
             text = self._trees[id(tree)] = rows.encode(tree)
         return text
 
-    def _results(self, results: list[Result]) -> list[list[Any]]:
+    def _results(self, results: list[Result]) -> list[list[Any] | str]:
         outputs = [
             (_key(one.recipe), place, _key(artifact.digest), artifact.format)
             for one in results
@@ -146,7 +146,7 @@ class GroupWriter:
         inputs = [(_key(one.recipe), rows.prefix_of(digest)) for one in results for digest in rows.digests_in(one.tree)]
         return [*_columns(outputs, 4), *_columns(written, 5), *_columns(inputs, 2)]
 
-    def _step_runs(self, group: Group) -> list[list[Any]]:
+    def _step_runs(self, group: Group) -> list[list[Any] | str]:
         outputs, written = [], []
         for number, one in enumerate(group.step_runs, 1):
             outputs += [(number, place, _key(a.digest), a.format) for place, a in enumerate(one.outputs)]
@@ -154,7 +154,7 @@ class GroupWriter:
             written.append((run, rows.from_text(step), attempt, _optional(one.recipe), action, state, reason, *rest))
         return [*_columns(outputs, 4), *_columns(written, 13)]
 
-    def _decided(self, group: Group) -> list[list[Any]]:
+    def _decided(self, group: Group) -> list[list[Any] | str]:
         last = {
             (flow, one.step): (
                 *(flow, one.step, _key(one.recipe), _key(one.code)),
@@ -189,6 +189,15 @@ def _artifacts(groups: Iterable[tuple[Artifact, ...]]) -> Iterable[rows.Row]:
     return wanted.values()
 
 
-def _columns(table: Iterable[Sequence[Any]], number: int) -> list[list[Any]]:
-    """Rows as columns: the arrays that one statement takes."""
-    return [list(column) for column in zip(*table, strict=True)] or [[] for _ in range(number)]
+def _columns(table: Iterable[Sequence[Any]], number: int) -> list[list[Any] | str]:
+    """Rows as columns: the arrays that one statement takes.
+
+    They go in binary, a third of the work for texts full of quotes; an array without a value has no type there.
+    """
+    columns = [escaped(column) for column in zip(*table, strict=True)] or [[] for _ in range(number)]
+    return [column if any(one is not None for one in column) else _nothing(len(column)) for column in columns]
+
+
+def _nothing(number: int) -> str:
+    """An array of so many nulls, as text."""
+    return f"{{{','.join(['NULL'] * number)}}}"

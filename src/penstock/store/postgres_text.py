@@ -31,7 +31,12 @@ def escape(text: str) -> str:
     >>> escape("a\x00b"), escape("plain")
     ('a\x100000b', 'plain')
     """
-    return _UNSAFE.sub(lambda found: f"{_ESCAPE}{ord(found[0]):04x}", text)
+    return _UNSAFE.sub(lambda found: f"{_ESCAPE}{ord(found[0]):04x}", text) if _UNSAFE.search(text) else text
+
+
+def escaped(values: Iterable[Any]) -> list[Any]:
+    """Values with each text escaped. Not a matter for a dumper: one in Python makes a group three times as slow."""
+    return [escape(value) if type(value) is str else value for value in values]
 
 
 def unescape(text: str) -> str:
@@ -65,19 +70,12 @@ def as_array(keys: Iterable[Any]) -> tuple[str, list[Any]]:
     if all(isinstance(key, int) for key in found):
         return "bigint[]", found
     if any(isinstance(key, RawText) or type(key) is str for key in found):
-        return "text[]", [from_text(key) for key in found]
+        return "text[]", [escape(from_text(key)) for key in found]
     return "bytea[]", [key_bytes(key) for key in found]
 
 
-class _TextDumper(Dumper):
-    oid = 25  # text
-
-    def dump(self, obj: str) -> bytes:
-        return escape(obj).encode()
-
-
 class _RawTextDumper(Dumper):
-    oid = 25
+    oid = 25  # text
 
     def dump(self, obj: RawText) -> bytes:
         return escape(from_text(obj)).encode()
@@ -104,7 +102,6 @@ class _KeyLoader(Loader):
 def adapt(connection: Connection[Any]) -> None:
     """Let a connection take and give the values of `penstock.store.rows`."""
     adapters = connection.adapters
-    adapters.register_dumper(str, _TextDumper)
     adapters.register_dumper(RawText, _RawTextDumper)
     adapters.register_dumper(NoDigest, _KeyDumper)
     adapters.register_loader("text", _TextLoader)
