@@ -42,7 +42,7 @@ def load(request: Mapping[str, Any]) -> tuple[Live, Runtime]:
     Parameters
     ----------
     request : dict
-        "file", "variable", "root", "what" ("run" or "monitor"), "params", "until", "flags", "extra".
+        "file", "variable", "root", "what" ("run", "monitor", "decide", …), "params", "until", "flags", "extra".
 
     Raises
     ------
@@ -73,7 +73,11 @@ def _outputs(declared: Any, request: Mapping[str, Any], config: Config) -> tuple
     if isinstance(declared, Workflow):
         from penstock.lifecycle.lower import lower
         from penstock.lifecycle.monitor import lower_window
+        from penstock.lifecycle.redecide import lower_decision
 
+        if request.get("what") == "decide":
+            outputs, about = lower_decision(declared, request["extra"])
+            return declared.name, outputs, about
         if request.get("what") == "monitor":
             outputs, about = lower_window(declared, request["extra"])
             return f"{declared.name}.monitor", outputs, about

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from penstock.cli.options import AllowDirty, Because, Json, Quiet
 
+if TYPE_CHECKING:
+    from penstock.lifecycle.versions import Version
+
 
 def command(
     version: Annotated[str, typer.Argument(metavar="VERSION", help="churn@7, or churn@challenger.")],
     because: Because = "",
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", metavar="SCORE", show_default=False, help="As a new version that decides here."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Although its gate did not pass it; on record.")] = False,
     allow_dirty: AllowDirty = False,
     as_json: Json = False,
@@ -30,6 +37,8 @@ def command(
     home = here()
     found = resolve(home.ledger, version)
     because = because or _asked(found.name, quiet=quiet or as_json)
+    if threshold is not None:
+        return _redecide(found, threshold, because, force=force, allow_dirty=allow_dirty, as_json=as_json, quiet=quiet)
     entry = promote(home, found, why=because, who=who_am_i(), force=force, allow_dirty=allow_dirty)
     if as_json:
         body = dict(entry.body) if entry is not None else None
@@ -42,6 +51,43 @@ def command(
         if not quiet:
             say(f"next  penstock log {found.workflow} · penstock rollback {found.workflow}")
     return 0
+
+
+def _redecide(
+    found: Version, threshold: float, because: str, *, force: bool, allow_dirty: bool, as_json: bool, quiet: bool
+) -> int:
+    """A new version of the same estimator, judged, rehearsed and promoted."""
+    from penstock.cli.output import document
+    from penstock.cli.progress import Progress
+    from penstock.cli.projects import SERVER, WORKER, target
+    from penstock.cli.run import conclude, title, to_json
+    from penstock.lifecycle.redecide import redecide
+    from penstock.lifecycle.rehearse import rehearse_with
+    from penstock.lifecycle.run import Request
+
+    at = target(found.workflow, None, {})
+    with Progress(at.home, title(at.file), quiet=quiet or as_json) as progress:
+        report = redecide(
+            at.home,
+            Request(at.file, at.variable),
+            WORKER,
+            found,
+            threshold,
+            why=because,
+            rehearse=rehearse_with(SERVER),
+            force=force,
+            allow_dirty=allow_dirty,
+            listen=progress,
+            began=progress.began,
+        )
+        progress.flush()
+    if as_json:
+        document(to_json(report))
+        return report.exit_code
+    if report.error is not None:
+        raise report.error
+    conclude(report, progress, title(at.file))
+    return report.exit_code
 
 
 def _asked(name: str, *, quiet: bool) -> str:

@@ -82,7 +82,7 @@ class Attempt:
 
     def register(self, node: Node, inputs: Mapping[Key, Artifact], execution: Execution) -> Effect:
         """Bundle and number what was trained."""
-        arguments = {name: inputs[tree[1], tree[2]] for name, tree in _keywords(node)}
+        arguments = {name: inputs[tree[1], tree[2]] for name, tree in keywords(node)}
         recipes = {step: d.recipe for step, d in execution.outcome.decisions.items() if d.recipe is not None}
         sources = dict(execution.facts.sources)
         facts = {"recipes": recipes, "sources": sources}
@@ -108,6 +108,11 @@ class Attempt:
         if present is not None and present.number == self.version.number:
             self.passed = True
             self.reason = f"{self.version.name} is the champion"
+            return Effect(skip=self.reason, changed=False)
+        if present is not None and present.body.get("decided", {}).get("from") == self.version.number:
+            self.passed, at = True, present.body["decided"]["threshold"]
+            by_hand = f"it is {self.version.name} from {at:g} on, as a person decided"
+            self.reason = f"{present.name} is the champion: {by_hand} (decide=ps.Threshold(at={at:g}) declares it)"
             return Effect(skip=self.reason, changed=False)
         about: dict[str, Any] = {"champion": None, "same_declaration": False, "newer_data": False, "moves": number}
         about |= {"champion_input": None, "unseen_from": None, "same_estimator": False, "champion_threshold": None}
@@ -264,7 +269,7 @@ NOTHING = Artifact(digest_bytes(b"null"), "json", 4, "null")
 """What stands for a champion, or its rows, where there is none."""
 
 
-def _keywords(node: Node) -> list[tuple[str, Any]]:
+def keywords(node: Node) -> list[tuple[str, Any]]:
     """Keyword arguments of a node that are references, as (name, ["ref", step, output])."""
     _, (_, keywords) = node.tree
     return [(key, value) for key, value in keywords[1]]

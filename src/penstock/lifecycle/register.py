@@ -49,13 +49,20 @@ def bundle(home: Home, graph: Graph, files: Mapping[str, Artifact], facts: Mappi
         }
     environment = json_artifact(home.objects, dict(sorted(libraries.items())))
     lineage = json_artifact(home.objects, dict(facts))
-    members = {**files, "environment": environment, "lineage": lineage}
-    manifest = {
-        "penstock": "bundle/1",
-        "workflow": graph.name,
-        "files": {name: artifact.to_json() for name, artifact in sorted(members.items())},
-    }
-    return json_artifact(home.objects, manifest, "bundle")
+    return manifest_of(home, graph.name, {**files, "environment": environment, "lineage": lineage})
+
+
+def manifest_of(home: Home, workflow: str, members: Mapping[str, Artifact]) -> Artifact:
+    """The manifest of all files of a bundle.
+
+    Parameters
+    ----------
+    workflow : str
+    members : dict
+        Name → artifact.
+    """
+    files = {name: artifact.to_json() for name, artifact in sorted(members.items())}
+    return json_artifact(home.objects, {"penstock": "bundle/1", "workflow": workflow, "files": files}, "bundle")
 
 
 def content_of(made: Artifact, objects: Objects) -> str:

@@ -229,9 +229,14 @@ def run(
 
     graph, outcome = carry_out(home, request, entry, act, listen=listen, began=began)
     report = Report(graph, outcome, attempts[0] if attempts else None, time.perf_counter() - start)
+    conclude(home, report)
+    return report
+
+
+def conclude(home: Home, report: Report) -> None:
+    """Put on record how a run ended, and write the page of the version that came of it."""
     _put_end_on_record(home, report)
     _write_page(home, report)
-    return report
 
 
 def _write_page(home: Home, report: Report) -> None:

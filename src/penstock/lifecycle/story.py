@@ -16,10 +16,13 @@ from penstock.lifecycle.run import Report
 
 Known = Mapping[tuple[str, str], Artifact]
 Load = Callable[[Artifact], Any]
-SILENT = ("package", "champion", "compare")
+SILENT = ("package", "champion", "compare", "original")
 """Stages whose outcome another one tells."""
 
-_REPORTS = dict.fromkeys(("validate", "split", "train", "evaluate", "decide", "refit"), "report") | {"audit": ""}
+_REPORTS = dict.fromkeys(("validate", "split", "train", "evaluate", "decide", "refit"), "report") | {
+    "audit": "",
+    "redecide": "threshold",
+}
 MOST_LEADERS = 4
 """Candidates of the leaderboard that the screen of a run shows."""
 _GRADES = ("error", "warning", "note")

@@ -113,8 +113,8 @@ def rejudged(
     target: Target,
     seed: int,
     own: tuple[Metric, ...] = (),
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The report of an evaluation with another threshold put in: only what reads labels changes.
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The report of an evaluation under another threshold: what reads labels is computed anew, the rest stays.
 
     Parameters
     ----------
@@ -123,15 +123,18 @@ def rejudged(
     predictions : DataFrame
         Its out-of-fold predictions.
     threshold : float
+        Given by a person: it owes nothing to these rows, so that no cross-fitting is needed.
     schema, target, seed, own
         As for `evaluate`.
 
     Returns
     -------
-    report : dict
-        Without slices where the primary metric reads labels: they are not known at this threshold.
-    told : dict
+    metrics : dict
+        The report; without slices where the primary metric reads labels: they are not known under this threshold.
+    threshold : dict
         As the report of `decide`.
+    decision : dict
+        As that of `decide`.
     """
     problem = problem_of(schema, target).judged_by(own)
     answers = from_frame(predictions, problem)
@@ -143,7 +146,8 @@ def rejudged(
             kept = {key: was[key] for key in ("baseline", "baseline_shown") if key in was}
             metrics[name] = {**figure_json(name, interval_over_folds(name, labelled, fold, seed=seed)), **kept}
     rule = Threshold(at=threshold)
-    new = {**old, "metrics": metrics, "confusion": confusion(labelled), "decide": rule.text}
+    new = {**old, "metrics": metrics, "confusion": confusion(labelled), "decide": f"{rule.text}, by hand"}
     if scoring.response(old["primary"], problem) == "label":
         new["slices"] = []
-    return new, report(thresholds.Chosen(threshold, math.nan), rule, answers)
+    found = thresholds.Chosen(threshold, math.nan)
+    return new, report(found, rule, answers), decision(threshold, f"{rule.text}, by hand", answers)
