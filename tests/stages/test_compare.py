@@ -7,15 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.metrics import f1_score, roc_auc_score
 
 from penstock.core.gate import AtLeast, AtMost, Beats, Improves, NotWorse, NoWorseOn
 from penstock.core.target import Roles, Target
 from penstock.errors import DataError, DeclarationError
 from penstock.stages.compare import compare
+from penstock.stages.seen import digests
 from penstock.stats.profile import from_json
 
 BINARY = {"task": "binary", "classes": [0, 1], "positive": 1}
 NUMBER = {"task": "regression"}
+ROWS_BY_KEY = Roles(key=("id",))
 
 
 class Scores(ClassifierMixin, BaseEstimator):
@@ -366,3 +369,88 @@ def test_slices_and_margins_are_of_the_same_rows():
     found = with_seen(data, seen, rules=(NotWorse(), NoWorseOn("city")))
     assert found["outcome"] == "better"
     assert sum(one["n"] for one in found["rules"][1]["figures"]["slices"]) == 500
+
+
+# ── digests, refits, thresholds ──────────────────────────────────────────────────────────────────────────────
+
+
+def by_digests(data, seen, roles=ROWS_BY_KEY, rules=(Improves(),), decision=None, metrics=(), champion="poor", **about):
+    known, learned = digests([seen], roles)
+    return compare(
+        data, data, fitted=Scores("good"), champion=Scores(champion), rules=rules, metrics=metrics, slices=(),
+        about={"champion": "churn@6", "learned": learned, **about}, target=Target("y"), roles=roles, schema=BINARY,
+        seed=0, seen=known, decision=decision,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("roles", [Roles(), ROWS_BY_KEY], ids=["by content", "by key"])
+def test_digests_protect_as_the_rows_themselves_do(roles):
+    data, seen = remembered()
+    assert by_digests(data, seen, roles) == with_seen(data, seen, roles=roles)
+
+
+def test_a_refitted_champion_is_fought_on_newer_rows_and_it_is_said_how_many():
+    data, seen = remembered()
+    found = by_digests(data, seen, champion_refit=True)
+    assert (found["outcome"], found["n_fresh"]) == ("better", 500)
+    assert found["notes"] == ["churn@6 was refitted on all rows that there were; 500 of these 1,000 are newer"]
+
+
+def test_without_newer_rows_a_refitted_champion_cannot_be_fought():
+    data, _ = remembered()
+    found = by_digests(data, data, champion_refit=True)
+    assert found["outcome"] == "not enough evidence"
+    assert "it was refitted on all rows; 0 of these 1,000 are newer, 30 are needed" in found["sentence"]
+
+
+def test_where_a_refitted_champions_rows_cannot_be_told_it_is_not_compared():
+    data, seen = remembered()
+    known, learned = digests([seen.assign(gone=1)], Roles())
+    found = compare(
+        data, data, fitted=Scores("good"), champion=Scores("poor"), rules=(Improves(),), metrics=(), slices=(),
+        about={"champion": "churn@6", "learned": learned, "champion_refit": True}, target=Target("y"), roles=Roles(),
+        schema=BINARY, seed=0, seen=known,
+    )  # fmt: skip
+    assert "the columns are gone that name the rows that it has learned from; declare key=" in found["sentence"]
+
+
+def test_what_cannot_be_protected_is_said():
+    data, _ = remembered()
+    found = verdict(data, (Improves(),), unseen_from="churn@6 carries no digests")
+    assert found["notes"] == ["churn@6 carries no digests"]
+
+
+def test_each_model_is_judged_at_its_own_threshold():
+    data = rows(2000)
+    plain = verdict(data, (Beats(),), metrics=("f1",))["metrics"]["f1"]
+    decided = compare(
+        data, data, fitted=Scores("good"), champion=Scores("poor"), rules=(Beats(),), metrics=("f1", "roc_auc"),
+        slices=(), about={"champion": "churn@6", "champion_threshold": 0.2}, target=Target("y"), roles=Roles(),
+        schema=BINARY, seed=0, decision={"threshold": 0.8},
+    )  # fmt: skip
+    for who, column, threshold in (("challenger", "good", 0.8), ("champion", "poor", 0.2)):
+        by_hand = f1_score(data.y, data[column] >= threshold)
+        assert decided["metrics"]["f1"][who]["value"] == pytest.approx(by_hand)
+        assert by_hand != pytest.approx(plain[who]["value"])
+    assert decided["metrics"]["roc_auc"]["challenger"]["value"] == pytest.approx(roc_auc_score(data.y, data.good))
+
+
+def same(data, metrics, champion_threshold, rules=(Improves(),)):
+    return compare(
+        data, data, fitted=Scores("good"), champion=Scores("good"), rules=rules, metrics=metrics, slices=(),
+        about={"champion": "churn@6", "same_estimator": True, "champion_threshold": champion_threshold},
+        target=Target("y"), roles=Roles(), schema=BINARY, seed=0, decision={"threshold": 0.5},
+    )  # fmt: skip
+
+
+def test_of_one_estimator_under_two_thresholds_scores_are_no_worse_and_labels_decide():
+    data = rows(3000)
+    found = same(data, ("roc_auc", "f1"), 0.9)
+    assert (found["outcome"], "the estimator is the same" in found["sentence"]) == ("better", True)
+    assert same(data, ("f1",), 0.95)["outcome"] == "better"
+    assert same(data, ("f1",), 0.35)["outcome"] == "worse"
+
+
+def test_the_same_estimator_does_not_beat_itself():
+    found = same(rows(3000), ("roc_auc",), 0.9, (Beats("champion"),))
+    assert found["outcome"] == "not enough evidence"

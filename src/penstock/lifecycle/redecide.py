@@ -202,7 +202,8 @@ def redecide(
     asked = replace(request, what=WHAT, extra=extra)
     graph, outcome = carry_out(home, asked, entry, act, listen=listen, began=began)
     report = Report(graph, outcome, attempts[0])
-    if outcome.error is None and (report.exit_code == 0 or force):
+    judged = attempts[0].verdict is not None  # else it is the champion already
+    if outcome.error is None and judged and (report.exit_code == 0 or force):
         _promote(attempts[0], force=force, allow_dirty=allow_dirty)
     report.wall_s = time.perf_counter() - start
     conclude(home, report)

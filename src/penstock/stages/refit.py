@@ -129,7 +129,8 @@ def _settled(fitted: Any, path: tuple[str, ...], fixed: dict[str, Any]) -> Any:
     return copy
 
 
-_COUNTS = ("max_iter", "n_estimators", "iterations")
+_CATBOOST_COUNTS = ("iterations", "n_estimators", "num_boost_round", "num_trees")
+_COUNTS = ("max_iter", *_CATBOOST_COUNTS)
 
 
 def _iterations(fitted: Any) -> dict[str, Any]:
@@ -162,17 +163,24 @@ def _lightgbm(fitted: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     return {"n_estimators": int(best)} if best else {}
 
 
-def _catboost(fitted: Any, _params: Mapping[str, Any]) -> dict[str, Any]:
+def _catboost(fitted: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     ask: Callable[[], Any] | None = getattr(fitted, "get_best_iteration", None)
     best = ask() if ask is not None else None
-    return {} if best is None else {"iterations": int(best) + 1, "use_best_model": None, "early_stopping_rounds": None}
+    if best is None:
+        return {}
+    # It knows one parameter under several names, and takes no None; without rows to watch it stops nowhere.
+    count = next((name for name in _CATBOOST_COUNTS if name in params), "iterations")
+    return {count: int(best) + 1} | ({"use_best_model": False} if "use_best_model" in params else {})
 
 
 def _linear(fitted: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     """Stochastic gradient descent and perceptrons."""
     if params.get("early_stopping") is not True or not hasattr(fitted, "n_iter_"):
         return {}
-    return {"max_iter": int(fitted.n_iter_), "early_stopping": False}
+    epochs = int(fitted.n_iter_)
+    # All of these epochs, and no stop by another rule before them.
+    never: dict[str, Any] = {"n_iter_no_change": epochs} if hasattr(fitted, "n_layers_") else {"tol": None}
+    return {"max_iter": epochs, "early_stopping": False, **never}
 
 
 def _declared_folds(estimator: Any) -> None:
