@@ -10,6 +10,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.svm import LinearSVC
+from threadpoolctl import threadpool_limits
 
 from penstock.core.notes import take
 from penstock.core.split import Split
@@ -25,6 +26,12 @@ from penstock.stats.paired import Difference
 
 BINARY = {"task": "binary", "classes": [0, 1], "positive": 1}
 KNOWN = {"target": Target("y"), "roles": Roles(key=("id",)), "schema": BINARY, "split": Split(folds=4), "seed": 0}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    with threadpool_limits(1):
+        yield
 
 
 def table(n=500, bend=0.0, classes=2, seed=0):
@@ -46,7 +53,7 @@ def chosen(data, models, metrics=(), schema=BINARY):
 
 def test_the_better_one_wins_wherever_it_stands():
     data = table(bend=1.5)
-    models = {"linear": LogisticRegression(), "trees": HistGradientBoostingClassifier(max_iter=40)}
+    models = {"linear": LogisticRegression(), "trees": HistGradientBoostingClassifier(max_iter=20)}
     report, predictions, winner = chosen(data, models)
     assert winner == "trees" == report["winner"]
     assert report["why"] == "trees is the best by roc_auc"

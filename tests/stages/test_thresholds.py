@@ -123,15 +123,15 @@ def test_a_metric_that_counts_cannot_give_is_found_as_exactly_by_trying():
 
 
 def test_an_error_is_minimised_under_either_name():
-    assert thresholds.metric_of(Threshold(minimise="neg_negative_likelihood_ratio")) == (
+    assert thresholds.metric_of(Threshold(minimise="neg_negative_likelihood_ratio"), PROBLEM) == (
         "neg_negative_likelihood_ratio",
         1.0,
     )
-    assert thresholds.metric_of(Threshold(minimise="negative_likelihood_ratio")) == (
+    assert thresholds.metric_of(Threshold(minimise="negative_likelihood_ratio"), PROBLEM) == (
         "neg_negative_likelihood_ratio",
         1.0,
     )
-    assert thresholds.metric_of(Threshold(minimise="recall")) == ("recall", -1.0)
+    assert thresholds.metric_of(Threshold(minimise="recall"), PROBLEM) == ("recall", -1.0)
 
 
 @pytest.mark.parametrize(

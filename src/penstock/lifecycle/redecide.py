@@ -10,6 +10,7 @@ from typing import Any
 from penstock.core.answer import decided, with_decision
 from penstock.core.artifact import Artifact
 from penstock.core.flow import Graph, Node
+from penstock.core.metric import named_rules, own_metrics, scorer_names
 from penstock.core.ports import Home
 from penstock.core.run import Run
 from penstock.core.step import Ref
@@ -42,8 +43,11 @@ def lower_decision(workflow: Workflow, extra: Mapping[str, Any]) -> tuple[tuple[
     """
     base = effect("original", outputs=BASE)
     audited = effect("audit", Ref(base, "schema"))
-    judged = {"metrics": workflow.metrics, "slices": workflow.slices}
-    known = {"schema": Ref(base, "schema"), "target": workflow.target, "seed": workflow.seed}
+    own = own_metrics(workflow.metrics, workflow.gate)
+    judged: dict[str, Any] = {"metrics": scorer_names(workflow.metrics), "slices": workflow.slices}
+    judged |= {"baseline": workflow.baseline} if workflow.baseline is not None else {}
+    known: dict[str, Any] = {"schema": Ref(base, "schema"), "target": workflow.hiding, "seed": workflow.seed}
+    known |= {"own": own} if own else {}
     again = stage(
         "redecide",
         Ref(base, "metrics"),
@@ -64,7 +68,7 @@ def lower_decision(workflow: Workflow, extra: Mapping[str, Any]) -> tuple[tuple[
         champion=Ref(reigning, "fitted"),
         seen=Ref(reigning, "seen"),
         about=Ref(reigning, "about"),
-        rules=workflow.gate,
+        rules=named_rules(workflow.gate, own),
         decision=Ref(again, "decision"),
         roles=replace(workflow.roles, features=tuple(extra["columns"])),
         **judged,
