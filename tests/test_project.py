@@ -71,6 +71,7 @@ def test_every_value_tells_its_origin(root, monkeypatch):
         "jobs": "penstock.toml",
         "release": "penstock.toml",
         "trust": "PENSTOCK_TRUST",
+        "hosts": "default",
     }
     assert made.environment == "dev"
 

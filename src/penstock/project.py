@@ -22,6 +22,7 @@ KEYS: dict[str, type[Any]] = {
     "seed": int,
     "jobs": int,
     "trust": list,
+    "hosts": list,
     "release": str,
     "grace": str,
     "keep": str,
@@ -72,7 +73,13 @@ def configure(root: str, flags: Mapping[str, Any] | None = None, environment: st
     ConfigurationError
         An unknown key, a value of the wrong type, an unknown environment, a `${NAME}` that is not set, a password.
     """
-    values: dict[str, Any] = {"store": FOLDER, "ledger": os.path.join(FOLDER, "ledger.db"), "jobs": 0, "trust": []}
+    values: dict[str, Any] = {
+        "store": FOLDER,
+        "ledger": os.path.join(FOLDER, "ledger.db"),
+        "jobs": 0,
+        "trust": [],
+        "hosts": [],
+    }
     origin = dict.fromkeys(values, "default")
     name = environment or os.environ.get("PENSTOCK_ENV") or "dev"
     for table, where in _tables(root, name):
@@ -94,7 +101,7 @@ def configure(root: str, flags: Mapping[str, Any] | None = None, environment: st
             origin[key] = f"--{key}"
     for key in ("store", "ledger"):
         values[key] = _place(root, values[key])
-    values["trust"] = tuple(values["trust"])
+    values["trust"], values["hosts"] = tuple(values["trust"]), tuple(values["hosts"])
     return Config(root=root, environment=name, is_ci=_is_ci(), origin=origin, **values)
 
 

@@ -204,7 +204,7 @@ def test_a_list_of_files_keeps_each_place():
         ("ftp://host/a.csv", {}, "URL of the kind 'ftp'"),
         ("file:///etc/passwd", {}, "a path is written as it is"),
         ("simplecache::s3://bucket/a.csv", {}, "URL of the kind"),
-        ("s3://bucket/*.csv", {}, "pattern at a URL"),
+        ("https://host/*.csv", {}, "over HTTP nothing can be listed"),
         ("https://me:word@host/a.csv", {}, "credential"),
         ("https://host/a.csv?X-Amz-Signature=abc", {}, "credential"),
         ("https://host/a.csv?access_token=abc", {}, "credential"),

@@ -225,6 +225,8 @@ class Config:
         Steps that run at once; 0 means one a core.
     trust : tuple of str
         Exact names of further types that artifacts may hold.
+    hosts : tuple of str
+        Hosts inside a network that `ps.read("http://…")` may reach.
     release : str or None
         Overrides `release` of every workflow.
     environment : str
@@ -249,6 +251,7 @@ class Config:
     grace: str = "14d"
     keep: str = "30d"
     cache: int = 20
+    hosts: tuple[str, ...] = ()
     origin: Mapping[str, str] = field(default_factory=dict)
 
     @property

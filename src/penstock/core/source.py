@@ -124,9 +124,9 @@ def read(
     ----------
     source : str, path or list of them
         A file, a pattern ("data/2026-*.csv"), a folder of files ("sales/", also with parts such as
-        "year=2026/month=3"), or a URL of a file. Relative to the file that declares it, never to the working
-        directory. Several files are one table: they agree in their columns, and their rows follow the order of
-        their names.
+        "year=2026/month=3"), or a URL: of a file or, but for HTTP, a pattern or a folder, which ends with "/".
+        Relative to the file that declares it, never to the working directory. Several files are one table: they
+        agree in their columns, and their rows follow the order of their names.
     name : str, optional
         Step id; the file's stem by default.
     sheet : str or int, optional
@@ -212,8 +212,8 @@ def _place_faults(text: str) -> list[str]:
     if "@" in rest.partition("/")[0] or _signed(rest):
         shown = masked(text.partition("?")[0])
         return [f"read: {shown!r} carries a credential, which would go on record: {_BY_ENVIRONMENT}"]
-    if any(sign in rest.partition("?")[0] for sign in "*["):
-        return [f"read: {text!r} is a pattern at a URL: name each file, or copy them here"]
+    if scheme.lower() in ("http", "https") and any(sign in rest.partition("?")[0] for sign in "*["):
+        return [f"read: {text!r} is a pattern, but over HTTP nothing can be listed: name each file"]
     return []
 
 

@@ -17,6 +17,7 @@ from penstock.core.ports import Ledger, Objects
 from penstock.core.run import SourceStat
 from penstock.core.source import Found
 from penstock.engine import listing
+from penstock.engine.fetch import Fetcher, several
 from penstock.engine.planner import decide, recipe_of
 from penstock.errors import SourceNotFoundError
 
@@ -25,7 +26,7 @@ RACY_S = 2.0
 
 
 def gather(
-    graph: Graph, ledger: Ledger, objects: Objects, forced: Iterable[str] = ()
+    graph: Graph, ledger: Ledger, objects: Objects, forced: Iterable[str] = (), fetcher: Fetcher | None = None
 ) -> tuple[Facts, list[SourceStat]]:
     """What must be known to plan a flow.
 
@@ -37,6 +38,8 @@ def gather(
     ledger, objects
     forced : iterable of str
         Step ids to run whatever is known.
+    fetcher : Fetcher, optional
+        Fetches files at URLs.
 
     Returns
     -------
@@ -49,7 +52,7 @@ def gather(
     SourceNotFoundError
     """
     facts = Facts(forced=frozenset(forced), previous=ledger.decided(graph.name), codes=dict(graph.codes))
-    found, seen = probe([n for n in graph.nodes if n.kind == "source"], ledger)
+    found, seen = probe([n for n in graph.nodes if n.kind == "source"], ledger, fetcher)
     learn(facts, found)
     several = {d.source for d in facts.previous.values() if d.source and d.step in found and found[d.step].many}
     old = ({d.code for d in facts.previous.values()} | several) - set(facts.codes)
@@ -110,8 +113,15 @@ def learn(facts: Facts, found: Mapping[str, Found]) -> None:
     facts.codes.update({one.digest: one.parts for one in found.values() if one.many})
 
 
-def probe(nodes: Iterable[Node], ledger: Ledger) -> tuple[dict[str, Found], list[SourceStat]]:
+def probe(
+    nodes: Iterable[Node], ledger: Ledger, fetcher: Fetcher | None = None
+) -> tuple[dict[str, Found], list[SourceStat]]:
     """The files of each source with their digests; a file that has not been touched since is not read again.
+
+    Parameters
+    ----------
+    fetcher : Fetcher, optional
+        Fetches files at URLs.
 
     Returns
     -------
@@ -122,25 +132,57 @@ def probe(nodes: Iterable[Node], ledger: Ledger) -> tuple[dict[str, Found], list
 
     Raises
     ------
-    SourceNotFoundError
+    SourceNotFoundError, MissingExtraError
     """
-    listed = {node.id: listing.files_at(node.places, f"source {node.id}") for node in nodes if node.places}
+    listed = {node.id: _listed(node, fetcher) for node in nodes if node.places}
     if not listed:
         return {}, []
     remembered = ledger.sources(list({path for files, _ in listed.values() for _, path in files}))
     found: dict[str, Found] = {}
     seen: dict[str, SourceStat] = {}
     for step, (files, many) in listed.items():
-        try:
-            hashed = tuple((name, path, _digest(path, remembered, seen)) for name, path in files)
-        except OSError as error:
-            raise SourceNotFoundError(
-                f"{error.strerror or error}: {error.filename or files[0][1]}",
-                where=f"source {step}",
-                hint="relative paths are relative to the file that declares them",
-            ) from error
-        found[step] = Found(hashed, many)
+        hashed = []
+        for name, place in files:
+            if "://" in place and fetcher is not None:
+                path, digest, fresh = fetcher.get(place, remembered.get(place))
+                seen |= {place: fresh} if fresh is not None else {}
+            else:
+                path, digest = place, _hashed(place, remembered, seen, step)
+            hashed.append((name, path, digest))
+        found[step] = Found(tuple(hashed), many)
     return found, list(seen.values())
+
+
+def _listed(node: Node, fetcher: Fetcher | None) -> tuple[list[tuple[str, str]], bool]:
+    """(name, path or URL) of each file of a source, and whether several were declared."""
+    urls = [place for place in node.places if "://" in place]
+    paths = tuple(place for place in node.places if "://" not in place)
+    if not urls or fetcher is None:
+        return listing.files_at(node.places, f"source {node.id}")
+    if len(node.places) == 1 and not several(urls[0]):
+        return [(os.path.basename(urls[0].partition("?")[0]), urls[0])], False
+    expanded = [fetcher.expand(url) for url in urls]
+    base = os.path.commonpath([base.partition("://")[2] for base, _ in expanded])
+    while "=" in os.path.basename(base):
+        base = os.path.dirname(base)
+    bare = {url: url.partition("://")[2].partition("?")[0] for _, found in expanded for url in found}
+    names = {url: name[len(base) :].lstrip("/") for url, name in bare.items()}
+    files = [(name, url) for url, name in names.items()]
+    if paths:
+        local, _ = listing.files_at((*paths, paths[0]), f"source {node.id}")
+        files += local
+    return sorted(files), True
+
+
+def _hashed(path: str, remembered: Mapping[str, SourceStat], seen: dict[str, SourceStat], step: str) -> str:
+    try:
+        return _digest(path, remembered, seen)
+    except OSError as error:
+        raise SourceNotFoundError(
+            f"{error.strerror or error}: {path}",
+            where=f"source {step}",
+            hint="relative paths are relative to the file that declares them",
+        ) from error
 
 
 def _digest(path: str, remembered: Mapping[str, SourceStat], seen: dict[str, SourceStat]) -> str:

@@ -87,10 +87,11 @@ def _walked(folder: str) -> Iterator[str]:
     for here, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith((".", "_"))]
         for name in files:
-            if not name.startswith((".", "_")) and _is_table(name):
+            if not name.startswith((".", "_")) and is_table(name):
                 yield os.path.join(here, name)
 
 
-def _is_table(name: str) -> bool:
+def is_table(name: str) -> bool:
+    """Whether a file's name ends as that of a table."""
     stem, suffix = os.path.splitext(name.lower())
     return suffix in TABLES or (suffix in COMPRESSED and os.path.splitext(stem)[1] in TABLES)

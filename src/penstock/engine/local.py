@@ -19,6 +19,7 @@ from penstock.core.ports import Home
 from penstock.core.run import Decided, Result, Run, SourceStat, StepRun
 from penstock.engine.commit import Committer
 from penstock.engine.events import Event, EventKind, Listener, silent
+from penstock.engine.fetch import Fetcher
 from penstock.engine.gather import ask, learn, probe
 from penstock.engine.logs import keep_log, sweep_logs
 from penstock.engine.outcome import Effect, Key, Outcome
@@ -55,6 +56,8 @@ class Execution:
     listen : callable
     made : dict
         Recorded with each result: CPU level, threads, …
+    fetcher : Fetcher
+        Fetches files at URLs, again where they changed in between.
     """
 
     def __init__(
@@ -70,7 +73,9 @@ class Execution:
         listen: Listener = silent,
         made: Mapping[str, Any] | None = None,
         record: bool = True,
+        fetcher: Fetcher | None = None,
     ) -> None:
+        self._fetcher = fetcher
         self.graph, self.facts, self.home, self.run = graph, facts, home, run
         self.outcome = Outcome(run)
         self.known = self.outcome.artifacts
@@ -361,7 +366,7 @@ class Execution:
         """The file is another than when it was hashed: hash it again and decide anew, a few times."""
         if not self._may_heal(node, ""):
             return False
-        found, _ = probe([node], self.home.ledger)
+        found, _ = probe([node], self.home.ledger, self._fetcher)
         learn(self.facts, found)
         self._decide_again([node])
         return True

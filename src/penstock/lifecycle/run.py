@@ -16,6 +16,7 @@ from penstock.core.ports import Home
 from penstock.core.run import Group, Run, SourceStat
 from penstock.engine import processes
 from penstock.engine.events import Event, Listener, silent
+from penstock.engine.fetch import Fetcher
 from penstock.engine.gather import gather
 from penstock.engine.local import Effects, Execution, Outcome
 from penstock.engine.planner import plan
@@ -169,6 +170,11 @@ def jobs_of(home: Home) -> int:
     return home.config.jobs or processes.cores()
 
 
+def fetcher_of(home: Home) -> Fetcher:
+    """What fetches files at URLs, into a folder of the project."""
+    return Fetcher(os.path.join(home.config.root, ".penstock", "fetched"), home.config.hosts)
+
+
 def make_plan(home: Home, request: Request, entry: str) -> tuple[Graph, Plan, Facts]:
     """What a run would do and why; nothing runs but the import of the file.
 
@@ -182,7 +188,7 @@ def make_plan(home: Home, request: Request, entry: str) -> tuple[Graph, Plan, Fa
     finally:
         server.close()
     _check_forced(graph, request.force)
-    facts, seen = gather(graph, home.ledger, home.objects, request.force)
+    facts, seen = gather(graph, home.ledger, home.objects, request.force, fetcher_of(home))
     if seen:
         with contextlib.suppress(StoreError):  # what is remembered of files saves time only: a reader may plan too
             home.ledger.commit(Group(sources=seen))
@@ -277,7 +283,7 @@ def carry_out(
     try:
         graph = server.opened()
         _check_forced(graph, request.force)
-        facts, seen = gather(graph, home.ledger, home.objects, request.force)
+        facts, seen = gather(graph, home.ledger, home.objects, request.force, fetcher_of(home))
         info = _info(home, graph, request)
         record = Run(os.urandom(8).hex(), graph.name, request.what, "running", time.time(), info=info)
         actor = act(graph, record)
@@ -364,6 +370,7 @@ def _execution(
         seen=seen,
         listen=listen,
         made=machine(),
+        fetcher=fetcher_of(home),
     )
 
 
