@@ -42,7 +42,7 @@ class ArrowTable:
             with self._open() as reader:
                 self.schema = reader.schema
             self.n_rows, unpacked = self._measure()
-        except (pa.ArrowException, OSError, struct.error) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError, struct.error) as error:
             raise self._damaged(error) from None
         self.header = checked_names(self.schema, where)
         for field in self.schema:
@@ -70,7 +70,7 @@ class ArrowTable:
                         break
                     batch.validate(full=True)
                     yield batch.select(columns)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise self._damaged(error) from None
         if rows != self.n_rows:  # the list of batches at a file's end may name one twice, or leave one out
             raise DataError(f"its batches hold {self.n_rows:,} rows, {rows:,} or more were found", where=self.where)

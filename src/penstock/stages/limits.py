@@ -11,7 +11,7 @@ from penstock.errors import DataError
 MEMORIES = 4
 """Default for `max_bytes`, in multiples of the machine's memory: what streams through, but never all there is."""
 LEAST = 4 << 30
-SUSPICIOUS = 512 << 20
+SUSPICIOUS = 256 << 20
 """Tables below this are read however much they grow while they are unpacked."""
 DEFLATED = 250
 """Growth beyond which compressed text is taken for a bomb: tables of text grow by 3 to 30 times."""

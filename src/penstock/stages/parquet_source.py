@@ -68,7 +68,7 @@ class ParquetTable:
         self._raw, self.where, self.packed = raw, where, raw.size
         try:
             file = pq.ParquetFile(raw.reader())
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise DataError(f"not a whole Parquet file: {bounded(str(error), 300)}", where=where) from None
         self.n_rows, self.estimate = file.metadata.num_rows, _estimate(file.metadata)
         if self.n_rows == 0:
@@ -97,7 +97,7 @@ class ParquetTable:
             for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns, use_threads=False):
                 rows += batch.num_rows
                 yield batch
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise DataError(DAMAGED.format("Parquet", bounded(str(error), 300)), where=self.where) from None
         if rows != self.n_rows:
             raise DataError(f"its metadata speaks of {self.n_rows:,} rows, {rows:,} were found", where=self.where)

@@ -13,9 +13,9 @@ from penstock.errors import DataError, SourceChangedError, SourceNotFoundError
 from penstock.stages.limits import DEFLATED, Limits
 
 CHUNK = 1 << 20
-SAMPLE = 64 << 20
+SAMPLE = 16 << 20
 """Bytes decompressed before the size of the whole is judged, and judged again."""
-PIECE = 1 << 14
+PIECE = 1 << 10
 """Bytes given at once to decompressors that do not tell how many of them they have used."""
 SPILL = 64 << 20
 """Bytes of text held in memory; more goes to an unnamed file, and the table comes out as a Parquet file."""
@@ -283,9 +283,10 @@ def _decompress(spool: Spool, kind: str, plain: Spool) -> None:
     if kind == "zstd":
         import pyarrow as pa
 
-        with pa.CompressedInputStream(spool.reader(), "zstd") as stream:
+        packed = _Positioned(spool, 0)
+        with pa.CompressedInputStream(pa.PythonFile(packed, mode="r"), "zstd") as stream:
             while data := stream.read(CHUNK):
-                write(data, spool.size)
+                write(data, packed.tell())
         return
     new: Callable[[], Any] = bz2.BZ2Decompressor if kind == "bz2" else lzma.LZMADecompressor
     machine, taken = new(), 0
