@@ -76,19 +76,19 @@ def opener(allowed: Collection[str]) -> urllib.request.OpenerDirector:
 
         return new
 
-    class Plain(urllib.request.HTTPHandler):
+    class _Plain(urllib.request.HTTPHandler):
         def http_open(self, request: urllib.request.Request) -> Any:
             return self.do_open(over(http.client.HTTPConnection), request)
 
-    class Secure(urllib.request.HTTPSHandler):
+    class _Secure(urllib.request.HTTPSHandler):
         def https_open(self, request: urllib.request.Request) -> Any:
             return self.do_open(over(http.client.HTTPSConnection), request)
 
     made = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
-        Plain(),
-        Secure(),
+        _Plain(),
+        _Secure(),
         _Redirects(),
         urllib.request.HTTPErrorProcessor(),
         urllib.request.HTTPDefaultErrorHandler(),
