@@ -162,29 +162,40 @@ def _filled(key: str, value: Any, where: str) -> Any:
     return _REFERENCE.sub(replaced, value)
 
 
+FILES = (("pyproject.toml", "tool.penstock"), ("penstock.toml", ""))
+"""Files of settings in rising order of precedence, each with the table that is ours; "" for the whole."""
+
+
+def _read_table(root: str, file: str, inner: str) -> dict[str, Any] | None:
+    """Our table of a file; None where there is no such file, or none of ours in it."""
+    path = os.path.join(root, file)
+    if not os.path.exists(path):
+        return None
+    with open(path, "rb") as handle:
+        text = handle.read()
+    if inner and inner.encode() not in text:
+        return None
+    table = _parse(text, path)
+    for part in inner.split(".") if inner else ():
+        table = _table(table.get(part, {}), f"{file} [{inner}]")
+    return dict(table)
+
+
 def _tables(root: str, environment: str) -> list[tuple[dict[str, Any], str]]:
     """Configuration tables in rising order of precedence, each with the place where it stands."""
     found: list[tuple[dict[str, Any], str]] = []
     known = environment in ("dev", "ci")
-    for file, inner in (("pyproject.toml", "tool.penstock"), ("penstock.toml", "")):
-        path = os.path.join(root, file)
-        if not os.path.exists(path):
-            continue
-        with open(path, "rb") as handle:
-            text = handle.read()
-        if inner and inner.encode() not in text:
+    for file, inner in FILES:
+        table = _read_table(root, file, inner)
+        if table is None:
             continue
         place = f"{file} [{inner}]" if inner else file
-        table = _parse(text, path)
-        for part in inner.split(".") if inner else ():
-            table = _table(table.get(part, {}), place)
-        table = dict(table)
-        environments = _table(table.pop("env", {}), f"{place} env")
+        tables = _table(table.pop("env", {}), f"{place} env")
         found.append((table, place))
-        if environment in environments:
+        if environment in tables:
             known = True
             inside = f"{place} env.{environment}"
-            found.append((_table(environments[environment], inside), inside))
+            found.append((_table(tables[environment], inside), inside))
     if not known:
         raise ConfigurationError(
             f"there is no environment {environment!r}",
@@ -256,7 +267,23 @@ def _from_text(text: str, kind: type, where: str) -> Any:
     return [part.strip() for part in text.split(",") if part.strip()] if kind is list else text
 
 
-def open_home(path: str = ".", flags: Mapping[str, Any] | None = None) -> Home:
+def environments(root: str) -> list[str]:
+    """Names of the `env.*` tables, and "dev", in order.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    found = {"dev": None}
+    for file, inner in FILES:
+        table = _read_table(root, file, inner)
+        found |= dict.fromkeys(_table((table or {}).get("env", {}), f"{file} env"))
+    return list(found)
+
+
+def open_home(
+    path: str = ".", flags: Mapping[str, Any] | None = None, environment: str | None = None, *, make: bool = True
+) -> Home:
     """The project that a path belongs to, with its store, ledger and formats.
 
     Parameters
@@ -265,6 +292,10 @@ def open_home(path: str = ".", flags: Mapping[str, Any] | None = None) -> Home:
         A file or folder of the project.
     flags : dict, optional
         Settings given on the command line.
+    environment : str, optional
+        Whose settings hold; `PENSTOCK_ENV` or "dev" by default.
+    make : bool, default=True
+        False for who only reads: where there is no store yet, an empty one that goes with this process.
 
     Raises
     ------
@@ -273,7 +304,9 @@ def open_home(path: str = ".", flags: Mapping[str, Any] | None = None) -> Home:
     from penstock.formats.registry import FormatRegistry
     from penstock.store.mark import keep_out_of_git
 
-    config = configure(find_root(path), flags)
+    config = configure(find_root(path), flags, environment)
+    if not make and not _is_begun(config):
+        return _empty(config)
     objects = open_objects(config)
     keep_out_of_git(os.path.join(config.root, FOLDER))
     return Home(
@@ -282,6 +315,28 @@ def open_home(path: str = ".", flags: Mapping[str, Any] | None = None) -> Home:
         ledger=open_ledger(config.ledger),
         formats=FormatRegistry(trust=config.trust),
     )
+
+
+def _is_begun(config: Config) -> bool:
+    """Whether anything was kept here: a shared store or ledger always is."""
+    if scheme(config.store) or scheme(config.ledger):
+        return True
+    return os.path.exists(config.ledger) or os.path.exists(os.path.join(config.store, "format"))
+
+
+def _empty(config: Config) -> Home:
+    """A home with nothing in it, for who reads where nothing was made: looking at a folder leaves it as it is."""
+    import tempfile
+    import weakref
+
+    from penstock.formats.registry import FormatRegistry
+    from penstock.store.objects import DirectoryObjects
+
+    folder = tempfile.TemporaryDirectory(prefix="penstock-empty-")
+    objects = DirectoryObjects(os.path.join(folder.name, "store"))
+    weakref.finalize(objects, folder.cleanup)
+    ledger = open_ledger(os.path.join(folder.name, "ledger.db"))
+    return Home(config=config, objects=objects, ledger=ledger, formats=FormatRegistry(trust=config.trust))
 
 
 def open_ledger(place: str) -> Any:

@@ -25,7 +25,7 @@ def command(
     from penstock.lifecycle.differ import diff
     from penstock.lifecycle.naming import run_of
 
-    home = here()
+    home = here(make=False)
     a, b = run_of(home, first), run_of(home, second)
     found = diff(home, a, b)
     if as_json:

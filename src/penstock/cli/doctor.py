@@ -15,7 +15,7 @@ def command(env: Env = None, as_json: Json = False, quiet: Quiet = False) -> int
     from penstock.cli.projects import here
     from penstock.lifecycle.checkup import checkup
 
-    found = checkup(here(env=env))
+    found = checkup(here(env=env, make=False))
     code = 1 if found["problems"] else 0
     if as_json:
         document(found | {"exit_code": code})

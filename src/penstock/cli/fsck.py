@@ -35,7 +35,7 @@ def command(
     from penstock.store.fsck import fsck
     from penstock.store.rebuild import rebuild as append_lost
 
-    home = here()
+    home = here(make=False)
     store: Any = home
     rebuilt = append_lost(home.objects, home.ledger, who=who_am_i()) if rebuild else None
     found = fsck(store.objects, store.ledger, repair=repair)

@@ -22,7 +22,7 @@ def command(
     from penstock.store.gc import collect
 
     grace_s, keep_s = seconds_of(grace, "--grace"), seconds_of(keep, "--keep")
-    store: Any = here()
+    store: Any = here(make=False)
     gone = collect(store.objects, store.ledger, grace_s=grace_s, keep_s=keep_s, dry_run=dry_run)
     if as_json:
         document(gone.to_json() | {"dry_run": dry_run})

@@ -31,7 +31,7 @@ def command(
     from penstock.cli.projects import here
     from penstock.lifecycle.lineage import back, forward, is_digest
 
-    home = here(_project(name))
+    home = here(_project(name), make=False)
     if name is not None and (os.path.isfile(name) or is_digest(name)):
         found = forward(home, name)
         document(found) if as_json else _tell_forward(found)

@@ -26,7 +26,7 @@ class Target:
     variable: str | None
 
 
-def here(path: str = ".", env: str | None = None, flags: Mapping[str, Any] | None = None) -> Home:
+def here(path: str = ".", env: str | None = None, flags: Mapping[str, Any] | None = None, *, make: bool = True) -> Home:
     """Open the project that a path belongs to.
 
     Parameters
@@ -36,19 +36,45 @@ def here(path: str = ".", env: str | None = None, flags: Mapping[str, Any] | Non
         Environment whose settings hold; workers find it under `PENSTOCK_ENV` as well.
     flags : dict, optional
         Settings given on the command line.
+    make : bool, default=True
+        False for a verb that only reads: it leaves a folder in which nothing was run as it is.
     """
     from penstock.project import open_home
 
     if env is not None:
         os.environ["PENSTOCK_ENV"] = env
-    return open_home(path, flags)
+    return open_home(path, flags, make=make)
 
 
 def here_of(name: str | None) -> Home:
-    """The project of a file, where a file is named; of the working directory otherwise."""
+    """The project of a file, where a file is named; of the working directory otherwise. For verbs that read."""
     from penstock.lifecycle.naming import is_file, split_file
 
-    return here(split_file(name)[0] if name is not None and is_file(name) else ".")
+    return here(split_file(name)[0] if name is not None and is_file(name) else ".", make=False)
+
+
+def other_home(near: Home, name: str | None, flag: str) -> Home:
+    """The home of another environment of the same project, the only other one by default.
+
+    Raises
+    ------
+    UsageError
+        None is named and there is not exactly one; or it is the same place.
+    """
+    from penstock.project import environments, open_home
+
+    here_now = near.config.environment
+    others = [one for one in environments(near.config.root) if one != here_now]
+    if name is None and len(others) != 1:
+        what = f"there are {len(others)}: {', '.join(others)}" if others else "there is no other"
+        raise UsageError(f"{flag}: which environment is meant? {what}", hint="add a table [env.prod] to penstock.toml")
+    far = open_home(near.config.root, environment=name or others[0])
+    if (far.config.store, far.config.ledger) == (near.config.store, near.config.ledger):
+        raise UsageError(
+            f"{far.config.environment} and {here_now} have the same store and ledger",
+            hint="`penstock doctor --env NAME` tells where each value comes from",
+        )
+    return far
 
 
 def target(text: str | None, env: str | None = None, flags: Mapping[str, Any] | None = None) -> Target:

@@ -34,7 +34,7 @@ def command(
 
     if "@" not in version:
         raise UsageError(f"{version!r} names no version", hint=f"name one, as {version}@7 or {version}@challenger")
-    home = here()
+    home = here(make=False)
     found = resolve(home.ledger, version)
     because = because or _asked(found.name, quiet=quiet or as_json)
     if threshold is not None:

@@ -38,7 +38,7 @@ def command(
     from penstock.lifecycle.naming import is_file, split_file
     from penstock.lifecycle.report import write_report
 
-    home = here(split_file(name)[0] if name is not None and is_file(name) else ".", env)
+    home = here(split_file(name)[0] if name is not None and is_file(name) else ".", env, make=False)
     found = _version(home, name)
     path = write_report(home, found, output)
     if as_json:

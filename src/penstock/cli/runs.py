@@ -25,7 +25,7 @@ def command(
     from penstock.cli.progress import counts_text
     from penstock.cli.projects import here
 
-    home = here()
+    home = here(make=False)
     found = home.ledger.runs(flow=name, limit=1 if quiet else limit)
     if as_json:
         document([_json(run) for run in found])

@@ -31,7 +31,7 @@ def command(name: Name = None, as_json: Json = False, quiet: Quiet = False) -> i
     from penstock.lifecycle.naming import run_or_version
     from penstock.lifecycle.records import standing
 
-    home = here()
+    home = here(make=False)
     found = run_or_version(home, name)
     if isinstance(found, Run):
         document(_run_json(home, found)) if as_json else _tell_run(home, found, quiet=quiet)

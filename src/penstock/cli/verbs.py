@@ -40,6 +40,8 @@ VERBS: dict[str, Verb] = {
     "serve": Verb("operate", "Answer over HTTP with the champion, and follow it.", "serve"),
     "predict": Verb("operate", "Score a CSV or Parquet file.", "predict"),
     "schema": Verb("store", "Show the schema of the data, or freeze it as a file to review.", "schema"),
+    "push": Verb("store", "Bring versions, or all there is, to another environment.", "push"),
+    "pull": Verb("store", "Bring versions from another environment, or write one as files.", "pull"),
     "fsck": Verb("store", "Check every object, reference and recipe on record.", "fsck"),
     "gc": Verb("store", "Remove what no decision and no recent run needs.", "gc"),
     "doctor": Verb("store", "Show settings with origins, libraries, extras, the ledger.", "doctor"),

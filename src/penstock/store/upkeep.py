@@ -115,6 +115,29 @@ def _parse(data: bytes) -> Any:
         return None
 
 
+def reached(objects: KeptObjects, ledger: KeptLedger) -> set[str]:
+    """Digests of every object that decisions and results need.
+
+    Raises
+    ------
+    MissingObjectError, CorruptObjectError
+        A manifest that a decision names cannot be read.
+    """
+    reach = Reach(objects, ledger)
+    for entry in entries(ledger):
+        reach.follow(named_by(entry), decided=True)
+    for error in reach.unread.values():
+        raise error
+    decided = reach.found - reach.inline
+    recipes = ledger.recipes()
+    for start in range(0, len(recipes), 1_000):
+        for result in ledger.results(recipes[start : start + 1_000]).values():
+            reach.follow([artifact.digest for artifact in result.outputs], decided=False)
+    # What only a result names may have been collected: a miss, no fault.
+    found = reach.found - reach.inline
+    return found - (objects.missing(found - decided))
+
+
 class Reach:
     """Follows digests to all that they name, once each.
 

@@ -1,0 +1,218 @@
+"""Moving versions, or all there is, between the stores and ledgers of two environments.
+
+The order is that of every write: bytes, then manifest, then rows. What is there already is left as it is, so that a
+move which was interrupted is completed by doing it again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from penstock.core.artifact import Artifact
+from penstock.core.ports import Home
+from penstock.core.run import Entry, Group
+from penstock.errors import ConflictError, CorruptObjectError, RefusedError, UnknownNameError
+from penstock.lifecycle import promote
+from penstock.lifecycle.register import register
+from penstock.lifecycle.release import is_releaser, policy
+from penstock.lifecycle.versions import CHAMPION, Version, alias, head, manifest, stream, version
+
+TRIES = 20
+OWN = ("content", "bundle", "artifacts", "from")
+"""What of a version's body is said anew where it arrives."""
+
+
+@dataclass(slots=True)
+class Moved:
+    """What a move brought.
+
+    Attributes
+    ----------
+    versions : list of (str, str, bool)
+        Name here, name there, and whether it is new there.
+    objects, size : int
+        Objects that were not there, and their bytes.
+    runs, results, entries : int
+        Rows of the ledger, where all was moved.
+    """
+
+    versions: list[tuple[str, str, bool]] = field(default_factory=list)
+    objects: int = 0
+    size: int = 0
+    runs: int = 0
+    results: int = 0
+    entries: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        names = ("objects", "size", "runs", "results", "entries")
+        versions = [{"from": here, "to": there, "new": new} for here, there, new in self.versions]
+        return {"versions": versions} | {name: getattr(self, name) for name in names}
+
+
+def send(source: Home, target: Home, chosen: Iterable[Version], *, who: str) -> Moved:
+    """Bring versions to another environment, where each gets the next number unless an equal one is there.
+
+    A version arrives without standing: nobody's champion moves. Its last verdict comes with it only where the champion
+    that it was compared with is the champion there too (or both have none); else the gate there has not judged it.
+
+    Parameters
+    ----------
+    chosen : iterable of Version
+        Of the source's ledger.
+    who : str
+        "user@host".
+
+    Raises
+    ------
+    MissingObjectError, CorruptObjectError, StoreError
+        Nothing of the version that failed is on the target's ledger.
+    """
+    moved = Moved()
+    for one in chosen:
+        files = manifest(source, one.bundle)["files"].values()
+        wanted = [one.bundle.digest, *(digest for file in files for digest in _digests(Artifact.from_json(file)))]
+        _carry(source, target, wanted, moved)
+        _bring_run(source, target, one)
+        origin = {"environment": source.config.environment, "version": one.number, "at": one.entry.at}
+        body = {name: value for name, value in one.body.items() if name not in OWN}
+        there, new = register(target, one.workflow, one.bundle, body | {"from": origin}, who)
+        _bring_verdict(source, target, one, there, who, moved)
+        moved.versions.append((one.name, there.name, new))
+    return moved
+
+
+def _digests(artifact: Artifact) -> list[str]:
+    return [*([artifact.digest] if artifact.text is None else []), *artifact.refs]
+
+
+def _carry(source: Home, target: Home, digests: Iterable[str], moved: Moved) -> None:
+    """Publish in the target what it lacks, a verified copy each."""
+    wanted = list(dict.fromkeys(digests))
+    absent = _bare(target.objects).missing(wanted)
+    for digest in wanted:
+        if digest in absent:
+            moved.size += _copy(source, target, digest)
+            moved.objects += 1
+            target.objects.publish([digest])  # one by one: what has arrived need not be sent again
+    target.objects.publish(wanted)
+
+
+def _bare(objects: Any) -> Any:
+    """A store without what this machine keeps of it: what is asked is what others see."""
+    return objects.direct() if hasattr(objects, "direct") else objects
+
+
+def _copy(source: Home, target: Home, digest: str) -> int:
+    folder = tempfile.mkdtemp(prefix="penstock-move-")
+    try:
+        path = os.path.join(folder, digest)
+        shutil.copyfile(source.objects.fetch(digest), path)
+        found, size = target.objects.stage(path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if found != digest:
+        raise CorruptObjectError(
+            f"object {digest[:12]}… was changed while it was copied", digest=digest, found=found, hint="move it again"
+        )
+    return size
+
+
+def _bring_run(source: Home, target: Home, one: Version) -> None:
+    """The row of the run that made a version, so that it can be shown."""
+    name = one.body.get("run") or ""
+    runs = source.ledger.runs(prefix=name, limit=1) if name else []
+    if runs and not target.ledger.runs(prefix=name, limit=1):
+        target.ledger.commit(Group(runs=runs, step_runs=[]))
+
+
+def _bring_verdict(source: Home, target: Home, one: Version, there: Version, who: str, moved: Moved) -> None:
+    verdicts = [e for e in source.ledger.stream(stream(one.workflow, "verdict")) if e.body["version"] == one.number]
+    if not verdicts:
+        return
+    last = verdicts[-1]
+    reigning, _ = alias(target.ledger, one.workflow, CHAMPION)
+    if _content(source, last.body.get("against")) != (reigning.body["content"] if reigning else None):
+        return
+    comparison = Artifact.from_json(last.body["comparison"]) if "comparison" in last.body else None
+    if comparison is not None and comparison.text is None:
+        _carry(source, target, [comparison.digest], moved)
+    name = stream(one.workflow, "verdict")
+    body = {**last.body, "version": there.number, "against": reigning.name if reigning else None}
+    for _ in range(TRIES):
+        same = [e for e in target.ledger.stream(name) if {**e.body, "from": None} == {**body, "from": None}]
+        if same:
+            number = same[-1].number
+            break
+        present = head(target.ledger, name)
+        number = present.number + 1 if present else 1
+        origin = {"environment": source.config.environment, "version": one.number, "verdict": last.number}
+        entry = Entry(name, number, {**body, "from": origin}, who=who, why=f"judged in {source.config.environment}")
+        try:
+            target.ledger.append([entry])
+        except ConflictError:
+            continue
+        break
+    else:
+        raise ConflictError(f"{one.workflow}: verdicts were recorded by others all the time", hint="do it again")
+    if last.body["passed"] and (reigning is None or reigning.number != there.number):
+        promote.challenger(target, there, number, who)
+
+
+def _content(home: Home, name: str | None) -> str | None:
+    """Digest of what a version holds that a verdict names; "?" for one that is not on record."""
+    if name is None:
+        return None
+    workflow, _, number = name.partition("@")
+    try:
+        return str(version(home.ledger, workflow, int(number)).body["content"])
+    except (UnknownNameError, ValueError):
+        return "?"
+
+
+def send_all(
+    source: Any, target: Home, *, reach: Callable[[Any, Any], set[str]], copy: Callable[[Any, Any], Any]
+) -> Moved:
+    """Bring all objects that a ledger reaches, and then the ledger itself, to another environment.
+
+    Parameters
+    ----------
+    reach : callable
+        Digests of every object that (objects, ledger) need.
+    copy : callable
+        Copies (ledger, ledger); refuses two that went on apart.
+
+    Raises
+    ------
+    RefusedError
+        It would move a champion that only CI may move.
+    ConflictError
+        The two ledgers went on apart: move versions by name.
+    """
+    _check_champions(source, target)
+    moved = Moved()
+    _carry(source, target, sorted(reach(source.objects, source.ledger)), moved)
+    copied = copy(source.ledger, target.ledger)
+    moved.runs, moved.results, moved.entries = copied.runs, copied.results, copied.entries
+    return moved
+
+
+def _check_champions(source: Home, target: Home) -> None:
+    """Refuse to bring moves of a champion to a ledger on which this process may make none."""
+    if policy(target.config, None) == "auto" or is_releaser(target):
+        return
+    there = target.ledger.streams()
+    for name, number in source.ledger.streams().items():
+        workflow, kind = name.split("/")[:2]
+        known = f"{workflow}/version" in there
+        if known and kind in ("alias", "deployment") and number > there.get(name, 0):
+            raise RefusedError(
+                f"all of {workflow} cannot be moved: it would move its {name.rpartition('/')[2]} in "
+                f"{target.config.environment!r}, where release is {policy(target.config, None)!r}",
+                hint=f"move versions by name ({workflow}@7), and promote there",
+            )
