@@ -11,8 +11,12 @@ from penstock.cli.options import Json, Quiet
 
 def command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
-    grace: Annotated[str, typer.Option("--grace", metavar="TIME", help="Objects touched since then stay.")] = "14d",
-    keep: Annotated[str, typer.Option("--keep", metavar="TIME", help="Results of runs since then stay.")] = "30d",
+    grace: Annotated[
+        str, typer.Option("--grace", metavar="TIME", show_default=False, help="Objects touched since then stay.")
+    ] = "",
+    keep: Annotated[
+        str, typer.Option("--keep", metavar="TIME", show_default=False, help="Results of runs since then stay.")
+    ] = "",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
@@ -21,8 +25,9 @@ def command(
     from penstock.cli.projects import here, seconds_of
     from penstock.store.gc import collect
 
-    grace_s, keep_s = seconds_of(grace, "--grace"), seconds_of(keep, "--keep")
     store: Any = here(make=False)
+    grace_s = seconds_of(grace or store.config.grace, "--grace")
+    keep_s = seconds_of(keep or store.config.keep, "--keep")
     gone = collect(store.objects, store.ledger, grace_s=grace_s, keep_s=keep_s, dry_run=dry_run)
     if as_json:
         document(gone.to_json() | {"dry_run": dry_run})

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from penstock.cli.options import Env
 from penstock.cli.plain import plainly
 from penstock.core.names import did_you_mean
 from penstock.errors import UsageError
@@ -78,13 +80,36 @@ class Verbs(TyperGroup):
 
 
 def command_of(name: str) -> Any:
-    """The Typer command of one verb."""
+    """The Typer command of one verb; each takes `--env`."""
     verb = VERBS[name]
     module = importlib.import_module(f"penstock.cli.{verb.module}")
     one = typer.Typer(add_completion=False, rich_markup_mode=None)
     epilog = getattr(module, "EPILOG", None)
     one.command(name, help=getattr(module, "HELP", verb.help), short_help=verb.help, epilog=epilog)(module.command)
-    return plainly(typer.main.get_command(one), module.command)
+    command = typer.main.get_command(one)
+    if all(param.name != "env" for param in command.params):
+        command.params.append(_env())
+    return plainly(command, module.command)
+
+
+def _env() -> Any:
+    """The option `--env` of a verb that does not name it among its own: it only chooses the settings."""
+    one = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+    @one.command()
+    def choose(env: Env = None) -> None:
+        """Have Typer make the option as it makes all others."""
+
+    [option] = [param for param in typer.main.get_command(one).params if param.name == "env"]
+    option.expose_value = False
+    option.callback = _choose
+    return option
+
+
+def _choose(context: Any, param: Any, value: str | None) -> str | None:  # noqa: ARG001  click's signature
+    if value is not None:
+        os.environ["PENSTOCK_ENV"] = value
+    return value
 
 
 def app() -> Any:

@@ -11,8 +11,10 @@ from importlib.util import find_spec
 from typing import Any
 
 from penstock.core.ports import Home
-from penstock.core.urls import masked
+from penstock.core.urls import masked, scheme
+from penstock.errors import StoreError
 from penstock.lifecycle.machine import machine
+from penstock.lifecycle.release import policy
 
 EXTRAS = {"serve": ("uvicorn", "httptools", "msgspec")}
 """Extra → modules that it brings."""
@@ -31,8 +33,17 @@ def checkup(home: Home) -> dict[str, Any]:
         "extras": {name: missing modules}; "trust": exact names; "problems": sentences, empty when all is well.
     """
     config = home.config
-    values = {name: getattr(config, name) for name in ("store", "ledger", "seed", "jobs", "trust", "release")}
-    configuration = {n: {"value": v, "origin": config.origin.get(n, "default")} for n, v in values.items()}
+    names = ("store", "ledger", "seed", "jobs", "trust", "release", "grace", "keep", "cache")
+    values = {name: getattr(config, name) for name in names}
+    configuration = {
+        name: {
+            "value": masked(value) if isinstance(value, str) else value,
+            "origin": config.origin.get(name, "default"),
+        }
+        for name, value in values.items()
+    }
+    configuration["release"]["value"] = policy(config, None) if config.release or config.shared else None
+    configuration["is_ci"] = {"value": config.is_ci, "origin": "PENSTOCK_RELEASE" if config.is_ci else "default"}
     configuration["environment"] = {
         "value": config.environment,
         "origin": "PENSTOCK_ENV" if "PENSTOCK_ENV" in os.environ else "default",
@@ -40,7 +51,7 @@ def checkup(home: Home) -> dict[str, Any]:
     found: dict[str, Any] = {
         "root": config.root,
         "configuration": configuration,
-        "store": {"path": config.store, "writable": os.access(config.store, os.W_OK)},
+        "store": _store(home),
         "ledger": _ledger(home),
         "python": platform.python_version(),
         "executable": sys.executable,
@@ -52,6 +63,18 @@ def checkup(home: Home) -> dict[str, Any]:
     }
     found["problems"] = _problems(found)
     return found
+
+
+def _store(home: Home) -> dict[str, Any]:
+    """Where the objects are, whether they can be written to, and why not."""
+    place = home.config.store
+    if not scheme(place):
+        return {"path": place, "writable": _writable(place), "fault": ""}
+    try:
+        home.objects.missing(["0" * 64])
+    except StoreError as error:
+        return {"path": masked(place), "writable": False, "fault": error.what}
+    return {"path": masked(place), "writable": True, "fault": ""}
 
 
 def version_of(name: str) -> str | None:
@@ -90,7 +113,10 @@ def _ledger(home: Home) -> dict[str, Any]:
 
 
 def _writable(path: str) -> bool:
-    return os.access(path if os.path.exists(path) else os.path.dirname(path), os.W_OK)
+    """Whether a path can be written to, or made where it is not there yet."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return os.access(path, os.W_OK)
 
 
 def _problems(found: dict[str, Any]) -> list[str]:
