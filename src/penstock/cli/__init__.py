@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -40,7 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     from penstock.cli.failing import guarded
 
-    return guarded(_dispatch, words or ["--help"])
+    before = os.environ.get("PENSTOCK_ENV")
+    try:
+        return guarded(_dispatch, words or ["--help"])
+    finally:  # `--env` holds for one call, also where this process makes several
+        if before is None:
+            os.environ.pop("PENSTOCK_ENV", None)
+        else:
+            os.environ["PENSTOCK_ENV"] = before
 
 
 def _dispatch(words: list[str]) -> int:

@@ -83,7 +83,7 @@ def conclude(report: Report, progress: Progress, file: str) -> None:
     took = duration(report.wall_s)
     if report.idle:
         say(_idle_line(report, took))
-        if report.exit_code:
+        if report.exit_code or end.state == "challenger":  # what holds it back is no news, but still in force
             say(paint(f"{end.mark} {clean(end.sentence)}", colour))
         return
     if end.state == "done":
