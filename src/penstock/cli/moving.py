@@ -38,9 +38,9 @@ def tell(moved: Moved, there: Home, *, as_json: bool, quiet: bool) -> None:
         f"; {moved.runs:,} runs, {moved.results:,} results, {moved.entries:,} decisions" if not moved.versions else ""
     )
     say(f"{moved.objects:,} objects, {size_text(moved.size)}{rows}")
-    arrived = [name for _, name, new in moved.versions if new]
-    if arrived and not quiet:
-        told = f"{arrived[0]} --env {where}"
+    fresh = [name for _, name, new in moved.versions if new]
+    if fresh and not quiet:
+        told = f"{fresh[0]} --env {where}"
         say(f'next  penstock show {told} · penstock promote {told} --because "…"')
 
 
