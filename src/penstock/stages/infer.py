@@ -83,8 +83,42 @@ def stripped(block: Any) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    columns = [pc.utf8_trim_whitespace(column) for column in block.columns]
+    columns = [pc.utf8_trim_whitespace(c) if _may_be_padded(c) else c for c in block.columns]
     return pa.RecordBatch.from_arrays(columns, names=block.schema.names)
+
+
+def _ends(column: Any) -> tuple[Any, Any, Any]:
+    """Length in bytes, first and last byte of each cell; what is said of an empty cell's bytes means nothing."""
+    import numpy as np
+
+    _, offsets, data = column.buffers()
+    ends = np.frombuffer(offsets, dtype=np.int32)[column.offset : column.offset + len(column) + 1]
+    raw = np.frombuffer(data, dtype=np.uint8) if data is not None and data.size else np.zeros(1, np.uint8)
+    starts, last = ends[:-1], np.maximum(ends[1:], 1) - 1
+    return np.diff(ends), raw[np.minimum(starts, len(raw) - 1)], raw[last]
+
+
+def _may_be_padded(column: Any) -> bool:
+    """Whether a cell begins or ends with anything but a plain visible character: those beyond ASCII are not told."""
+    import numpy as np
+
+    if column.type != "string":
+        return True
+    plain = np.zeros(256, dtype=bool)
+    plain[0x21:0x7F] = True
+    length, first, last = _ends(column)
+    return not ((plain[first] & plain[last]) | (length == 0)).all()
+
+
+def _may_be_marked(column: Any, texts: tuple[str, ...]) -> tuple[Any, Any]:
+    """Which cells may be one of some texts, by length and first byte; and which are empty."""
+    import numpy as np
+
+    raw = [text.encode() for text in texts if text]
+    begins = np.zeros(256, dtype=bool)
+    begins[[text[0] for text in raw]] = True
+    length, first, _ = _ends(column)
+    return begins[first] & (length <= max(map(len, raw))) & (length > 0), length == 0
 
 
 def guess(column: Any, declared: tuple[str, ...], known: str = "") -> Guess:
@@ -103,19 +137,25 @@ def guess(column: Any, declared: tuple[str, ...], known: str = "") -> Guess:
     import pyarrow.compute as pc
 
     found = Guess(cells=len(column))
-    blank = pc.equal(column, "")
-    found.blank = pc.sum(blank).as_py() or 0
-    marked = pc.is_in(column, pa.array(dict.fromkeys((*MARKERS, *declared)), pa.string()))
-    if pc.any(marked).as_py():
-        counted = pc.value_counts(column.filter(marked)).to_pylist()
+    texts = tuple(dict.fromkeys((*MARKERS, *declared)))
+    maybe, blank = _may_be_marked(column, texts)
+    found.blank = int(blank.sum())
+    keep = ~blank
+    if maybe.any():
+        some = column.filter(pa.array(maybe))
+        marked = pc.is_in(some, pa.array(texts, pa.string()))
+        counted = pc.value_counts(some.filter(marked)).to_pylist()
         found.markers = {row["values"]: row["counts"] for row in sorted(counted, key=lambda r: str(r["values"]))}
-        column, blank = column.filter(pc.invert(marked)), blank.filter(pc.invert(marked))
+        keep[maybe] = ~marked.to_numpy(zero_copy_only=False)
+    if "" in declared and found.blank:
+        found.markers = {"": found.blank, **found.markers}
+    n = int(keep.sum())
     if known == "str":
-        found.kind = "str" if found.blank < len(column) else ""
+        found.kind = "str" if n else ""
         return found
-    if found.blank:
-        column = column.filter(pc.invert(blank))
-    if len(column):
+    if n < len(column):
+        column = column.filter(pa.array(keep))
+    if n:
         found.kind, found.big = _kind(column)
     return found
 
@@ -151,8 +191,12 @@ def _try(column: Any, kind: Any) -> Any:
 
 def _is_code(column: Any) -> bool:
     """Whether a cell has a leading zero (00123, -07, 0x1F): text, because a number would lose it."""
+    import numpy as np
     import pyarrow.compute as pc
 
+    _, first, _ = _ends(column)
+    if not np.isin(first, np.frombuffer(b"0-", np.uint8)).any():
+        return False
     zero = pc.or_(pc.starts_with(column, "0"), pc.starts_with(column, "-0"))
     if not pc.any(zero).as_py():
         return False
