@@ -79,7 +79,7 @@ def schema_of(frame: pd.DataFrame) -> dict[str, Any]:
 def ours(frame: pd.DataFrame, schema: dict[str, Any]) -> bool:
     """All that `validate` checks: also the types of all columns, and infinities in all numbers."""
     try:
-        _checked(frame, TARGET, ROLES, schema, ())
+        _checked(frame, TARGET, ROLES, schema, {}, ())
     except ValidationFailedError:
         return False
     return True

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from penstock.core.artifact import Batched
 from penstock.core.split import Split
 from penstock.core.target import Roles, Target
+from penstock.engine.child import wants_of
 from penstock.errors import PenstockError
 from penstock.formats import parquet, parquet_stored
 from penstock.formats.registry import FormatRegistry
@@ -188,3 +189,12 @@ def test_all_different_is_proved_by_sorting_or_not_at_all(monkeypatch):
     assert all_different(pd.DataFrame({"a": ["x", "y"]}, dtype="str"))
     assert not all_different(pd.DataFrame({"a": ["x", "x"]}, dtype="str"))
     assert not all_different(pd.DataFrame({"a": [1.0, 2.0]}))
+
+
+def test_the_stages_ask_for_a_table_in_batches_and_a_step_of_the_users_does_not():
+    """Without this they would be handed frames, and nothing but the memory would tell."""
+
+    def step(table: StoredTable) -> None: ...  # noqa: F821  a class of the user's own
+
+    assert wants_of(validate)["table"] == wants_of(partition)["table"] == "stored"
+    assert wants_of(step) == {}
