@@ -52,3 +52,49 @@ def test_a_file_that_is_touched_alone_changes_nothing(sums):
     path.write_text(path.read_text())
     told = sums.call("plan", "flow.py")
     assert "2 to reuse" in told.out + told.err
+
+
+def test_a_folder_in_a_bucket_is_read_once_and_its_keys_stay_outside(sums, s3):
+    """A real S3 server; workers are other processes and get the bytes, not the credentials' way to them."""
+    import fsspec
+
+    bucket = fsspec.filesystem("s3", use_listings_cache=False)
+    place = s3.removeprefix("s3://").rstrip("/") + "/sales"
+    for month in (1, 2):
+        bucket.pipe(f"{place}/month={month}/x.csv", f"n\n{month}\n".encode())
+    sums.write("flow.py", FLOW.replace("data/2026-*.csv", f"s3://{place}/"))
+    first = sums.call("run", "flow.py")
+    assert first.code == 0, first.err
+    assert "2 files by month" in first.out + first.err
+    again = sums.call("plan", "flow.py")
+    assert "2 to reuse" in again.out + again.err
+    bucket.pipe(f"{place}/month=3/x.csv", b"n\n3\n")
+    assert "month=3/x.csv is new" in sums.call("plan", "flow.py").out
+    kept = [path for path in sums.folder.rglob("*") if path.is_file()]
+    assert not [path for path in kept if b"s3cret-of-the-tests" in path.read_bytes()]
+
+
+def test_a_fetched_copy_that_was_damaged_is_fetched_again(sums, s3):
+    """The copy is held against its digest when it is read, and not believed by its size."""
+    import fsspec
+
+    place = s3.removeprefix("s3://").rstrip("/") + "/t.csv"
+    fsspec.filesystem("s3").pipe(place, b"n\n1\n")
+    sums.write("flow.py", FLOW.replace("data/2026-*.csv", f"s3://{place}"))
+    assert sums.call("run", "flow.py").code == 0
+    [copy] = (sums.folder / ".penstock" / "fetched").iterdir()
+    copy.write_bytes(b"n\n9\n")
+    ended = sums.call("run", "flow.py", "--force", "sales")
+    assert ended.code == 0, ended.err
+    assert copy.read_bytes() == b"n\n1\n"
+
+
+def test_an_address_inside_the_network_is_refused_with_the_setting_that_allows_it(sums):
+    sums.write("flow.py", FLOW.replace("data/2026-*.csv", "http://127.0.0.1:9/t.csv"))
+    ended = sums.call("run", "flow.py")
+    assert ended.code == 2
+    sums.write("flow.py", FLOW.replace("data/2026-*.csv", "http://me:word@example.org/t.csv"))
+    ended = sums.call("run", "flow.py")
+    assert ended.code == 2
+    assert "credential" in ended.err
+    assert "word" not in ended.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import gzip
+import hashlib
 import io
 import json
 import zipfile
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 from penstock.core.artifact import Written
 from penstock.core.source import Source
-from penstock.errors import DataError, MissingExtraError
+from penstock.errors import DataError, MissingExtraError, SourceChangedError
 from penstock.stages import ingest, spool, text_source
 
 
@@ -110,6 +111,50 @@ def tables(draw):
 def test_any_table_reads_alike_in_every_format(read, table, name, spill):
     found, _ = read(WRITERS[name](table), name, spill=spill)
     assert found.equals(table)
+
+
+# ── what is hashed is what is read, and what is in it ───────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", ["t.csv", *WRITERS])
+@pytest.mark.parametrize("spill", [spool.SPILL, 3])
+def test_a_file_replaced_while_it_is_read_does_not_reach_the_table(tmp_path, monkeypatch, name, spill):
+    write = WRITERS.get(name, lambda table: table.to_pandas().to_csv(index=False).encode())
+    path, data = tmp_path / name, write(pa.table({"a": [1, 2]}))
+    path.write_bytes(data)
+    whole = spool.take
+
+    def take_then_replace(*args, **kwargs):
+        taken = whole(*args, **kwargs)
+        path.write_bytes(write(pa.table({"a": [9, 9]})))
+        return taken
+
+    monkeypatch.setattr(spool, "take", take_then_replace)
+    digest = hashlib.sha256(data).hexdigest()
+    table, _ = ingest.read(Source(str(path), path.suffix), expect=digest, spill=spill)
+    table = pq.read_table(table.path) if isinstance(table, Written) else table
+    assert table["a"].to_pylist() == [1, 2]
+    with pytest.raises(SourceChangedError):
+        ingest.read(Source(str(path), path.suffix), expect=digest, spill=spill)
+
+
+NAMES = ["__proto__", "<script>", "=cmd()", "../x", "x" * 10_000, "\u202ertl", "a\u200bb", "a\tb", "ü", "select"]
+
+
+@pytest.mark.parametrize("name", [name for name in WRITERS if name != "t.xlsx"])
+def test_strange_names_and_numbers_are_only_names_and_numbers(read, name):
+    hard = [2**63 - 1, -(2**63), 0]
+    table = pa.table({one: ["x", "=1+1", "<b>"] for one in NAMES} | {"n": hard, "f": [1e308, 5e-324, -0.0]})
+    found, _ = read(WRITERS[name](table), name)
+    assert found.column_names == [*NAMES, "n", "f"]
+    assert found.equals(table)
+    assert str(found["f"][2].as_py()) == "-0.0"
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_one_row_and_a_thousand_columns(read, name):
+    table = pa.table({f"c{i}": [i] for i in range(1000)})
+    assert read(WRITERS[name](table), name)[0].equals(table)
 
 
 # ── JSON lines ──────────────────────────────────────────────────────────────────────────────────────────────

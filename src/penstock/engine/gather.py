@@ -114,7 +114,7 @@ def learn(facts: Facts, found: Mapping[str, Found]) -> None:
 
 
 def probe(
-    nodes: Iterable[Node], ledger: Ledger, fetcher: Fetcher | None = None
+    nodes: Iterable[Node], ledger: Ledger, fetcher: Fetcher | None = None, *, fresh: bool = False
 ) -> tuple[dict[str, Found], list[SourceStat]]:
     """The files of each source with their digests; a file that has not been touched since is not read again.
 
@@ -122,6 +122,8 @@ def probe(
     ----------
     fetcher : Fetcher, optional
         Fetches files at URLs.
+    fresh : bool
+        Trust nothing that is remembered: what was read was not what was planned with.
 
     Returns
     -------
@@ -137,15 +139,15 @@ def probe(
     listed = {node.id: _listed(node, fetcher) for node in nodes if node.places}
     if not listed:
         return {}, []
-    remembered = ledger.sources(list({path for files, _ in listed.values() for _, path in files}))
+    remembered = {} if fresh else ledger.sources(list({path for files, _ in listed.values() for _, path in files}))
     found: dict[str, Found] = {}
     seen: dict[str, SourceStat] = {}
     for step, (files, many) in listed.items():
         hashed = []
         for name, place in files:
             if "://" in place and fetcher is not None:
-                path, digest, fresh = fetcher.get(place, remembered.get(place))
-                seen |= {place: fresh} if fresh is not None else {}
+                path, digest, now = fetcher.get(place, remembered.get(place))
+                seen |= {place: now} if now is not None else {}
             else:
                 path, digest = place, _hashed(place, remembered, seen, step)
             hashed.append((name, path, digest))

@@ -366,7 +366,7 @@ class Execution:
         """The file is another than when it was hashed: hash it again and decide anew, a few times."""
         if not self._may_heal(node, ""):
             return False
-        found, _ = probe([node], self.home.ledger, self._fetcher)
+        found, _ = probe([node], self.home.ledger, self._fetcher, fresh=True)
         learn(self.facts, found)
         self._decide_again([node])
         return True

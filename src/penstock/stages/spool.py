@@ -182,9 +182,17 @@ def take(path: str, expect: str | None, *, spill: int = SPILL, limits: Limits | 
     DataError
         Too large.
     """
-    digest = hashlib.sha256()
     spool = Spool(spill, limits)
-    name = name or os.path.basename(path)
+    try:
+        _copy(path, expect, spool, name or os.path.basename(path))
+    except BaseException:
+        spool.close()
+        raise
+    return spool
+
+
+def _copy(path: str, expect: str | None, spool: Spool, name: str) -> None:
+    digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:
             spool.limits.check_bytes(os.fstat(file.fileno()).st_size)
@@ -205,7 +213,6 @@ def take(path: str, expect: str | None, *, spill: int = SPILL, limits: Limits | 
             expected=expect,
             found=digest.hexdigest(),
         )
-    return spool
 
 
 _MAGIC = (
