@@ -62,7 +62,7 @@ def workflow(model, rows, told):
         step("train", At("split", "train"), model=model, outputs=("fitted", "report")),
         step("evaluate", At("split", "train"), model=model),
         step("audit", At("split", "train"), told=told["findings"]),
-        step("package", At("train", "fitted"), outputs=("input", "golden", "profile")),
+        step("package", At("train", "fitted"), **told["more"], outputs=("input", "golden", "profile", *told["more"])),
         node(
             "register",
             kind="effect",
@@ -72,6 +72,7 @@ def workflow(model, rows, told):
             profile=At("package", "profile"),
             metrics=At("evaluate"),
             audit=At("audit"),
+            **{name: At("package", name) for name in told["more"]},
         ),
         node("champion", At("register"), kind="effect", outputs=("fitted", "about", "seen")),
         step(
@@ -146,11 +147,14 @@ class World:
         rehearse=lambda *_: 3,
         release="auto",
         rules=(),
+        more=None,
         **settings,
     ):
+        """`more`: further files of the bundle."""
+        more = more or {}
         self.count += 1
         home = replace(self.home, config=replace(self.home.config, **settings))
-        graph = workflow(model, rows, {"findings": list(findings), "outcome": outcome})
+        graph = workflow(model, rows, {"findings": list(findings), "outcome": outcome, "more": more})
 
         def compare(inputs):
             [about] = [json.loads(artifact["text"]) for _, output, artifact in inputs if output == "about"]
@@ -162,7 +166,7 @@ class World:
             "train": (f"fitted {model} on {rows}".encode(), {}),
             "evaluate": {"auc": 0.9},
             "audit": {"findings": list(findings)},
-            "package": ({"columns": [{"name": "age"}]}, {"rows": []}, {}),
+            "package": ({"columns": [{"name": "age"}]}, {"rows": []}, {}, *more.values()),
             "compare": compare,
         }
         self.desk = Desk(home, answers)
@@ -406,8 +410,54 @@ def test_rows_that_are_not_kept_any_more_are_not_told(world, lost):
         ledger.forget(ledger.recipes())
     else:
         objects.delete(digest_bytes(b"train 2025"))
-    assert told(world.run(rows="2026"))[1] == NOTHING
+    about, seen = told(world.run(rows="2026"))
+    assert seen == NOTHING
+    assert about["unseen_from"].startswith("churn@1 carries no digests of the rows that it has learned from")
     objects.publish([objects.stage(b"train 2025")[0]])
+
+
+KEYED = {"seen": b"digests of 2025", "learned": {"by": "key", "columns": ["id"], "n_rows": 80}}
+
+
+def test_digests_in_the_bundle_tell_what_was_seen_though_all_else_is_lost(world):
+    world.run(more=KEYED)
+    world.home.ledger.forget(world.home.ledger.recipes())
+    about, seen = told(world.run(rows="2026"))
+    assert world.home.objects.read(seen.digest) == b"digests of 2025"
+    assert (about["learned"]["columns"], about["unseen_from"], about["champion_refit"]) == (["id"], None, False)
+
+
+def test_a_refitted_champion_is_asked_as_it_answers_and_said_to_be_one(world):
+    world.run(more=KEYED | {"judged": b"fitted one on 2025, judged"})
+    about, _ = told(world.run(rows="2026"))
+    assert (about["champion_refit"], about["same_estimator"]) == (True, False)
+
+
+def test_of_equal_twins_the_judged_ones_are_compared_on_all_rows(world):
+    world.run(more=KEYED | {"judged": b"judged twin", "decision": {"threshold": 0.5}})
+    report = world.run(more=KEYED | {"judged": b"judged twin", "decision": {"threshold": 0.4}})
+    about, seen = told(report)
+    assert (about["same_estimator"], about["champion_threshold"], seen) == (True, 0.5, NOTHING)
+    assert world.home.objects.read(report.outcome.artifacts["champion", "fitted"].digest) == b"judged twin"
+
+
+def test_the_same_estimator_under_another_threshold_is_another_version_to_judge(world):
+    world.run(more={"decision": {"threshold": 0.5}})
+    report = world.run(more={"decision": {"threshold": 0.4}})
+    assert (report.attempt.looked, report.attempt.promoted, world.alias()) == (True, True, 2)
+    report = world.run(more={"decision": {"threshold": 0.4}}, findings=[{"grade": "warning", "what": "few rows"}])
+    assert report.attempt.reason == "churn@2 is the champion, and its estimator is the same"
+
+
+def test_what_a_person_decided_is_not_undone_by_running_again(world):
+    world.run()
+    first = world.version(1)
+    body = dict(first.body) | {"decided": {"from": 1, "threshold": 0.3}, "content": "another"}
+    [entry] = world.home.ledger.append([Entry("churn/version", 2, body)])
+    promote.move(world.home, replace(first, number=2, entry=entry), why="fewer people", who="ada@lab")
+    report = world.run()
+    assert (report.exit_code, report.attempt.promoted, world.alias(), len(world.stream("look"))) == (0, False, 2, 1)
+    assert "it is churn@1 from 0.3 on, as a person decided" in report.attempt.reason
 
 
 # ── held back ────────────────────────────────────────────────────────────────────────────────────────────────

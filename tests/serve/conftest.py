@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from penstock.core.answer import answers
+from penstock.core.answer import answers, with_decision
 from penstock.core.artifact import Artifact
 from penstock.core.run import Entry
 from penstock.formats.registry import FormatRegistry
@@ -64,12 +64,15 @@ class House:
 
     def bundle(self, estimator: Any, contract: dict[str, Any], frame: Any, **changes: Any) -> Artifact:
         """A bundle whose golden rows are the frame's."""
-        golden = {"rows": plain_records(frame), "expected": answers(estimator, frame, contract)}
+        decision = changes.pop("decision", None)
+        expected = answers(estimator, frame, with_decision(contract, decision))
+        golden = {"rows": plain_records(frame), "expected": expected}
         files = {
             "estimator": self.formats.dump(estimator, self.objects.stage).to_json(),
             "input": self._json(contract),
             "golden": self._json(changes.pop("golden", golden)),
         }
+        files |= {"decision": self._json(decision)} if decision else {}
         files |= {name: self._json({}) for name in ("profile", "metrics", "audit", "environment", "lineage")}
         manifest = {"penstock": "bundle/1", "workflow": self.workflow, "task": contract["task"], "files": files}
         digest, size = self.objects.stage(json.dumps(manifest | changes, sort_keys=True).encode())

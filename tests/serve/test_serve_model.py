@@ -22,8 +22,10 @@ from penstock.errors import (
     UnknownNameError,
     UntrustedTypeError,
 )
+from penstock.formats.registry import FormatRegistry
 from penstock.serve import model as model_module
 from penstock.serve.model import Model, same_answer
+from penstock.serve.openapi import describe
 
 
 def test_a_loaded_model_answers_as_the_pipeline_does(house, kit):
@@ -35,6 +37,34 @@ def test_a_loaded_model_answers_as_the_pipeline_does(house, kit):
     expected = estimator.predict_proba(frame)[:, 1]
     assert [answer["score"] for answer in given] == pytest.approx(list(expected), abs=1e-12)
     assert [answer["label"] for answer in given] == list(estimator.predict(frame))
+
+
+def test_a_decided_threshold_makes_the_label_and_stands_in_every_answer_and_in_the_description(house, kit):
+    estimator, _, frame = kit.customers_pipeline()
+    house.register(house.customers(decision={"threshold": 0.9}))
+    model = house.load(1)
+    scores = estimator.predict_proba(frame)[:, 1]
+    given = model.answer(kit.plain_records(frame))
+    assert [answer["label"] for answer in given] == [int(score >= 0.9) for score in scores]
+    assert [answer["label"] for answer in given] != list(estimator.predict(frame))
+    assert {answer["threshold"] for answer in given} == {0.9}
+    scored = model.score_frame(frame)
+    assert list(scored.columns) == ["label", "score", "threshold"]
+    fields = describe(model)["components"]["schemas"]["Prediction"]
+    assert fields["properties"]["threshold"]["const"] == 0.9
+    assert "threshold" in fields["required"]
+
+
+def test_a_version_whose_golden_labels_are_of_another_threshold_does_not_load(house):
+    """Sabotage: without the decision in the answers, a changed threshold would go unnoticed."""
+    made = house.customers(decision={"threshold": 0.9})
+    manifest = json.loads(house.objects.read(made.digest))
+    other = FormatRegistry().dump({"threshold": 0.1}, house.objects.stage)
+    manifest["files"]["decision"] = other.to_json()
+    digest, size = house.objects.stage(json.dumps(manifest).encode())
+    house.register(Artifact(digest, "bundle", size))
+    with pytest.raises(NotReproducibleError, match="row 0"):
+        house.load(1)
 
 
 def test_the_frame_is_built_by_name_with_the_training_dtypes(customers_model, kit):
