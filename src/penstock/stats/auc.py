@@ -54,7 +54,8 @@ def placements(y: Bools, score: Floats, weights: Floats | None = None) -> Floats
     positives_to = np.cumsum(mass)[last]
     positives_in = np.diff(positives_to, prepend=0)
     below = positives_to - positives_in / 2  # positives below the run, with half of those in it
-    negatives_below = (weight_to - positives_to) - (np.diff(weight_to, prepend=0) - positives_in) / 2
+    weight_in = size if weights is None else np.diff(weight_to, prepend=0)
+    negatives_below = (weight_to - positives_to) - (weight_in - positives_in) / 2
     n_positive = positives_to[-1]
     share_for_positive = negatives_below / (weight_to[-1] - n_positive)
     share_for_negative = 1.0 - below / n_positive
