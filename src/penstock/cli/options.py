@@ -25,6 +25,10 @@ Force = Annotated[
     list[str] | None,
     typer.Option("--force", metavar="STEP", show_default=False, help="Run a step whatever is known. Repeatable."),
 ]
+Refresh = Annotated[
+    list[str] | None,
+    typer.Option("--refresh", metavar="NAME", show_default=False, help="Read a query again. Repeatable."),
+]
 Jobs = Annotated[
     int | None, typer.Option("--jobs", "-j", min=1, show_default=False, help="Steps at once; one a core by default.")
 ]

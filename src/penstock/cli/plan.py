@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli.options import Env, Force, Json, Params, Quiet, Seed, Target
+from penstock.cli.options import Env, Force, Json, Params, Quiet, Refresh, Seed, Target
 
 if TYPE_CHECKING:
     from penstock.core.facts import Facts
@@ -21,6 +21,7 @@ def command(
     why: Annotated[bool, typer.Option("--why", help="For each step all that differs from last time.")] = False,
     param: Params = None,
     force: Force = None,
+    refresh: Refresh = None,
     until: Annotated[
         str | None, typer.Option("--until", metavar="STEP", show_default=False, help="Plan up to this step.")
     ] = None,
@@ -41,6 +42,7 @@ def command(
         found.variable,
         params=parameters(param),
         force=tuple(force or ()),
+        refresh=tuple(refresh or ()),
         until=until,
         flags=flags,
     )

@@ -139,6 +139,8 @@ class Progress:
             return [Line("✓", "register", took, [f"{self.name}@{about['version']}{equal}"])]
         if skip := event.facts.get("skip"):
             return [Line("→", node.id, "", [str(skip)])]
+        if event.decision is not None and event.decision.reason.why == "snapshot":
+            took = str(event.decision.reason)
         lines = [Line("✓", story.label(node), took, [story.fact(node, self.known, self.load, event.facts)])]
         if stage == "evaluate":
             lines[0].facts += story.leaders(self.load(self.known["evaluate", "report"]), self._noted)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli.options import AllowDirty, Env, Force, Jobs, Json, Note, Params, Quiet, Seed, Target, Verbose
+from penstock.cli.options import AllowDirty, Env, Force, Jobs, Json, Note, Params, Quiet, Refresh, Seed, Target, Verbose
 
 if TYPE_CHECKING:
     from penstock.cli.progress import Progress
@@ -24,6 +24,7 @@ def command(
     file: Target = None,
     param: Params = None,
     force: Force = None,
+    refresh: Refresh = None,
     until: Annotated[
         str | None, typer.Option("--until", metavar="STEP", show_default=False, help="Stop after this step.")
     ] = None,
@@ -50,6 +51,7 @@ def command(
         found.variable,
         params=parameters(param),
         force=tuple(force or ()),
+        refresh=tuple(refresh or ()),
         until=until,
         flags=flags,
         note=note,

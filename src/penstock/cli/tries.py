@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli.options import Env, Force, Jobs, Json, Note, Params, Quiet, Seed, Target, Verbose
+from penstock.cli.options import Env, Force, Jobs, Json, Note, Params, Quiet, Refresh, Seed, Target, Verbose
 
 if TYPE_CHECKING:
     from penstock.lifecycle.tries import Try
@@ -19,6 +19,7 @@ def command(
     file: Target = None,
     param: Params = None,
     force: Force = None,
+    refresh: Refresh = None,
     jobs: Jobs = None,
     seed: Seed = None,
     note: Note = "",
@@ -46,6 +47,7 @@ def command(
         found.variable,
         params=parameters(param),
         force=tuple(force or ()),
+        refresh=tuple(refresh or ()),
         flags=flags,
         note=note,
         extra={"only": only} if only else {},

@@ -29,6 +29,10 @@ class Facts:
         Code digest → its parts, and digest of several files → name and digest of each, for reasons.
     forced : frozenset of str
         Steps to run whatever is known.
+    reading : dict
+        Step id of a query that is read in this run → why.
+    snapshots : dict
+        Step id of a query whose newest snapshot stands for it → its age, in words.
     """
 
     sources: dict[str, str] = field(default_factory=dict)
@@ -38,3 +42,5 @@ class Facts:
     previous: Mapping[str, Decided] = field(default_factory=dict)
     codes: dict[str, Mapping[str, str]] = field(default_factory=dict)
     forced: frozenset[str] = frozenset()
+    reading: dict[str, str] = field(default_factory=dict)
+    snapshots: dict[str, str] = field(default_factory=dict)

@@ -42,6 +42,10 @@ class Node:
         Why the result cannot be reused, or "".
     part : str
         The stage it belongs to.
+    refresh : str or None
+        Of a query: when it is read again ("run", "manual" or a duration).
+    database : str
+        Of a query: what one transaction can see, by a name; queries with the same one are read together.
     """
 
     id: str
@@ -59,6 +63,8 @@ class Node:
     uncacheable: str = ""
     part: str = ""
     more: tuple[str, ...] = ()
+    refresh: str | None = None
+    database: str = ""
 
     @property
     def places(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from penstock.core.artifact import Artifact
 Action = Literal["run", "reuse", "skip", "wait"]
 Why = Literal[
     "new", "code", "input", "parameter", "library", "missing", "forced", "uncacheable", "effect", "waits",
-    "unchanged", "refused", "retry", "corrupt",
+    "unchanged", "refused", "retry", "corrupt", "query", "snapshot",
 ]  # fmt: skip
 
 _SENTENCES: dict[str, str] = {
@@ -29,6 +29,8 @@ _SENTENCES: dict[str, str] = {
     "refused": "{what}",
     "retry": "retry {what}",
     "corrupt": "artifact corrupt: {what}",
+    "query": "{what}",
+    "snapshot": "{what}",
 }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from penstock.core.digest import digest_value
 from penstock.core.names import did_you_mean
 from penstock.core.place import declaring_folder
+from penstock.core.query import is_database, read_files_by_query, read_query
 from penstock.core.step import Call, Options, Ref, memory_bytes
 from penstock.errors import DeclarationError
 
@@ -148,8 +149,19 @@ def read(
     max_bytes : int or str, optional
         Most bytes of the table once it is unpacked, as "64GiB". By default four times the machine's memory, and what
         grows beyond measure while it is unpacked is refused before that.
-    query, params, rev, refresh, secret
-        For sources that are not files; refused until they exist.
+    query : str or path, optional
+        Of a database: SQL, a .sql file relative to the declaring file, or the name of a table. Of files: SQL for
+        DuckDB, whose only table `data` is what the files hold.
+    params : dict, optional
+        Bound to the names in the query (`:name`; `$name` in DuckDB), never pasted into its text. A `Param` may stand
+        among them; a list is expanded.
+    refresh : str, optional
+        When a database is asked again: "run" (the default: once a run), a duration ("1d": when the newest snapshot is
+        older) or "manual" (`penstock run --refresh NAME`). `try` takes the newest snapshot there is.
+    secret : Secret, optional
+        The database's password, as `Secret("env:DB_PASSWORD")`.
+    rev
+        Refused until it exists.
 
     Returns
     -------
@@ -168,8 +180,23 @@ def read(
     >>> read("sales/2026-*.parquet", name="sales", max_bytes="8GiB")
     <Ref sales>
     """
+    if isinstance(source, str) and is_database(source, query):
+        _refuse_for_databases(sep=sep, sheet=sheet, encoding=encoding, na=na or None, rev=rev)
+        return read_query(
+            source,
+            name=name,
+            query=query,
+            params=params,
+            refresh=refresh,
+            secret=secret,
+            types=types,
+            dates=dates,
+            columns=columns,
+            max_rows=max_rows,
+            max_bytes=max_bytes,
+        )
     texts = [os.fspath(source)] if isinstance(source, str | os.PathLike) else [os.fspath(one) for one in source]
-    faults = [*_query_faults(query, params), *_refresh_faults(refresh), *_secret_faults(secret), *_rev_faults(rev)]
+    faults = [*_only_databases(params if query is None else None, refresh, secret), *_rev_faults(rev)]
     faults += [] if texts else ["read: no file at all; name one or several"]
     faults += [fault for text in texts for fault in _place_faults(text)]
     faults += _option_faults(sheet, max_rows, max_bytes)
@@ -195,7 +222,7 @@ def read(
     )
     stem = name or _name_of(first)
     call = Call(READ, stem, (spec,), {}, Options(outputs=("table", "sniffed")), kind="source", part="ingest")
-    return Ref(call, "table")
+    return Ref(call, "table") if query is None else read_files_by_query(call, query, params)
 
 
 def _place_faults(text: str) -> list[str]:
@@ -260,17 +287,22 @@ def _name_of(place: str) -> str:
     return "table"
 
 
-def _query_faults(query: Any, params: Any) -> list[str]:
-    given = {"query": query, "params": params}
-    return [f"read: {key}= does not work yet: only files can be read" for key, v in given.items() if v is not None]
+def _refuse_for_databases(**given: Any) -> None:
+    """Arguments that mean nothing where a database is read."""
+    wrong = [word for word, value in given.items() if value is not None]
+    if wrong:
+        raise DeclarationError([f"read: {word}= says how a file is read, and this is a database" for word in wrong])
 
 
-def _refresh_faults(refresh: Any) -> list[str]:
-    return [] if refresh is None else ["read: refresh= does not work yet: only files can be read"]
-
-
-def _secret_faults(secret: Any) -> list[str]:
-    return [] if secret is None else ["read: secret= does not work yet: only files can be read"]
+def _only_databases(params: Any, refresh: Any, secret: Any) -> list[str]:
+    """Arguments that mean nothing where files are read."""
+    why = {
+        "params": "it binds values to a query=",
+        "refresh": "a file is read again when its bytes change",
+        "secret": "a file needs no password; a storage takes it from the environment",
+    }
+    given = {"params": params, "refresh": refresh, "secret": secret}
+    return [f"read: {word}=: {why[word]}" for word, value in given.items() if value is not None]
 
 
 def _rev_faults(rev: Any) -> list[str]:

@@ -112,6 +112,8 @@ def run_step(task: Mapping[str, Any], node: Node, live: Live, runtime: Runtime) 
         kwargs["expect"] = task.get("source")
         if task.get("found"):
             kwargs["found"] = Found.from_json(task["found"])
+        if task.get("together"):
+            kwargs["together"] = _together(task["together"], node, live, runtime)
     seed_everything(runtime.seed)
     value = function(*args, **kwargs)
     parts = split_outputs(value, node, function)
@@ -119,6 +121,17 @@ def run_step(task: Mapping[str, Any], node: Node, live: Live, runtime: Runtime) 
         return [keep(part, node, runtime) for part in parts]
     except FormatError as error:  # what a step returns is the step's fault, not a wrong word on the command line
         raise StepOutputError(error.what, where=f"step {node.id}", hint=error.hint) from error
+
+
+def _together(task: list[Any], node: Node, live: Live, runtime: Runtime) -> tuple[str, str, dict[str, Any]]:
+    """Folder, this step, and each query that is read with it: what it asks, its parameters, the password."""
+    folder, steps = task
+    members = {}
+    for step in steps:
+        call = live.calls[step]
+        (query,), kwargs = bind(call, find(call.entry), {}, live, runtime)
+        members[step] = (query, kwargs.get("params"), kwargs.get("secret"))
+    return folder, node.id, members
 
 
 def keep(value: Any, node: Node, runtime: Runtime) -> Artifact:

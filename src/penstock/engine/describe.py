@@ -8,6 +8,7 @@ from typing import Any
 
 from penstock.core.flow import Graph, Node, calls_of, needs_of, params_of, set_params, step_ids
 from penstock.core.names import did_you_mean
+from penstock.core.query import Query, database_of
 from penstock.core.secret import Secret
 from penstock.core.source import Source
 from penstock.core.step import Call, Param, Ref, call_of, output_of
@@ -132,6 +133,8 @@ def _node(
         more=source.more if isinstance(source, Source) else (),
         uncacheable=uncacheable,
         part=call.part or step,
+        refresh=source.refresh if isinstance(source, Query) else None,
+        database=database_of(source.url, call.kwargs.get("secret")) if isinstance(source, Query) else "",
     )
 
 
@@ -143,7 +146,7 @@ def _references(ids: Mapping[int, str], params: Mapping[str, Any]) -> Callable[[
             return ["ref", ids[id(call_of(value))], output_of(value)]
         if isinstance(value, Param):
             return encode(params[value.name], value.name)
-        if isinstance(value, Source):
+        if isinstance(value, Source | Query):
             return ["source", encode(value.options(), "read")]
         return None
 
@@ -165,7 +168,7 @@ def _outputs_needed(call: Call, ids: Mapping[int, str]) -> list[tuple[str, str]]
     return list(found)
 
 
-_PLAIN = frozenset({Ref, Param, str, int, float, bool, bytes, type(None), Source, Secret})
+_PLAIN = frozenset({Ref, Param, str, int, float, bool, bytes, type(None), Source, Secret, Query})
 
 
 def _also(call: Call, params: Mapping[str, Any]) -> Iterable[object]:

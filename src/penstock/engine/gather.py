@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from errno import EINVAL, EISDIR
 from stat import S_ISDIR, S_ISREG
 from typing import Any
@@ -16,7 +16,7 @@ from penstock.core.flow import Graph, Node
 from penstock.core.ports import Ledger, Objects
 from penstock.core.run import SourceStat
 from penstock.core.source import Found
-from penstock.engine import listing
+from penstock.engine import listing, snapshots
 from penstock.engine.fetch import Fetcher, several
 from penstock.engine.planner import decide, recipe_of
 from penstock.errors import SourceNotFoundError
@@ -26,7 +26,14 @@ RACY_S = 2.0
 
 
 def gather(
-    graph: Graph, ledger: Ledger, objects: Objects, forced: Iterable[str] = (), fetcher: Fetcher | None = None
+    graph: Graph,
+    ledger: Ledger,
+    objects: Objects,
+    forced: Iterable[str] = (),
+    fetcher: Fetcher | None = None,
+    *,
+    refresh: Collection[str] = (),
+    keep: bool = False,
 ) -> tuple[Facts, list[SourceStat]]:
     """What must be known to plan a flow.
 
@@ -40,6 +47,10 @@ def gather(
         Step ids to run whatever is known.
     fetcher : Fetcher, optional
         Fetches files at URLs.
+    refresh : collection of str
+        Queries to read now whatever their policy says.
+    keep : bool
+        Take any snapshot of a query that there is.
 
     Returns
     -------
@@ -52,12 +63,13 @@ def gather(
     SourceNotFoundError
     """
     facts = Facts(forced=frozenset(forced), previous=ledger.decided(graph.name), codes=dict(graph.codes))
-    found, seen = probe([n for n in graph.nodes if n.kind == "source"], ledger, fetcher)
+    found, seen = probe([n for n in graph.nodes if n.kind == "source" and n.refresh is None], ledger, fetcher)
     learn(facts, found)
     several = {d.source for d in facts.previous.values() if d.source and d.step in found and found[d.step].many}
     old = ({d.code for d in facts.previous.values()} | several) - set(facts.codes)
     if old:
         facts.codes.update(ledger.codes(old))
+    look_at_queries([n for n in graph.nodes if n.refresh is not None], facts, ledger, objects, refresh, keep=keep)
     known: dict[tuple[str, str], Artifact] = {}
     waiting = {node.id: len({step for step, _ in node.needs}) for node in graph.nodes}
     users: dict[str, list[Node]] = {}
@@ -79,6 +91,21 @@ def gather(
                     following.append(user)
         level = following
     return facts, seen
+
+
+def look_at_queries(
+    queries: list[Node], facts: Facts, ledger: Ledger, objects: Objects, named: Collection[str], *, keep: bool
+) -> None:
+    """Choose the moment of each query; one whose snapshot is gone, or was read by other code, is read now."""
+    snapshots.choose(queries, facts, ledger, named=named, keep=keep)
+    kept = [node for node in queries if node.id in facts.snapshots]
+    for node_id, (recipe, _) in ask(kept, {}, facts, ledger, objects).items():
+        node = next(node for node in kept if node.id == node_id)
+        result = facts.results.get(recipe)
+        if result is None:
+            snapshots.renew(node, facts, "the query is read again: its snapshot was read by other code or libraries")
+        elif any(artifact.digest in facts.missing for artifact in result.outputs):
+            snapshots.renew(node, facts, "the query is read again: its snapshot is no longer in the store")
 
 
 def ask(

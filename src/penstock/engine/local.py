@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
+import os
+import shutil
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -17,6 +20,7 @@ from penstock.core.flow import Graph, Node
 from penstock.core.plan import Decision, Reason
 from penstock.core.ports import Home
 from penstock.core.run import Decided, Result, Run, SourceStat, StepRun
+from penstock.engine import snapshots
 from penstock.engine.commit import Committer
 from penstock.engine.events import Event, EventKind, Listener, silent
 from penstock.engine.fetch import Fetcher
@@ -100,6 +104,7 @@ class Execution:
         self._given: set[str] = set()
         self._reused: list[StepRun] = []
         self._ran = 0
+        self._shared = ""
 
     # ── the loop ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -303,7 +308,14 @@ class Execution:
             task["source"] = self.facts.sources.get(node.id)
             if (found := self.facts.found.get(node.id)) is not None:
                 task["found"] = found.to_json()
+        if node.id in self.facts.reading:
+            task |= self._together(node)
         return task
+
+    def _together(self, node: Node) -> dict[str, Any]:
+        others = snapshots.read_with(node, self.graph.nodes, self.facts)
+        self._shared = self._shared or (tempfile.mkdtemp(prefix="penstock-queries-") if others else "")
+        return {"together": [os.path.join(self._shared, node.database), others]} if others else {}
 
     def _take(self, answer: Answer) -> None:
         """What a worker answered: done, failed, or to be given out again."""
@@ -332,6 +344,8 @@ class Execution:
             self.facts.results[decision.recipe] = result
             self.facts.missing -= {artifact.digest for artifact in outputs}
             self._commit.add(result=result, step_run=row, codes=self._parts_of(node))
+            if node.id in self.facts.reading:
+                self._commit.add(sources=[snapshots.taken(node, data["began"], self.facts)])
             self._remember(node, decision)
         else:
             self._commit.add(step_run=row)
@@ -385,6 +399,8 @@ class Execution:
             self._corrupt.add(digest)
             self.facts.missing.add(digest)
         for maker in makers:
+            if maker.refresh is not None:
+                snapshots.renew(maker, self.facts, "the query is read again: its snapshot was damaged")
             for name in maker.names:
                 self.known.pop((maker.id, name), None)
             self.outcome.states.pop(maker.id, None)
@@ -465,6 +481,8 @@ class Execution:
         if self._pool is not None:
             self._pool.close()
             sweep_logs(self._pool.logs)
+        if self._shared:
+            shutil.rmtree(self._shared, ignore_errors=True)
         states = list(self.outcome.states.values())
         counts = {
             "run": states.count("done"),

@@ -67,8 +67,12 @@ def decide(node: Node, known: Known, facts: Facts, found: tuple[str, Any] | None
     if result is not None:
         gone = [a.digest for a in result.outputs if a.digest in facts.missing]
         if not gone:
-            return Decision(node.id, "reuse", Reason("unchanged"), recipe, result.outputs, tree)
+            age = facts.snapshots.get(node.id)
+            reason = Reason("snapshot", age) if age else Reason("unchanged")
+            return Decision(node.id, "reuse", reason, recipe, result.outputs, tree)
         return Decision(node.id, "run", Reason("missing", gone[0][:12]), recipe, tree=tree)
+    if node.id in facts.reading:
+        return Decision(node.id, "run", Reason("query", facts.reading[node.id]), recipe, tree=tree)
     now = Decided(node.id, recipe, node.code, tree, facts.sources.get(node.id))
     reason = why_changed(node, now, facts.previous.get(node.id), facts.codes)
     return Decision(node.id, "run", reason, recipe, tree=tree)

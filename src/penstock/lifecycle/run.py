@@ -59,6 +59,8 @@ class Request:
         Last step to run.
     flags : dict
         Settings given on the command line.
+    refresh : tuple of str
+        Queries to read now whatever their policy says.
     extra : dict
         Passed on to the process that imports the file.
     note : str
@@ -76,6 +78,7 @@ class Request:
     flags: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+    refresh: tuple[str, ...] = ()
     allow_dirty: bool = False
 
 
@@ -188,7 +191,7 @@ def make_plan(home: Home, request: Request, entry: str) -> tuple[Graph, Plan, Fa
     finally:
         server.close()
     _check_forced(graph, request.force)
-    facts, seen = gather(graph, home.ledger, home.objects, request.force, fetcher_of(home))
+    facts, seen = _gather(home, graph, request)
     if seen:
         with contextlib.suppress(StoreError):  # what is remembered of files saves time only: a reader may plan too
             home.ledger.commit(Group(sources=seen))
@@ -283,7 +286,7 @@ def carry_out(
     try:
         graph = server.opened()
         _check_forced(graph, request.force)
-        facts, seen = gather(graph, home.ledger, home.objects, request.force, fetcher_of(home))
+        facts, seen = _gather(home, graph, request)
         info = _info(home, graph, request)
         record = Run(os.urandom(8).hex(), graph.name, request.what, "running", time.time(), info=info)
         actor = act(graph, record)
@@ -307,6 +310,19 @@ def _recalling(info: dict[str, Any], listen: Listener) -> Listener:
         listen(event)
 
     return told
+
+
+def _gather(home: Home, graph: Graph, request: Request) -> tuple[Facts, list[SourceStat]]:
+    """The facts; a try takes the newest snapshot of a query rather than ask the database."""
+    from penstock.core.names import did_you_mean
+
+    queries = [node.id for node in graph.nodes if node.refresh is not None]
+    for step in request.refresh:
+        if step not in queries:
+            there = f"there are {', '.join(queries)}" if queries else "no source of this file is a query"
+            raise UsageError(f"--refresh {step}: no such query{did_you_mean(step, queries)}", hint=there)
+    keep = request.what == "try"
+    return gather(graph, home.ledger, home.objects, request.force, fetcher_of(home), refresh=request.refresh, keep=keep)
 
 
 def _check_forced(graph: Graph, forced: tuple[str, ...]) -> None:
