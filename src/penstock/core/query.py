@@ -22,35 +22,8 @@ READ_DUCKDB = "penstock.stages.duckdb_query:read"
 POLICIES = ("run", "manual")
 QUERY_S = 3600.0
 """Seconds that a query may take, unless the step is told otherwise."""
-_DIALECTS = [
-    "postgresql",
-    "postgres",
-    "mysql",
-    "mariadb",
-    "sqlite",
-    "oracle",
-    "mssql",
-    "snowflake",
-    "bigquery",
-    "redshift",
-    "trino",
-]
-_NOT_DATABASES = [
-    "s3",
-    "s3a",
-    "gs",
-    "gcs",
-    "abfs",
-    "abfss",
-    "az",
-    "adl",
-    "http",
-    "https",
-    "memory",
-    "file",
-    "ftp",
-    "sftp",
-]
+_DIALECTS = ("postgresql", "postgres", "mysql", "mariadb", "sqlite", "oracle", "mssql", "snowflake", "bigquery")
+_NOT_DATABASES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "http", "https", "memory", "file", "ftp")
 _CREDENTIALS = ("password", "passwd", "pwd", "token", "secret", "sslpassword", "access_token", "private_key")
 _TABLE = re.compile(r"^[A-Za-z_]\w*(?:\.[A-Za-z_]\w*){0,2}$")
 
@@ -200,7 +173,7 @@ def database_of(url: str, secret: Secret | None) -> str:
 def _step_name(query: Any, spec: Query) -> str:
     """The file's stem, the table, or the database."""
     if isinstance(query, os.PathLike) or str(query).lower().endswith(".sql"):
-        return os.path.splitext(os.path.basename(os.fspath(query)))[0]
+        return str(os.path.splitext(os.path.basename(os.fspath(query)))[0])
     if spec.is_table:
         return spec.text.rpartition(".")[2]
     base = spec.url.partition("://")[2].partition("?")[0].rpartition("/")[2]

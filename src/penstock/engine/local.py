@@ -308,14 +308,10 @@ class Execution:
             task["source"] = self.facts.sources.get(node.id)
             if (found := self.facts.found.get(node.id)) is not None:
                 task["found"] = found.to_json()
-        if node.id in self.facts.reading:
-            task |= self._together(node)
+        if others := snapshots.read_with(node, self.graph.nodes, self.facts):
+            self._shared = self._shared or tempfile.mkdtemp(prefix="penstock-queries-")
+            task["together"] = [os.path.join(self._shared, node.database), others]
         return task
-
-    def _together(self, node: Node) -> dict[str, Any]:
-        others = snapshots.read_with(node, self.graph.nodes, self.facts)
-        self._shared = self._shared or (tempfile.mkdtemp(prefix="penstock-queries-") if others else "")
-        return {"together": [os.path.join(self._shared, node.database), others]} if others else {}
 
     def _take(self, answer: Answer) -> None:
         """What a worker answered: done, failed, or to be given out again."""

@@ -96,8 +96,8 @@ def _asked(connection: Any, query: str, params: Mapping[str, Any] | None) -> Any
         statements = connection.extract_statements(query)
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             raise DeclarationError("read: query=: one SELECT is meant", where=where)
-        result = connection.execute(query, dict(params)) if params else connection.execute(query)
-        table = result.fetch_arrow_table() if hasattr(result, "fetch_arrow_table") else result.arrow()
+        result = connection.sql(query, params=dict(params) if params else None)
+        table = result.to_arrow_table() if hasattr(result, "to_arrow_table") else result.fetch_arrow_table()
     except duckdb.Error as error:
         said = bounded(" ".join(str(error).split()), 600)
         hint = f"the rows of the source are the table {TABLE}; no other table and no file can be read"

@@ -424,7 +424,7 @@ class _Blocks:
         from penstock.stages.parquet_source import _declared, _forced
 
         plain = {name: sql_types.array_of([], self.kinds[name].word).type for name in self.columns}
-        wanted = pa.schema([pa.field(n, _declared(pa.field(n, plain[n]), self.source)) for n in self.columns])
+        wanted = pa.schema([_declared(pa.field(n, plain[n]), self.source) for n in self.columns])
         self.types = {field.name: str(field.type) for field in wanted}
         for one in self._blocks:
             batch = _opened(one) if isinstance(one, str) else one
