@@ -8,14 +8,12 @@ import typer
 
 from penstock.cli.options import Env, Json, Quiet
 
-HELP = "Bring versions from another environment; `pull churn@7 DIR` writes one as files that need no Penstock."
-
 
 def command(
     things: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[VERSION|NAME]... [DIR]",
+            metavar="VERSION|NAME|DIR",
             show_default=False,
             help="Versions to bring, everything by default; or, without --from, one version and a folder.",
         ),

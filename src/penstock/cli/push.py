@@ -11,7 +11,7 @@ from penstock.cli.options import Env, Json, Quiet
 Things = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[VERSION|NAME]...",
+        metavar="VERSION|NAME",
         show_default=False,
         help="churn@7, or churn for its champion; everything by default.",
     ),
