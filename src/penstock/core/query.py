@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl
 
 from penstock.core.digest import digest_value
 from penstock.core.place import declaring_folder
@@ -182,6 +181,8 @@ def _step_name(query: Any, spec: Query) -> str:
 
 def _url_faults(url: str) -> list[str]:
     """A password in the URL, wherever it stands; the fault does not repeat it."""
+    from urllib.parse import parse_qsl
+
     scheme, _, rest = url.partition("://")
     authority, _, tail = rest.partition("/")
     userinfo = authority.rpartition("@")[0] if "@" in authority else rest.rpartition("@")[0]

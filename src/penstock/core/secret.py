@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import json
 import os
 import re
-import shlex
-import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 
@@ -177,6 +173,8 @@ def forms_of(value: str) -> set[str]:
 
 def _password_in(value: str) -> list[str]:
     """The password of a value that is a URL, also as a driver gets it."""
+    import urllib.parse
+
     try:
         word = urllib.parse.urlsplit(value).password if "://" in value else None
     except ValueError:
@@ -185,6 +183,11 @@ def _password_in(value: str) -> list[str]:
 
 
 def _forms_of_line(text: str) -> set[str]:
+    import base64
+    import html
+    import shlex
+    import urllib.parse
+
     data = text.encode("utf-8", "surrogatepass")
     escaped = repr(text)[1:-1]
     quoted = {urllib.parse.quote(data, safe="/"), urllib.parse.quote(data, safe=""), urllib.parse.quote_plus(data)}
