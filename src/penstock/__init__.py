@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from penstock.core.audit import Audit
     from penstock.core.data_check import Check, check
+    from penstock.core.fit import Fit
     from penstock.core.flow import Flow
     from penstock.core.gate import AtLeast, AtMost, Beats, Improves, NotWorse, NoWorseOn
     from penstock.core.join import asof_join
@@ -32,6 +33,7 @@ _LAZY = {
     "Audit": "penstock.core.audit",
     "Beats": "penstock.core.gate",
     "Check": "penstock.core.data_check",
+    "Fit": "penstock.core.fit",
     "Flow": "penstock.core.flow",
     "Improves": "penstock.core.gate",
     "Metric": "penstock.core.metric",
@@ -61,6 +63,7 @@ __all__ = [
     "Audit",
     "Beats",
     "Check",
+    "Fit",
     "Flow",
     "Improves",
     "Metric",

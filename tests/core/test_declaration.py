@@ -540,3 +540,28 @@ def test_paths_do_not_depend_on_the_working_directory(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     [source] = call_of(ps.read("a.csv")).args
     assert source.path == os.path.join(os.path.dirname(os.path.abspath(__file__)), "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("fit", "words"),
+    [
+        (0.1, "ps.Fit(early_stopping=0.1"),
+        (ps.Fit(early_stopping=0), "early_stopping=0: a share"),
+        (ps.Fit(early_stopping=0.9), "early_stopping=0.9: a share"),
+        (ps.Fit(early_stopping=True), "early_stopping=True: a share"),
+        (ps.Fit(early_stopping=0.1, rounds=0), "rounds=0: a whole number from 1"),
+        (ps.Fit(sample={}), "name at least one class"),
+        (ps.Fit(sample={0: 2.0}), "2.0 for class 0: a share above 0"),
+        (ps.Fit(sample=0), "sample: 0: a share above 0"),
+        (ps.Fit(), "nothing is asked for"),
+        (ps.Fit(early_stopping=0.1), "nothing in this model stops"),
+    ],
+)
+def test_a_fit_that_makes_no_sense_is_refused_when_it_is_declared(fit, words):
+    with pytest.raises(ps.PenstockError) as caught:
+        workflow(fit=fit)
+    assert words in str(caught.value)
+
+
+def test_a_fit_that_makes_sense_is_kept():
+    assert workflow(fit=ps.Fit(sample={0: 0.1})).fit.sample == {0: 0.1}

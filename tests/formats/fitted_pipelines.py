@@ -11,9 +11,22 @@ import json
 import sys
 from pathlib import Path
 
+import imblearn.pipeline
 import numpy as np
 import pandas as pd
 import skops.io
+import skrub
+from catboost import CatBoostClassifier, CatBoostRegressor
+from imblearn.combine import SMOTEENN, SMOTETomek
+from imblearn.ensemble import (
+    BalancedBaggingClassifier,
+    BalancedRandomForestClassifier,
+    EasyEnsembleClassifier,
+    RUSBoostClassifier,
+)
+from imblearn.over_sampling import SMOTE, SMOTENC, BorderlineSMOTE, RandomOverSampler
+from imblearn.under_sampling import NearMiss, RandomUnderSampler, TomekLinks
+from lightgbm import LGBMClassifier, LGBMRegressor
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor, make_column_selector
@@ -101,6 +114,7 @@ from sklearn.preprocessing import (
 )
 from sklearn.svm import SVC, SVR, LinearSVC, NuSVC
 from sklearn.tree import DecisionTreeClassifier
+from xgboost import XGBClassifier, XGBRegressor, XGBRFClassifier, XGBRFRegressor
 
 from penstock.formats import skops as canonical
 from penstock.formats.neutral import neutral_copy
@@ -293,6 +307,81 @@ REGRESSORS = {
     "multi_output": lambda: dense(MultiOutputRegressor(Ridge())),
     "gaussian_process": lambda: dense(GaussianProcessRegressor(random_state=0, optimizer=None)),
 }
+
+
+def boosted(model) -> Pipeline:
+    return classify(model, words=OrdinalEncoder())
+
+
+def cat(kind, **params):
+    return kind(iterations=5, verbose=0, thread_count=1, random_seed=0, allow_writing_files=False, **params)
+
+
+def sampled(sampler) -> object:
+    return imblearn.pipeline.make_pipeline(prepared(), sampler, logistic())
+
+
+def sampled_ensemble(model) -> Pipeline:
+    return classify(model, words="drop")
+
+
+def vectorized(encoder=None, model=None) -> Pipeline:
+    more = {} if encoder is None else {"high_cardinality": encoder, "cardinality_threshold": 4}
+    return make_pipeline(skrub.TableVectorizer(**more), SimpleImputer(), StandardScaler(), model or logistic())
+
+
+CLASSIFIERS |= {
+    "xgboost": lambda: boosted(XGBClassifier(n_estimators=4, n_jobs=1)),
+    "xgboost_forest": lambda: boosted(XGBRFClassifier(n_estimators=4, n_jobs=1)),
+    "lightgbm": lambda: boosted(LGBMClassifier(n_estimators=4, n_jobs=1, verbose=-1)),
+    "catboost": lambda: boosted(cat(CatBoostClassifier)),
+    "catboost_words": lambda: make_pipeline(
+        ColumnTransformer([("keep", "passthrough", [*NUMBERS, *WORDS])], verbose_feature_names_out=False).set_output(
+            transform="pandas"
+        ),
+        cat(CatBoostClassifier, cat_features=WORDS),
+    ),
+    "smote": lambda: sampled(SMOTE(random_state=0)),
+    "border_smote": lambda: sampled(BorderlineSMOTE(random_state=0)),
+    "smote_tomek": lambda: sampled(SMOTETomek(random_state=0)),
+    "smote_enn": lambda: sampled(SMOTEENN(random_state=0)),
+    "smote_words": lambda: imblearn.pipeline.make_pipeline(
+        ColumnTransformer([("num", SimpleImputer(), NUMBERS), ("cat", "passthrough", WORDS)]),
+        SMOTENC(categorical_features=[3, 4], random_state=0),
+        OneHotEncoder(handle_unknown="ignore"),
+        logistic(),
+    ),
+    "under_sampling": lambda: sampled(RandomUnderSampler(random_state=0)),
+    "over_sampling": lambda: sampled(RandomOverSampler(random_state=0)),
+    "tomek": lambda: sampled(TomekLinks()),
+    "near_miss": lambda: sampled(NearMiss()),
+    "balanced_forest": lambda: sampled_ensemble(BalancedRandomForestClassifier(3, random_state=0)),
+    "balanced_bagging": lambda: sampled_ensemble(BalancedBaggingClassifier(n_estimators=2, random_state=0)),
+    "easy_ensemble": lambda: sampled_ensemble(EasyEnsembleClassifier(n_estimators=2, random_state=0)),
+    "rus_boost": lambda: sampled_ensemble(RUSBoostClassifier(n_estimators=2, random_state=0)),
+    "skrub": vectorized,
+    "skrub_gap": lambda: vectorized(skrub.GapEncoder(2, random_state=0)),
+    "skrub_strings": lambda: vectorized(skrub.StringEncoder(2, random_state=0)),
+    "skrub_tabular": lambda: skrub.tabular_pipeline("classifier").set_params(
+        histgradientboostingclassifier__random_state=0
+    ),
+    "skrub_tabular_linear": lambda: skrub.tabular_pipeline(logistic()),
+    "skrub_columns": lambda: make_pipeline(
+        skrub.DropCols(["gender"]),
+        skrub.ApplyToCols(skrub.MinHashEncoder(n_components=3), cols=["note", "city"]),
+        skrub.SelectCols(["age", "visits"]),
+        skrub.SquashingScaler(),
+        logistic(),
+    ),
+    "skrub_cleaner": lambda: make_pipeline(skrub.Cleaner(), skrub.SelectCols(["age", "visits"]), logistic()),
+}
+REGRESSORS |= {
+    "xgboost_regressor": lambda: boosted(XGBRegressor(n_estimators=4, n_jobs=1)),
+    "xgboost_forest_regressor": lambda: boosted(XGBRFRegressor(n_estimators=4, n_jobs=1)),
+    "lightgbm_regressor": lambda: boosted(LGBMRegressor(n_estimators=4, n_jobs=1, verbose=-1)),
+    "catboost_regressor": lambda: boosted(cat(CatBoostRegressor)),
+}
+"""Other libraries' estimators at the locked versions."""
 
 
 def text(vectorizer) -> Pipeline:

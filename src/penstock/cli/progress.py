@@ -65,6 +65,7 @@ class Progress:
         self._running: dict[str, float] = {}
         self._wall: dict[str, float] = {}
         self._noted: dict[str, Mapping[str, Any]] = {}
+        self._part: dict[str, str] = {}
         self._done = 0
         self._lock = threading.RLock()
         self._live = _Live(self._now) if is_terminal() and not quiet and os.environ.get("TERM") != "dumb" else None
@@ -108,6 +109,9 @@ class Progress:
             self._wake()
             self._running[node.id] = time.monotonic()
             self._explain(event)
+            return
+        if event.kind == "progress":
+            self._part[node.id] = story.part(event.facts)
             return
         if event.kind == "retry":
             self._print(f"   {node.id}: {clean(str(event.facts.get('what', '')))[:200]} · try {event.facts.get('try')}")
@@ -248,7 +252,7 @@ class Progress:
             if self.graph is None:
                 return f" reading {clean(self.title)}"
             now = time.monotonic()
-            running = [f"{step} {now - since:.1f} s" for step, since in self._running.items()]
+            running = [f"{step} {now - since:.1f} s{self._part.get(step, '')}" for step, since in self._running.items()]
             total = len(self.graph.nodes)
             count = f"{self._done}/{total} · " if total > MOST_LINES else ""
             return f" … {count}{' · '.join(running)}" if running or count else ""

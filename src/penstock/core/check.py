@@ -10,6 +10,7 @@ from typing import Any
 
 from penstock.core.audit import Audit
 from penstock.core.data_check import check_of
+from penstock.core.fit import can_stop, faults_of
 from penstock.core.gate import RULE_TYPES, AtLeast, AtMost, NoWorseOn
 from penstock.core.metric import Metric, is_scorer, metric_of, own_metrics
 from penstock.core.names import SCORERS, UNWEIGHTED, did_you_mean
@@ -134,6 +135,19 @@ def check_own(values: dict[str, Any], faults: Faults) -> None:
             faults.add(f"metrics=: {name!r} knows no weights of rows, and weight= is declared")
 
 
+def check_fit(fit: Any, model: Any, faults: Faults) -> None:
+    """`ps.Fit` with shares that are shares, and something that can stop where early stopping is asked for."""
+    if fit is None:
+        return
+    for fault in faults_of(fit):
+        faults.add(fault)
+    if getattr(fit, "early_stopping", None) is not None and not any(can_stop(part) for _, part in parts_of(model)):
+        faults.add(
+            "fit=: early_stopping: nothing in this model stops by rows that it is given; "
+            "XGBoost, LightGBM, CatBoost and HistGradientBoosting do"
+        )
+
+
 def check_roles(values: dict[str, Any], faults: Faults) -> None:
     """Names of columns are texts, and no column has two roles that exclude one another."""
     target: Target = values["target"]
@@ -141,8 +155,11 @@ def check_roles(values: dict[str, Any], faults: Faults) -> None:
         for name in values[field_] or ():
             if not isinstance(name, str):
                 faults.add(f"{field_}=: {name!r}: names of columns are meant")
-    if values["time"] is not None and not isinstance(values["time"], str):
-        faults.add(f"time={values['time']!r}: the name of a column")
+    for field_ in ("time", "weight"):
+        if values[field_] is not None and not isinstance(values[field_], str):
+            faults.add(f"{field_}={values[field_]!r}: the name of a column")
+    if values["weight"] is not None and values["weight"] == target.column:
+        faults.add(f"weight=: {target.column!r} is the target")
     for field_ in ("key", "features", "groups"):
         if target.column in (values[field_] or ()):
             faults.add(f"{field_}=: {target.column!r} is the target")

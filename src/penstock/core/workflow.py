@@ -14,6 +14,7 @@ from penstock.core.check import (
     check_audit,
     check_baseline,
     check_checks,
+    check_fit,
     check_gate,
     check_metrics,
     check_model,
@@ -35,8 +36,6 @@ REQUIRED = ("name", "data", "target", "model")
 RELEASES = ("auto", "ci", "never")
 REFITS = ("no", "all")
 LATER = {
-    "weight": "weights of rows do not reach the fit yet",
-    "fit": "early stopping and sampling inside the fit are not done yet",
     "serve": "roll-outs are not done yet; a server swaps at once",
     "score": "batch deployments do not exist yet; `penstock predict` scores a file",
     "retrain": "nothing retrains by itself yet; run `penstock run` again on newer data",
@@ -124,6 +123,10 @@ class Workflow:
         default the class shares, or the mean.
     audit : Audit, optional
         Answers to what the audit found.
+    weight : str, optional
+        Column with the weight of a row: it reaches the fit, searches and their scorers, metrics and intervals.
+    fit : Fit, optional
+        Early stopping and sampling inside every fit.
 
     Raises
     ------
@@ -208,6 +211,7 @@ class Workflow:
             faults.add(f"seed={values['seed']!r}: a whole number from 0")
         if check_model(values["model"], faults):
             values["model"] = copy_value(values["model"])
+            check_fit(values["fit"], values["model"], faults)
 
     @property
     def roles(self) -> Roles:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.core import checkpoints
 from penstock.core.artifact import Artifact
 from penstock.core.flow import Node, substitute
 from penstock.core.notes import take
@@ -63,6 +64,7 @@ def work(lines: Lines, live: Live, runtime: Runtime, log: int | None = None) -> 
     lines.send({"hello": os.getpid()})
     while not lines.closed:
         for task in lines.receive():
+            checkpoints.begin(task.get("checkpoints"), lines.send if "checkpoints" in task else None)
             lines.send(run_task(task, nodes[task["step"]], live, runtime, log))
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from penstock.core.artifact import Artifact
 from penstock.core.plan import Decision
 
-EventKind = Literal["planned", "started", "done", "reused", "skipped", "failed", "retry", "note"]
+EventKind = Literal["planned", "started", "done", "reused", "skipped", "failed", "retry", "note", "progress"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,8 @@ class Event:
     wall_s : float
         Seconds, for "done" and "failed".
     facts : dict
-        What the step noted; for "failed" the error as plain data; for "note" {"text": …}.
+        What the step noted; for "failed" the error as plain data; for "note" {"text": …}; for "progress"
+        {"done", "total", "best", "left_s"}.
     """
 
     kind: EventKind

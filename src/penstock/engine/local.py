@@ -21,6 +21,7 @@ from penstock.core.plan import Decision, Reason
 from penstock.core.ports import Home
 from penstock.core.run import Decided, Result, Run, SourceStat, StepRun
 from penstock.engine import snapshots
+from penstock.engine.checkpoints import Chunks
 from penstock.engine.commit import Committer
 from penstock.engine.events import Event, EventKind, Listener, silent
 from penstock.engine.fetch import Fetcher
@@ -95,7 +96,7 @@ class Execution:
         self._ready: deque[Node] = deque()
         self._queue: deque[Node] = deque()
         self._later: list[tuple[float, int, Node]] = []
-        self._order = itertools.count()
+        self._order, self._chunks = itertools.count(), Chunks(graph.codes)
         self._flying: dict[str, list[Node]] = {}
         self._attempts: dict[str, int] = {}
         self._tries: dict[str, int] = {}
@@ -152,9 +153,7 @@ class Execution:
             self._settle()
             self._feed()
             if not self._busy():
-                if not self._later:
-                    return
-                if self.outcome.error is not None:
+                if not self._later or self.outcome.error is not None:
                     return
             self._wait()
 
@@ -311,11 +310,13 @@ class Execution:
         if others := snapshots.read_with(node, self.graph.nodes, self.facts):
             self._shared = self._shared or tempfile.mkdtemp(prefix="penstock-queries-")
             task["together"] = [os.path.join(self._shared, node.database), others]
-        return task
+        return task | self._chunks.task(node, self.outcome.decisions[node.id].recipe, self.home.ledger, self._commit)
 
     def _take(self, answer: Answer) -> None:
         """What a worker answered: done, failed, or to be given out again."""
         node, data = answer.node, answer.data
+        if self._chunks.took(node, self.outcome.decisions[node.id], data, self._commit, self._listen, self.run.id):
+            return
         self._given.discard(node.id)
         if data.get("again"):
             if self._has_inputs(node):

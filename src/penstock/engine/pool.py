@@ -290,6 +290,9 @@ class Pool:
         for message in worker.lines.receive():
             if "hello" in message:
                 worker.pid = message["hello"]
+            elif "kept" in message:  # the step goes on
+                answers.append(Answer(worker.tasks[0], message, worker))
+                continue
             else:
                 node = worker.tasks.popleft()
                 self._mean_s = 0.7 * self._mean_s + 0.3 * message["wall_s"]

@@ -135,14 +135,79 @@ TRUSTED: dict[str, frozenset[str]] = {
             "sklearn.utils.validation.check_array",  # HistGradientBoosting, categorical_features="from_dtype"
         }
     ),
-    "xgboost": frozenset({"xgboost.core.Booster", "xgboost.sklearn.XGBClassifier", "xgboost.sklearn.XGBRegressor"}),
+    "xgboost": frozenset(
+        {
+            "xgboost.core.Booster",
+            "xgboost.sklearn.XGBClassifier",
+            "xgboost.sklearn.XGBRFClassifier",
+            "xgboost.sklearn.XGBRFRegressor",
+            "xgboost.sklearn.XGBRegressor",
+        }
+    ),
     "lightgbm": frozenset(
         {"lightgbm.basic.Booster", "lightgbm.sklearn.LGBMClassifier", "lightgbm.sklearn.LGBMRegressor"}
     ),
     "catboost": frozenset({"catboost.core.CatBoostClassifier", "catboost.core.CatBoostRegressor"}),
+    "imbalanced-learn": frozenset(
+        {
+            "imblearn.combine._smote_enn.SMOTEENN",
+            "imblearn.combine._smote_tomek.SMOTETomek",
+            "imblearn.ensemble._bagging.BalancedBaggingClassifier",
+            "imblearn.ensemble._easy_ensemble.EasyEnsembleClassifier",
+            "imblearn.ensemble._forest.BalancedRandomForestClassifier",
+            "imblearn.ensemble._weight_boosting.RUSBoostClassifier",
+            "imblearn.over_sampling._random_over_sampler.RandomOverSampler",
+            "imblearn.over_sampling._smote.base.SMOTE",
+            "imblearn.over_sampling._smote.base.SMOTENC",
+            "imblearn.over_sampling._smote.filter.BorderlineSMOTE",
+            "imblearn.pipeline.Pipeline",
+            "imblearn.under_sampling._prototype_selection._edited_nearest_neighbours.EditedNearestNeighbours",
+            "imblearn.under_sampling._prototype_selection._nearmiss.NearMiss",
+            "imblearn.under_sampling._prototype_selection._random_under_sampler.RandomUnderSampler",
+            "imblearn.under_sampling._prototype_selection._tomek_links.TomekLinks",
+        }
+    ),
+    "skrub": frozenset(
+        {
+            "skrub._apply_to_cols.ApplyToCols",
+            "skrub._apply_to_each_col.ApplyToEachCol",
+            "skrub._check_input.CheckInputDataFrame",
+            "skrub._clean_categories.CleanCategories",
+            "skrub._clean_null_strings.CleanNullStrings",
+            "skrub._dataframe._common.is_any_date",
+            "skrub._dataframe._common.is_categorical",
+            "skrub._dataframe._common.is_numeric",
+            "skrub._datetime_encoder.DatetimeEncoder",
+            "skrub._datetime_encoder._SplineEncoder",
+            "skrub._drop_uninformative.DropUninformative",
+            "skrub._duration_to_float.DurationToFloat",
+            "skrub._gap_encoder.GapEncoder",
+            "skrub._minhash_encoder.MinHashEncoder",
+            "skrub._select_cols.DropCols",
+            "skrub._select_cols.SelectCols",
+            "skrub._squashing_scaler.SquashingScaler",
+            "skrub._string_encoder.StringEncoder",
+            "skrub._table_vectorizer.Cleaner",
+            "skrub._table_vectorizer.PassThrough",
+            "skrub._table_vectorizer.ShortReprDict",
+            "skrub._table_vectorizer.TableVectorizer",
+            "skrub._table_vectorizer._created_by_predicate",
+            "skrub._to_categorical.ToCategorical",
+            "skrub._to_datetime.ToDatetime",
+            "skrub._to_float.ToFloat",
+            "skrub._to_str.ToStr",
+            "skrub._utils.LRUDict",
+            "skrub.selectors._base.All",
+            "skrub.selectors._base.And",
+            "skrub.selectors._base.Cols",
+            "skrub.selectors._base.Filter",
+            "skrub.selectors._base.Sub",
+            "skrub.selectors._selectors._cardinality_below",
+        }
+    ),
 }
-"""Library → names met in its fitted estimators (scikit-learn 1.9, scipy 1.17, numpy 2.4: held by the
-tests; the boosting libraries are not installed where the tests run, so nothing there holds their names)."""
+"""Library → names met in its fitted estimators (scikit-learn 1.9, scipy 1.17, numpy 2.4, XGBoost 3.2, LightGBM 4.7,
+CatBoost 1.2.10, imbalanced-learn 0.14, skrub 0.11), held by the tests."""
 
 KNOWN: frozenset[str] = frozenset().union(*TRUSTED.values())
 """All of them."""

@@ -107,6 +107,8 @@ def lower(
     )
     train, test = Ref(parted, "train"), Ref(parted, "test")
     learn = {**known, "split": w.split, "seed": seed}
+    if w.fit is not None:  # what is not declared stands in no recipe
+        learn["fit"] = w.fit
     mine: dict[str, Any] = {"own": own} if own else {}
     judged: dict[str, Any] = {"metrics": names, "slices": w.slices, **mine}
     judged |= {"baseline": w.baseline} if w.baseline is not None else {}

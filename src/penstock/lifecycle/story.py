@@ -199,3 +199,20 @@ def next_commands(report: Report, file: str) -> list[str]:
         return [f"penstock show {name}", f'penstock promote {name} --because "…"']
     freeze = f"penstock monitor {file}" if report.graph.about.get("schema") else f"penstock schema accept {file}"
     return [f"penstock serve {workflow}", f"penstock show {name}", freeze]
+
+
+def part(facts: Mapping[str, Any]) -> str:
+    """How far a search is, for the live line.
+
+    Examples
+    --------
+    >>> part({"done": 34, "total": 64, "best": 0.8712, "left_s": 720.0})
+    ' (34/64, best 0.871, about 12 min left)'
+    """
+    words = [f"{facts.get('done', 0)}/{facts.get('total', 0)}"]
+    if facts.get("best") is not None:
+        words.append(f"best {facts['best']:.3g}")
+    left = float(facts.get("left_s") or 0.0)
+    if left >= 1:
+        words.append(f"about {left / 60:.0f} min left" if left >= 90 else f"about {left:.0f} s left")
+    return f" ({', '.join(words)})"

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.fit import Fit
 from penstock.core.metric import Metric
 from penstock.core.notes import note
 from penstock.core.split import Split
@@ -20,7 +21,7 @@ from penstock.stages.predicted import Predicted, join, predict
 from penstock.stages.problem import Problem, problem_of
 from penstock.stages.slicing import SMALL, slices_of
 from penstock.stages.thresholds import check_rule, cross_fitted, weights_of
-from penstock.stages.train import features_and_target, fit, prepared
+from penstock.stages.train import features_and_target, fit_on
 from penstock.stages.uncertainty import interval_over_folds
 from penstock.stats.checks import json_number
 from penstock.stats.intervals import Interval
@@ -70,6 +71,7 @@ def evaluate(
     decide: Threshold | None = None,
     own: tuple[Metric, ...] = (),
     baseline: Any = None,
+    fit: Fit | None = None,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Cross-validate on the training rows, by folds of the split's own rule; every fit is thrown away.
 
@@ -92,6 +94,8 @@ def evaluate(
         Metrics of the user's own that `metrics` names.
     baseline : estimator, str or callable, optional
         See `baseline.baseline_answers`.
+    fit : Fit, optional
+        Early stopping and sampling inside each fold.
 
     Returns
     -------
@@ -112,7 +116,7 @@ def evaluate(
     if decide is not None:
         check_rule(decide, problem)
     by_column = {column: slices_of(train, column, train) for column in slices}
-    learn: dict[str, Any] = {"target": target, "roles": roles, "split": split, "seed": seed}
+    learn: dict[str, Any] = {"target": target, "roles": roles, "split": split, "seed": seed, "fit": fit}
     out = out_of_fold(train, model=model, problem=problem, baseline=baseline, **learn)
     if decide is not None:
         weight = weights_of(train, roles, out.rows)
@@ -182,6 +186,7 @@ def out_of_fold(
     split: Split,
     seed: int,
     baseline: Any = None,
+    fit: Fit | None = None,
 ) -> OutOfFold:
     """Fit on each fold's training rows, answer for its held-out rows; the baseline on the same folds."""
     import time
@@ -198,9 +203,9 @@ def out_of_fold(
     for learn, judge in folds:
         began = time.perf_counter()
         rows = train.iloc[learn]
-        estimator, _ = prepared(model, rows, problem, target=target, roles=roles, split=split, seed=seed)
+        declared: dict[str, Any] = {"target": target, "roles": roles, "split": split, "seed": seed, "how": fit}
         fitting = time.perf_counter()
-        fitted = fit(estimator, X.iloc[learn], y.iloc[learn], seed)
+        fitted = fit_on(model, rows, problem, **declared).fitted
         asking, asked = time.perf_counter(), train.iloc[judge]
         answers.append(predict(fitted, X.iloc[judge], y.iloc[judge], problem).beside(asked, roles.weight))
         fit_s, predict_s = fit_s + asking - fitting, predict_s + time.perf_counter() - asking

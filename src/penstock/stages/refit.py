@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.fit import Fit
 from penstock.core.notes import note
 from penstock.core.split import Split
 from penstock.core.target import Roles, Target
 from penstock.stages import inner
 from penstock.stages.problem import problem_of
-from penstock.stages.train import features_and_target, fit_timed
+from penstock.stages.train import fit_ready
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +28,7 @@ def refit(
     schema: dict[str, Any],
     split: Split,
     seed: int,
+    fit: Fit | None = None,
 ) -> tuple[Any, dict[str, Any]]:
     """The twin of the judged estimator that is served.
 
@@ -39,7 +41,7 @@ def refit(
         All rows that either side of the split has.
     fitted : estimator
         The judged one; not changed.
-    target, roles, schema, split, seed
+    target, roles, schema, split, seed, fit
         As for `train`.
 
     Returns
@@ -52,7 +54,6 @@ def refit(
 
     rows = pd.concat([train, test], ignore_index=True)
     problem = problem_of(schema, target)
-    X, y = features_and_target(rows, target, roles)
     estimator, fixed = settled(fitted)
     _declared_folds(estimator)
 
@@ -63,7 +64,10 @@ def refit(
         return fold_indices(rows, target=target, roles=roles, split=rule, seed=seed, task=problem.task)
 
     estimator, _ = inner.with_folds(estimator, make_folds)
-    again, times = fit_timed(estimator, X, y, seed)
+    # The rounds are fixed: nothing is left to stop by.
+    how = None if fit is None or fit.sample is None else dataclasses.replace(fit, early_stopping=None)
+    known: dict[str, Any] = {"target": target, "roles": roles, "split": split, "seed": seed}
+    again, _, times = fit_ready(estimator, rows, problem, **known, how=how)
     note(rows=len(rows), **times)
     told = ", ".join(f"{path}={value}" for path, value in fixed.items())
     return again, {

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.fit import Fit
 from penstock.core.notes import note
 from penstock.core.split import Split
 from penstock.core.target import Roles, Target
@@ -16,6 +17,8 @@ from penstock.errors import DataError, DeclarationError
 from penstock.stages import inner
 from penstock.stages.blame import add_blame
 from penstock.stages.problem import Problem, problem_of
+from penstock.stages.remembered import candidates_of, remembering
+from penstock.stages.routing import guide
 from penstock.stages.seeding import derive, seeded, seeds
 
 if TYPE_CHECKING:
@@ -27,7 +30,15 @@ MAX_LISTED = 200
 
 
 def train(
-    train: pd.DataFrame, *, model: Any, target: Target, roles: Roles, schema: dict[str, Any], split: Split, seed: int
+    train: pd.DataFrame,
+    *,
+    model: Any,
+    target: Target,
+    roles: Roles,
+    schema: dict[str, Any],
+    split: Split,
+    seed: int,
+    fit: Fit | None = None,
 ) -> tuple[Any, dict[str, Any]]:
     """Fit the estimator on the training rows.
 
@@ -46,6 +57,8 @@ def train(
         As `validate` gives it: "task", "classes", "positive".
     split : Split
     seed : int
+    fit : Fit, optional
+        Early stopping and sampling.
 
     Returns
     -------
@@ -53,20 +66,22 @@ def train(
         Of a search, what it chose.
     report : dict
         "summary", "estimator", "n_rows", "n_features", "n_features_out", "features", "left_out", "seed", "seeds",
-        "inner_folds".
+        "inner_folds", "search"; "fit" where weights, groups or a `Fit` were declared.
 
     Raises
     ------
     DataError
-        If there is no row or no column to learn from.
+        If there is no row or no column to learn from, or a weight is none.
+    DeclarationError
+        If a part of the estimator cannot take what was declared.
     Exception
         Whatever the estimator raises, with a note that names the column where it can be found.
     """
     problem = problem_of(schema, target)
-    X, y = features_and_target(train, target, roles)
-    estimator, places = prepared(model, train, problem, target=target, roles=roles, split=split, seed=seed)
-    fitted, times = fit_timed(estimator, X, y, seed)
-    note(rows=len(X), columns=X.shape[1], **times)
+    X, _ = features_and_target(train, target, roles)
+    done = fit_on(model, train, problem, target=target, roles=roles, split=split, seed=seed, how=fit)
+    fitted, places = done.fitted, done.places
+    note(rows=len(X), columns=X.shape[1], **done.times)
     n_out = _features_out(fitted)
     name = _final_name(model)
     report = {
@@ -83,6 +98,9 @@ def train(
         "inner_folds": [dataclasses.asdict(place) for place in places],
         "search": _search(fitted),
     }
+    if done.report:
+        report["fit"] = done.report
+        report["summary"] = f"{report['summary']}{_fit_words(done.report)}"
     # A search is a way to choose: what is kept and judged is what it chose, and the report says how.
     return getattr(fitted, "best_estimator_", fitted), report
 
@@ -125,10 +143,119 @@ def prepared(
     return inner.with_folds(estimator, make_folds)
 
 
-def fit(estimator: Any, X: Any, y: Any, seed: int) -> Any:
+@dataclasses.dataclass(frozen=True)
+class FittedOn:
+    """What came of one fit.
+
+    Attributes
+    ----------
+    fitted : estimator
+        A plain one, as scikit-learn's own `fit` would leave it; of a search, the search.
+    places : list of InnerFolds
+    report : dict
+        Weights, groups, sampling and early stopping, as plain JSON; empty where nothing was declared.
+    times : dict
+        Seconds.
+    """
+
+    fitted: Any
+    places: list[inner.InnerFolds]
+    report: dict[str, Any]
+    times: dict[str, float]
+
+
+def fit_on(
+    model: Any,
+    rows: pd.DataFrame,
+    problem: Problem,
+    *,
+    target: Target,
+    roles: Roles,
+    split: Split,
+    seed: int,
+    how: Fit | None = None,
+) -> FittedOn:
+    """Fit a seeded clone on some rows, with all that was declared: folds, weights, groups, sampling, early stopping.
+
+    Every fit of a workflow goes through here: the one that is kept, and those of its cross-validation.
+
+    Parameters
+    ----------
+    model : unfitted estimator
+        Not changed.
+    rows : DataFrame of shape (n_rows, n_columns)
+    problem, target, roles, split, seed
+    how : Fit, optional
+
+    Raises
+    ------
+    DataError, DeclarationError
+    Exception
+        Whatever the estimator raises.
+    """
+    estimator, places = prepared(model, rows, problem, target=target, roles=roles, split=split, seed=seed)
+    known: dict[str, Any] = {"target": target, "roles": roles, "split": split, "seed": seed}
+    fitted, report, times = fit_ready(estimator, rows, problem, **known, how=how)
+    return FittedOn(fitted, places, report, times)
+
+
+def fit_ready(
+    estimator: Any,
+    rows: pd.DataFrame,
+    problem: Problem,
+    *,
+    target: Target,
+    roles: Roles,
+    split: Split,
+    seed: int,
+    how: Fit | None = None,
+) -> tuple[Any, dict[str, Any], dict[str, float]]:
+    """Fit a seeded clone, whose folds are set, in place: what `fit_on` does after it has made one.
+
+    Returns
+    -------
+    fitted : estimator
+    report, times : dict
+        As in `FittedOn`.
+    """
+    X, y = features_and_target(rows, target, roles)
+    ready = guide(estimator, rows, problem, target=target, roles=roles, split=split, seed=seed, fit=how)
+    fitted, times = fit_timed(ready.estimator, X, y, seed, ready.params)
+    report = ready.report
+    if ready.estimator is not estimator or ready.params:
+        from penstock.stages.guided import guided_in, plain
+
+        kept = [one for one in guided_in(getattr(fitted, "best_estimator_", fitted)) if one.guidance is not None]
+        if kept:
+            report = {**report, "fits": [_one_fit(one) for one in kept[:MAX_LISTED]]}
+        fitted = plain(fitted, requests=ready.requests)
+    return fitted, report, times
+
+
+def _one_fit(guided: Any) -> dict[str, Any]:
+    from penstock.stages.guided import last_of, stopped_at
+
+    facts = {"estimator": type(last_of(guided.estimator_)).__name__, **guided.rows_}
+    return {**facts, "best_iteration": stopped_at(guided.estimator_)} if guided.rows_["validation_rows"] else facts
+
+
+def _fit_words(report: dict[str, Any]) -> str:
+    """For the summary: "weighted by fnlwgt · stopped at round 83 by 4,211 rows"."""
+    words = [f"weighted by {report['weight']}"] if "weight" in report else []
+    words += [f"groups {', '.join(report['groups'])} to the inner splitter"] if "groups" in report else []
+    for one in report.get("fits", [])[:1]:
+        if "sample" in report:
+            words.append(f"sampled to {one['rows'] + one['validation_rows']:,} rows")
+        if one.get("best_iteration") is not None:
+            words.append(f"best at round {one['best_iteration']:,}, judged by {one['validation_rows']:,} rows")
+    return "".join(f" · {word}" for word in words)
+
+
+def fit(estimator: Any, X: Any, y: Any, seed: int, params: dict[str, Any] | None = None) -> Any:
     """Fit in place; an error of the estimator's passes with a note that names the column.
 
     What draws from the global generators, having no seed to set, draws the same each time; their state is restored.
+    With `params`, scikit-learn's metadata routing carries them, whatever the user's own setting.
 
     Raises
     ------
@@ -137,12 +264,21 @@ def fit(estimator: Any, X: Any, y: Any, seed: int) -> Any:
     """
     if not callable(getattr(estimator, "fit", None)):
         raise DeclarationError(f"model=: {type(estimator).__name__} has no fit")
-    with _global_seeds(seed):
+    with _global_seeds(seed), _routing(on=bool(params)), remembering():
         try:
-            return estimator.fit(X, y)
+            return estimator.fit(X, y, **(params or {}))
         except Exception as error:
             add_blame(error, X, y)
             raise
+
+
+def _routing(*, on: bool) -> contextlib.AbstractContextManager[Any]:
+    if not on:
+        return contextlib.nullcontext()
+    import sklearn
+
+    context: contextlib.AbstractContextManager[Any] = sklearn.config_context(enable_metadata_routing=True)
+    return context
 
 
 @contextlib.contextmanager
@@ -161,22 +297,25 @@ def _global_seeds(seed: int) -> Iterator[None]:
         np.random.set_state(numpy_before)  # noqa: NPY002
 
 
-def fit_timed(estimator: Any, X: Any, y: Any, seed: int) -> tuple[Any, dict[str, float]]:
+def fit_timed(
+    estimator: Any, X: Any, y: Any, seed: int, params: dict[str, Any] | None = None
+) -> tuple[Any, dict[str, float]]:
     """Fit, and how long preprocessing and the whole took, in seconds.
 
     Of a pipeline, preprocessing is timed through its `memory`, which calls what it is given and keeps nothing:
     the fit is untouched.
     """
     stopwatch = _Stopwatch()
-    timed = type(estimator).__name__ == "Pipeline" and getattr(estimator, "memory", 0) is None
+    pipeline = getattr(estimator, "guided_estimator", estimator)
+    timed = type(pipeline).__name__ == "Pipeline" and getattr(pipeline, "memory", 0) is None
     if timed:
-        estimator.memory = stopwatch
+        pipeline.memory = stopwatch
     began = time.perf_counter()
     try:
-        fitted = fit(estimator, X, y, seed)
+        fitted = fit(estimator, X, y, seed, params)
     finally:
-        if timed:
-            estimator.memory = None
+        for one in (pipeline, getattr(estimator, "estimator_", pipeline)) if timed else ():
+            one.memory = None
     times = {"fit_s": round(time.perf_counter() - began, 4)}
     if timed:
         times["preprocess_s"] = round(stopwatch.seconds, 4)
@@ -190,6 +329,9 @@ class _Stopwatch:
 
     def __init__(self) -> None:
         self.seconds = 0.0
+
+    def __deepcopy__(self, _memo: Any) -> _Stopwatch:
+        return self
 
     def cache(self, function: Callable[..., Any], **_: Any) -> Callable[..., Any]:
         """The function, timed."""
@@ -252,7 +394,8 @@ def _search(fitted: Any) -> dict[str, Any] | None:
     # An address in memory differs from process to process.
     best = {str(name): _ADDRESS.sub("", repr(value))[:200] for name, value in fitted.best_params_.items()}
     score = getattr(fitted, "best_score_", None)
-    return {"best_params": best, "best_score": None if score is None else float(score)}
+    found = {"best_params": best, "best_score": None if score is None else float(score)}
+    return {**found, "candidates": candidates_of(fitted, MAX_LISTED)}
 
 
 def _summary(name: str, n_in: int, n_out: int | None, seed: int, places: list[inner.InnerFolds]) -> str:

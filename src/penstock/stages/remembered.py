@@ -1,0 +1,167 @@
+"""Candidates of a search as checkpoints: each fold of each candidate is fitted once, however often the step is killed.
+
+scikit-learn offers no place to hang this on: its searches call one private function for each candidate and fold, and
+for the time of a fit ours stands in its place. Where that function is gone (another version), a search runs as ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from penstock.core import checkpoints
+from penstock.core.digest import canonical
+from penstock.core.tree import NotCanonical, encode
+
+NAME = "_fit_and_score"
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+_state: dict[str, Any] = {}
+
+
+@contextlib.contextmanager
+def remembering() -> Iterator[None]:
+    """Inside, searches of this process keep what they have finished and take up what was kept."""
+    from sklearn.model_selection import _search
+
+    real = getattr(_search, NAME, None)
+    if real is None or real is fit_and_score:
+        yield
+        return
+    if _state.get("step") != checkpoints.begun():
+        _state.update(step=checkpoints.begun(), seen={})
+    _state.update(real=real, scores={}, spent=0.0, fitted=0)
+    setattr(_search, NAME, fit_and_score)
+    try:
+        yield
+    finally:
+        setattr(_search, NAME, real)
+
+
+def fit_and_score(estimator: Any, X: Any, y: Any, **given: Any) -> Any:
+    """Stands in for scikit-learn's function: the same arguments, the same answer.
+
+    In a process of a search's own (`n_jobs`), where nothing was opened, it is scikit-learn's function and no more.
+    """
+    real: Any = _state.get("real")
+    if real is None:
+        from sklearn.model_selection import _validation
+
+        real = getattr(_validation, NAME)
+    if "seen" not in _state:
+        return real(estimator, X, y, **given)
+    key = _key(given)
+    found = checkpoints.recall(key)
+    if found is not None:
+        result = {**found, "parameters": given["parameters"]} if given.get("return_parameters") else dict(found)
+        _tell(key, None, result, given)
+        return result
+    began = time.perf_counter()
+    result = real(estimator, X, y, **given)
+    _state["spent"] += time.perf_counter() - began
+    _state["fitted"] += 1
+    _tell(key, _plain(result), result, given)
+    return result
+
+
+def _key(given: dict[str, Any]) -> str:
+    """Which fit of its step this is: candidate, rows, and how many like it came before."""
+    import numpy as np
+
+    try:
+        text = canonical(encode(given["parameters"]))
+    except NotCanonical:
+        text = _ADDRESS.sub("", repr(sorted((given["parameters"] or {}).items(), key=lambda pair: pair[0])))
+    digest = hashlib.blake2b(text.encode() if isinstance(text, str) else text, digest_size=12)
+    for rows in (given["train"], given["test"]):
+        array = np.ascontiguousarray(rows)
+        digest.update(f"{array.dtype}{len(array)}".encode() + array.tobytes())
+    name = digest.hexdigest()
+    _state["seen"][name] = count = _state["seen"].get(name, 0) + 1
+    return f"{name}.{count}"
+
+
+def _plain(result: dict[str, Any]) -> dict[str, Any] | None:
+    """A result as JSON that reads back equal; None for one that failed or holds more than numbers."""
+    if result.get("fit_error") is not None:
+        return None
+    kept: dict[str, Any] = {}
+    for name, value in result.items():
+        if name == "parameters":
+            continue
+        plain = _numbers(value)
+        if plain is _NOT:
+            return None
+        kept[name] = plain
+    return kept
+
+
+_NOT = object()
+
+
+def _numbers(value: Any) -> Any:
+    if hasattr(value, "item") and getattr(value, "shape", None) == ():
+        value = value.item()
+    if isinstance(value, dict):
+        parts = {name: _numbers(part) for name, part in value.items()}
+        return _NOT if any(part is _NOT for part in parts.values()) else parts
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return value if isinstance(value, float) and math.isfinite(value) else _NOT
+
+
+def _tell(key: str, kept: dict[str, Any] | None, result: dict[str, Any], given: dict[str, Any]) -> None:
+    """Keep it, and say how far the search is: "34/64, best 0.871, about 12 min left"."""
+    candidate, n_candidates = given.get("candidate_progress") or (0, 1)
+    split, n_splits = given.get("split_progress") or (0, 1)
+    score = result.get("test_scores")
+    score = next(iter(score.values()), None) if isinstance(score, dict) else score
+    if score is not None:
+        _state["scores"].setdefault((n_candidates, candidate), []).append(float(score))
+    whole = [sum(values) / n_splits for values in _state["scores"].values() if len(values) >= n_splits]
+    done = candidate * n_splits + split + 1
+    left = (n_candidates * n_splits - done) * _state["spent"] / _state["fitted"] if _state["fitted"] else 0.0
+    told: dict[str, Any] = {"done": candidate + 1, "total": n_candidates, "left_s": round(left, 1)}
+    if whole and math.isfinite(max(whole)):
+        told["best"] = max(whole)
+    checkpoints.keep(key, kept, **told)
+
+
+def candidates_of(search: Any, most: int) -> list[dict[str, Any]]:
+    """A search's candidates, the best first: parameters as text, score, its deviation over folds, rank.
+
+    Parameters
+    ----------
+    search : fitted search
+    most : int
+        Rows given at most.
+
+    Returns
+    -------
+    list of dict
+        {"params", "score", "std", "rank"}; scores that are no number are None. Empty where it kept none.
+    """
+    results = getattr(search, "cv_results_", None)
+    if not isinstance(results, dict) or "params" not in results:
+        return []
+    scored = [name.removeprefix("mean_test_") for name in results if name.startswith("mean_test_")]
+    refit = getattr(search, "refit", None)
+    name = "score" if "score" in scored else refit if refit in scored else next(iter(scored), None)
+    if name is None:
+        return []
+    ranks = results[f"rank_test_{name}"]
+    order = sorted(range(len(ranks)), key=lambda at: (int(ranks[at]), at))
+    found = []
+    for at in order[:most]:
+        params = {str(path): _ADDRESS.sub("", repr(value))[:200] for path, value in results["params"][at].items()}
+        mean, std = float(results[f"mean_test_{name}"][at]), float(results[f"std_test_{name}"][at])
+        row: dict[str, Any] = {"params": params, "score": mean if math.isfinite(mean) else None}
+        row |= {"std": std if math.isfinite(std) else None, "rank": int(ranks[at])}
+        if "iter" in results:
+            row["iteration"] = int(results["iter"][at])
+        found.append(row)
+    return found
