@@ -152,9 +152,8 @@ class Execution:
         while True:
             self._settle()
             self._feed()
-            if not self._busy():
-                if not self._later or self.outcome.error is not None:
-                    return
+            if not self._busy() and (not self._later or self.outcome.error is not None):
+                return
             self._wait()
 
     def _busy(self) -> bool:
