@@ -4,6 +4,8 @@ import itertools
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -13,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.core.run import Entry, Group, Run, SourceStat
-from penstock.errors import ConfigurationError, ConflictError, StoreError, StoreTooNewError
+from penstock.errors import ConfigurationError, ConflictError, MissingExtraError, StoreError, StoreTooNewError
 from penstock.project import open_ledger
 from penstock.store import postgres as pg
 from penstock.store.migrate import SCHEMA, Migration, migrate, migrations
@@ -590,6 +592,38 @@ def test_use_after_close_is_said(ledger):
 def test_without_a_release_role_the_ledger_says_nothing(ledger):
     assert ledger.may_release() is None
     assert ledger.server()["writable"] is True
+
+
+def test_a_project_names_its_ledger_by_url(postgres, tmp_path, monkeypatch):
+    from penstock.lifecycle.checkup import checkup
+    from penstock.project import open_home
+
+    monkeypatch.setenv("DB", postgres.rpartition("/")[2])
+    (tmp_path / "penstock.toml").write_text(f'ledger = "{postgres.rpartition("/")[0]}/${{DB}}"\n')
+    home = open_home(str(tmp_path))
+    found = checkup(home)
+    assert found["problems"] == []
+    assert found["ledger"]["server"].startswith("PostgreSQL ")
+    assert found["ledger"]["may_release"] is None
+    assert not (tmp_path / ".penstock" / "ledger.db").exists()
+    home.ledger.close()
+
+
+def test_the_extra_that_is_missing_is_named(monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("penstock.store.postgres")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(MissingExtraError) as caught:
+        open_ledger("postgresql://db/x")
+    assert caught.value.hint == "pip install 'penstock[postgres]'"
+
+
+def test_a_local_ledger_loads_no_driver():
+    program = (
+        "import sys, tempfile; from penstock.project import open_home; open_home(tempfile.mkdtemp()).ledger.close(); "
+        "assert not [name for name in sys.modules if name.startswith('psycopg')]"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_every_error_has_a_sentence():

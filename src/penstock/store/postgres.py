@@ -8,6 +8,7 @@ groups are written by natural keys, and each request to append has a key of its 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import random
 import threading
@@ -67,6 +68,7 @@ _SENTENCES = {
 }
 _ENDED = ("57P01", "57P02", "57P03", "57P05", "25P03")  # the server ended the session: it stops, or we were idle
 _abandoned: list[Any] = []
+logging.getLogger("psycopg").addHandler(logging.NullHandler())  # it warns of every lost connection; we tell in errors
 
 
 _UNKNOWN = "; whether the last write is on record is not known"
