@@ -52,6 +52,7 @@ def confusion(predicted: Predicted) -> dict[str, Any] | None:
     k = len(predicted.problem.classes)
     place = predicted.y * k + predicted.column("label").astype(np.int64)
     cells = np.bincount(place, weights=predicted.weight, minlength=k * k)
+    cells = cells if predicted.weight is None else cells.round(3)
     return {"classes": list(predicted.problem.classes), "counts": cells.reshape(k, k).tolist()}
 
 
