@@ -150,3 +150,13 @@ def test_a_baseline_without_the_answer_that_a_metric_reads_has_no_figure():
         **given,
     )
     assert report["metrics"]["neg_log_loss"]["baseline"] is None
+
+
+def test_weights_reach_the_fit_of_an_estimator():
+    frame = table().assign(w=lambda t: np.where(t["shop"] == 0, 50.0, 1.0))
+    roles = Roles(key=("id",), features=("x",), weight="w")
+    given = {"target": Target("v"), "roles": roles, "seed": 0}
+    found = baseline_answers(LinearRegression(), frame, frame, NUMBER, **given)
+    expected = LinearRegression().fit(frame[["x"]], frame["v"], sample_weight=frame["w"])
+    np.testing.assert_allclose(found.column("value"), expected.predict(frame[["x"]]))
+    assert found.weight.tolist() == frame["w"].tolist()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.split import Split
 from penstock.core.target import Roles, Target
 from penstock.core.tree import is_estimator
 from penstock.errors import DataError, StepOutputError
 from penstock.stages.own import line_of
 from penstock.stages.predicted import Predicted, predict
 from penstock.stages.problem import Problem
-from penstock.stages.seeding import seeded
-from penstock.stages.train import features_and_target, fit
+from penstock.stages.train import features_and_target, fit_on
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,7 +91,7 @@ def baseline_answers(
         if baseline is None:
             fitted = fit_baseline(learn, truth, problem, weight)
         else:
-            fitted = fit(seeded(baseline, seed), learn, truth, seed)
+            fitted = fit_on(baseline, train, problem, target=target, roles=roles, split=Split(), seed=seed).fitted
         return predict(fitted, X, y, problem).beside(table, roles.weight)
     if isinstance(baseline, str):
         if baseline not in table.columns:
