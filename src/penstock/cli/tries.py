@@ -9,6 +9,7 @@ import typer
 from penstock.cli.options import Env, Force, Jobs, Json, Note, Params, Quiet, Refresh, Seed, Target, Verbose
 
 if TYPE_CHECKING:
+    from penstock.lifecycle.run import Report
     from penstock.lifecycle.tries import Try
 
 MOST_SHOWN = 5
@@ -64,7 +65,18 @@ def command(
     assert present is not None
     tries = board(found.home, present, report.graph.name)
     _tell(present, tries, report.wall_s, quiet=quiet)
+    if not quiet:
+        _tell_ages(report)
     return 0
+
+
+def _tell_ages(report: Report) -> None:
+    """Of what moment the rows are that a try took from a query's snapshot."""
+    from penstock.cli.output import clean, say
+
+    for step, decision in report.outcome.decisions.items():
+        if decision.reason.why == "snapshot":
+            say(f"note  {clean(step)}: {decision.reason}; `penstock run` asks the database")
 
 
 def _document(run: dict[str, Any], present: Try | None, tries: list[Try]) -> dict[str, Any]:
