@@ -292,6 +292,19 @@ def test_a_server_that_is_away_is_told_in_time(distant, proxy, monkeypatch):
     assert distant.streams() == {"a/version": 1}
 
 
+def test_a_race_after_a_long_absence_is_run_again(ledger, monkeypatch):
+    """Attempts to connect are not counted as lost races."""
+    monkeypatch.setattr(pg.time, "sleep", lambda seconds: None)
+    left = [psycopg.OperationalError("away")] * 3 * pg.TRIES + [psycopg.errors.UniqueViolation("raced")]
+
+    def work(connection, committing):
+        if left:
+            raise left.pop(0)
+        return "done"
+
+    assert ledger._database._again(work) == "done"
+
+
 def test_what_is_not_known_is_said(distant, proxy, monkeypatch):
     monkeypatch.setattr(pg, "RECONNECT_S", 0.3)
     proxy.lose = 10**6

@@ -290,7 +290,7 @@ class Database:
         return self._again(work)
 
     def _again(self, work: Callable[[psycopg.Connection[Any], Callable[[], None]], T]) -> T:
-        unknown, until, tries = False, 0.0, 0
+        unknown, until, lost, races = False, 0.0, 0, 0
 
         def committing() -> None:
             nonlocal unknown
@@ -304,19 +304,20 @@ class Database:
                     with _answering(connection):
                         return work(connection, committing)
                 except psycopg.Error as error:
-                    tries += 1
                     if not _is_away(error):
                         unknown = before  # this attempt was answered: with a refusal
-                        if tries < TRIES and isinstance(error, _RACES):
-                            time.sleep(0.002 * tries * random.random())
+                        races += 1
+                        if races < TRIES and isinstance(error, _RACES):
+                            time.sleep(0.002 * races * random.random())
                             continue
                         raise explain_postgres(error, self.where, unknown=unknown) from error
                     self._drop()
+                    lost += 1
                     until = until or time.monotonic() + RECONNECT_S
                     left = until - time.monotonic()
                     if left <= 0 or not _may_come_back(error):
                         raise explain_postgres(error, self.where, unknown=unknown) from error
-                    time.sleep(min(0.05 * 1.6**tries, 1.0, left) * (0.5 + random.random() / 2))
+                    time.sleep(min(0.05 * 1.6 ** min(lost, 20), 1.0, left) * (0.5 + random.random() / 2))
 
     @contextlib.contextmanager
     def _mine(self) -> Iterator[None]:
