@@ -218,6 +218,46 @@ def test_two_cells_far_apart_do_not_span_a_rectangle_in_memory(read):
     assert read(workbook(cells(("A", 1), ("A", 2))), "t.xlsx")[0].num_rows == 1
 
 
+ONE_ROW = "<table:table-row>{one}</table:table-row>"
+EMPTY_ROWS = '<table:table-row table:number-rows-repeated="1048000">{blank}</table:table-row>'
+
+
+@pytest.mark.parametrize(
+    ("rows", "wide"),
+    [
+        ('<table:table-row table:number-rows-repeated="1048576">{full}</table:table-row>', True),
+        (
+            ONE_ROW + EMPTY_ROWS + "<table:table-row>{blank}{one}</table:table-row>",
+            True,
+        ),
+        (
+            ONE_ROW + ONE_ROW + EMPTY_ROWS,
+            False,
+        ),
+    ],
+)
+def test_repeated_cells_of_an_open_document_are_counted_not_made(read, rows, wide):
+    one = '<table:table-cell office:value-type="float" office:value="1"><text:p>1</text:p></table:table-cell>'
+    blank = '<table:table-cell table:number-columns-repeated="16383"/>'
+    full = one.replace("<table:table-cell", '<table:table-cell table:number-columns-repeated="16384"')
+    spaces = " ".join(f'xmlns:{p}="urn:oasis:names:tc:opendocument:xmlns:{p}:1.0"' for p in ("office", "table", "text"))
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+        manifest = '<m:manifest xmlns:m="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0"/>'
+        archive.writestr("META-INF/manifest.xml", manifest)
+        archive.writestr(
+            "content.xml",
+            f'<office:document-content {spaces}><office:body><office:spreadsheet><table:table table:name="S">'
+            f"{rows.format(one=one, blank=blank, full=full)}</table:table></office:spreadsheet></office:body>"
+            "</office:document-content>",
+        )
+    if wide:
+        refused(read, sink.getvalue(), "t.ods", "rectangle around all cells", limit=1 << 30)
+    else:
+        assert read(sink.getvalue(), "t.ods", limit=1 << 30)[0].num_rows == 1
+
+
 def test_a_workbook_that_unpacks_to_too_much_is_refused(read, small):
     sheet = f'<worksheet xmlns="{MAIN}"><sheetData>{" " * 60_000_000}</sheetData></worksheet>'
     refused(read, workbook(sheet), "t.xlsx", "bytes once unpacked, from a file of")

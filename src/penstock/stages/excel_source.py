@@ -20,7 +20,8 @@ from penstock.stages.text_source import Cells, Number, Time
 CELL_BYTES = 32
 """Memory that one cell of the rectangle around all cells takes while a workbook is read."""
 _CELL = re.compile(rb'<(?:\w+:)?c [^<>]*?r="([A-Z]{1,3})([0-9]{1,7})"')
-_ODS = re.compile(rb'number-(?:rows|columns)-repeated="([0-9]+)"')
+_TAG = re.compile(rb"<(?:\w+:)?(table|table-row|table-cell|covered-table-cell)(?=[\s/>])([^<>]*)>")
+_REPEATED = re.compile(rb'number-(?:rows|columns)-repeated="([0-9]{1,9})"')
 HEADER_ROWS = 50
 """Rows at the top among which the header line is looked for."""
 
@@ -191,22 +192,66 @@ def _judge(data: bytes, raw: Spool, where: str) -> None:
 
 def _judge_part(book: zipfile.ZipFile, part: zipfile.ZipInfo, total: int, raw: Spool) -> int:
     """Unpack one part, keeping nothing, and measure it: what the archive says of itself may be a lie."""
-    sheet = part.filename.startswith("xl/worksheets/") or part.filename == "content.xml"
-    rows, columns, repeated, tail = 0, b"", 1, b""
+    extent: _Extent | _OpenExtent | None = None
+    if part.filename.startswith("xl/worksheets/"):
+        extent = _Extent()
+    elif part.filename == "content.xml":
+        extent = _OpenExtent()
     with book.open(part) as stream:
         while chunk := stream.read(CHUNK):
             total += len(chunk)
             raw.limits.check_growth(total, raw.size, DEFLATED)
-            if not sheet:
-                continue
-            window = tail + chunk
-            for letters, row in _CELL.findall(window):
-                rows, columns = max(rows, int(row)), max(columns, letters, key=lambda name: (len(name), name))
-            if part.filename == "content.xml":
-                repeated = max([repeated, *map(int, _ODS.findall(window))])
-            tail = window[-256:]
-    width = 0
-    for letter in columns:
-        width = width * 26 + letter - 64
-    raw.limits.check_bytes(rows * width * CELL_BYTES, "bytes for the rectangle around all cells of a sheet")
+            if extent is not None:
+                extent.feed(chunk)
+                raw.limits.check_bytes(extent.cells * CELL_BYTES, "bytes for the rectangle around all cells of a sheet")
     return total
+
+
+class _Extent:
+    """The rectangle around all cells of an Excel sheet, by the places that its cells name."""
+
+    def __init__(self) -> None:
+        self._tail, self._rows, self._columns = b"", 0, b""
+
+    @property
+    def cells(self) -> int:
+        width = 0
+        for letter in self._columns:
+            width = width * 26 + letter - 64
+        return self._rows * width
+
+    def feed(self, chunk: bytes) -> None:
+        window = self._tail + chunk
+        for letters, row in _CELL.findall(window):
+            self._rows = max(self._rows, int(row))
+            self._columns = max(self._columns, letters, key=lambda name: (len(name), name))
+        self._tail = window[-256:]
+
+
+class _OpenExtent:
+    """The same of an OpenDocument sheet, where cells and rows stand one after another and may be repeated."""
+
+    def __init__(self) -> None:
+        self._tail, self._row, self._times, self._column = b"", 0, 0, 0
+        self._height, self._width = 0, 0
+
+    @property
+    def cells(self) -> int:
+        return self._height * self._width
+
+    def feed(self, chunk: bytes) -> None:
+        window = self._tail + chunk
+        whole = window.rfind(b"<")
+        for name, attributes in _TAG.findall(window[:whole]):
+            found = _REPEATED.search(attributes)
+            times = int(found[1]) if found else 1
+            if name == b"table":
+                self._row, self._times = 0, 0
+            elif name == b"table-row":
+                self._row, self._times, self._column = self._row + self._times, times, 0
+            else:
+                self._column += times
+                if b"value" in attributes:
+                    self._width = max(self._width, self._column)
+                    self._height = max(self._height, self._row + self._times)
+        self._tail = window[whole:] if whole >= 0 else b""

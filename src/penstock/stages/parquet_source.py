@@ -96,6 +96,7 @@ class ParquetTable:
             file = pq.ParquetFile(self._raw.reader(), read_dictionary=texts)
             for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns, use_threads=False):
                 rows += batch.num_rows
+                batch.validate(full=True)  # a damaged page may point outside its dictionary, or hold no UTF-8
                 yield batch
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise DataError(DAMAGED.format("Parquet", bounded(str(error), 300)), where=self.where) from None
