@@ -243,6 +243,9 @@ def test_random_rows_of_an_estimators_own_are_noted_under_a_split_by_time():
     assert "notes" not in report["fit"]
     _, report = ours(model, table(), "time")
     assert "notes" not in report["fit"]
+    few = make_pipeline(prep(), HistGradientBoostingClassifier(max_iter=5))  # "auto": not on so few rows
+    _, report = ours(few, table(), "time", fit=None)
+    assert "notes" not in report["fit"]
 
 
 def sampled_model():

@@ -23,6 +23,9 @@ from penstock.stages.weights import weights_of
 if TYPE_CHECKING:
     import pandas as pd
 
+AUTO_ROWS = 10_000
+"""With `early_stopping="auto"` HistGradientBoosting stops early on more rows than this (scikit-learn 1.9)."""
+
 
 @dataclass
 class Guided:
@@ -81,7 +84,7 @@ def guide(
         guidance = Guidance(train, fit, target=target, roles=roles, split=split, seed=seed, task=problem.task)
     groups = _groups(estimator, train, roles)
     _check_stopping(estimator, fit)
-    notes = _inner_stopping(estimator, fit, rule_of(roles, split))
+    notes = _inner_stopping(estimator, fit, rule_of(roles, split), len(train))
     _keep_the_folder_clean(estimator)
     weighted = weight is not None or (guidance is not None and guidance.weighs)
     report = _told(fit, roles, weight, groups, notes)
@@ -144,7 +147,7 @@ def _check_stopping(estimator: Any, fit: Fit | None) -> None:
             )
 
 
-def _inner_stopping(estimator: Any, fit: Fit | None, rule: str) -> list[str]:
+def _inner_stopping(estimator: Any, fit: Fit | None, rule: str, n_rows: int) -> list[str]:
     """Early stopping of an estimator's own, by rows that it draws at random where the split does not."""
     if rule not in ("time", "groups"):
         return []
@@ -155,9 +158,9 @@ def _inner_stopping(estimator: Any, fit: Fit | None, rule: str) -> list[str]:
         if fit is not None and fit.early_stopping and can_stop(part):
             continue
         params = part.get_params(deep=False)
-        if "validation_fraction" in params and (
-            params.get("early_stopping", params.get("n_iter_no_change")) not in (None, False)
-        ):
+        asked = params.get("early_stopping", params.get("n_iter_no_change"))
+        stops = n_rows > AUTO_ROWS if asked == "auto" else asked not in (None, False)
+        if "validation_fraction" in params and stops:
             found.append(
                 f"{path}: {type(part).__name__} stops by rows that it draws at random, while the split is by {rule}; "
                 "fit=ps.Fit(early_stopping=0.1) cuts them by the split's rule where the estimator can take them"
