@@ -186,6 +186,7 @@ TRUSTED: dict[str, frozenset[str]] = {
             "skrub._select_cols.DropCols",
             "skrub._select_cols.SelectCols",
             "skrub._squashing_scaler.SquashingScaler",
+            "skrub._squashing_scaler._MinMaxScaler",
             "skrub._string_encoder.StringEncoder",
             "skrub._table_vectorizer.Cleaner",
             "skrub._table_vectorizer.PassThrough",
