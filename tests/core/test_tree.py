@@ -377,3 +377,13 @@ def test_control_repr_would_have_told_two_values_apart_by_their_address():
     assert repr(object()) != repr([object()][0]) or repr(Opaque(object())) != repr(Opaque(object()))
     with pytest.raises(NotCanonical):
         encode(Opaque(object()))
+
+
+def test_a_catboost_that_names_columns_can_be_cloned_once_it_is_copied():
+    from catboost import CatBoostClassifier
+    from sklearn.base import clone
+
+    given = CatBoostClassifier(cat_features=["city"])
+    with pytest.raises(RuntimeError, match="Cannot clone"):
+        clone(given)
+    assert clone(copy_value(given)).get_params()["cat_features"] == ("city",)

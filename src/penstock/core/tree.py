@@ -196,6 +196,10 @@ def copy_value(value: Any) -> Any:
         return value
     if is_estimator(value):
         params = {name: copy_value(part) for name, part in value.get_params(deep=False).items()}
+        if any(base.__module__ == "catboost.core" for base in type(value).__mro__):
+            # It copies the lists that it is given, so that scikit-learn's `clone` refuses them; tuples it keeps.
+            kinds = ("cat_features", "text_features", "embedding_features")
+            params |= {name: tuple(params[name]) for name in kinds if type(params.get(name)) is list}
         twin = type(value)(**params)
         for attribute in BESIDE:
             if attribute in getattr(value, "__dict__", {}):
