@@ -26,6 +26,7 @@ class Verb:
 
 
 VERBS: dict[str, Verb] = {
+    "init": Verb("build", "Write a declaration for a table, each choice with its reason.", "init"),
     "try": Verb("build", "Cross-validate and rank among the tries; no look is spent.", "tries"),
     "run": Verb("build", "Go through every stage: a champion, or the reason why not.", "run"),
     "plan": Verb("build", "Say what a run would do, step by step, and why. Runs nothing.", "plan"),

@@ -1,0 +1,167 @@
+"""The file that `init` writes: it runs unedited, says its reasons, and survives every name that a column may have."""
+
+from __future__ import annotations
+
+import ast
+import keyword
+import os
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner  # noqa: F401  the same Typer as the command line's
+
+from penstock.core.workflow import Workflow
+from penstock.errors import SourceNotFoundError, UsageError
+from penstock.lifecycle.declaration import comment, listed, literal, module_name
+from penstock.lifecycle.init import Draft, draft, write
+from penstock.stages.propose import Asked
+
+MOST_LINES = 25
+HOSTILE = ['"', "'", '"""', "\\", "{x}", "a\nb", "\u2028", "#", "=cmd()", "<script>", "名前", "class", " ", "\x1b[31m", "%s", "é"]
+
+
+def made_in(folder: Path, table: pd.DataFrame, *, target: str = "y", **asked: Any) -> Draft:
+    """A declaration for a table, written beside it."""
+    table.to_parquet(folder / "table.parquet")
+    made = draft(str(folder / "table.parquet"), Asked(target, **asked), out=str(folder / "drafted.py"))
+    write(made, force=True)
+    return made
+
+
+def declared(text: str, file: Path) -> Workflow:
+    """The workflow that a file declares."""
+    space: dict[str, Any] = {"__file__": str(file), "__name__": "drafted"}
+    exec(compile(text, str(file), "exec"), space)
+    [found] = [value for value in space.values() if isinstance(value, Workflow)]
+    return found
+
+
+def code_lines(text: str) -> list[str]:
+    """Lines that count: no blank ones, comments or imports."""
+    lines = [line.strip() for line in text.splitlines()]
+    return [line for line in lines if line and not line.startswith(("#", "import ", "from "))]
+
+
+def table(n: int = 600, **columns: Any) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=n)
+    return pd.DataFrame({"a": a, "y": (a + rng.normal(size=n) > 0).astype(int)}).assign(**columns)
+
+
+@given(st.lists(st.one_of(st.text(min_size=1, max_size=8), st.sampled_from(HOSTILE)), max_size=30))
+def test_any_list_of_names_is_read_back(names: list[str]) -> None:
+    assert ast.literal_eval(listed(names, 8, "")) == names
+
+
+@given(st.text())
+def test_any_text_stays_one_comment(text: str) -> None:
+    written = comment(text)
+    assert written.endswith("\n")
+    assert len(written.splitlines()) == 1
+    assert written.startswith("# ")
+
+
+@given(st.text(max_size=60))
+def test_any_file_name_gives_a_name(stem: str) -> None:
+    name = module_name(stem, sys.stdlib_module_names)
+    assert re.fullmatch("[a-z][a-z0-9_]{0,62}", name)
+    assert not keyword.iskeyword(name)
+    assert name not in sys.stdlib_module_names
+
+
+def test_a_literal_prefers_double_quotes() -> None:
+    assert literal("it's") == '"it\'s"'
+    assert literal("plain") == '"plain"'
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.sampled_from(HOSTILE), min_size=1, max_size=6, unique=True))
+def test_hostile_names_are_written_and_read(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:
+    folder = tmp_path_factory.mktemp("hostile")
+    words = {name: [random.Random(i).choice("pqr") for i in range(120)] for name in names}
+    made = made_in(folder, table(120, **words))
+    found = declared(made.text, Path(made.path))
+    encoded = [columns for _, _, columns in found.model.steps[0][1].transformers]
+    assert [names] == encoded
+
+
+def full(n: int = 1_500) -> pd.DataFrame:
+    """A table with everything that a proposal can find."""
+    rng = random.Random(0)
+    made = table(
+        n,
+        customer_id=rng.sample(range(10**6), n),
+        store_no=[f"S{i % (n // 4):04d}" for i in range(n)],
+        year=[2024 + i // 800 for i in range(n)],
+        month=[(i // 28) % 12 + 1 for i in range(n)],
+        day=[i % 28 + 1 for i in range(n)],
+        city=[rng.choice(["Bonn", "Lille", None]) for _ in range(n)],
+        town=[f"t{rng.randrange(900)}" for _ in range(n)],
+        gender=[rng.choice("fm") for _ in range(n)],
+        constant=["x"] * n,
+        fnlwgt=[rng.random() for _ in range(n)],
+    )
+    made["closed_reason"] = np.where(made["y"] == 1, "left", "stayed")
+    return made
+
+
+def test_the_file_is_short_and_clean(tmp_path: Path) -> None:
+    made = made_in(tmp_path, full())
+    assert len(code_lines(made.text)) <= MOST_LINES
+    assert max(map(len, made.text.splitlines())) <= 200
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "E4,E7,E9,F,I", made.path],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    found = declared(made.text, Path(made.path))
+    assert (found.key, found.groups, found.time) == (("customer_id",), ("store_no",), "time")
+    assert found.target.after == ("closed_reason",)
+    assert set(found.drop) == {"year", "constant", "fnlwgt"}
+    assert found.slices == ("gender",)
+    assert "check: " in made.text
+
+
+def test_the_same_table_gives_the_same_file(tmp_path: Path) -> None:
+    assert made_in(tmp_path, full()).text == made_in(tmp_path, full()).text
+
+
+def test_a_wide_table_chooses_categories_by_type(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    words = {f"w{i}": [rng.choice("abc") for _ in range(3_000)] for i in range(200)}
+    made = made_in(tmp_path, table(3_000, **words))
+    assert "make_column_selector" in made.text
+    assert len(code_lines(made.text)) <= MOST_LINES
+
+
+def test_a_file_that_is_there_is_kept(tmp_path: Path) -> None:
+    made = made_in(tmp_path, table())
+    Path(made.path).write_text("mine")
+    with pytest.raises(UsageError, match="there is a file"):
+        write(made)
+    assert Path(made.path).read_text() == "mine"
+    write(made, force=True)
+    assert Path(made.path).read_text() == made.text
+
+
+def test_a_table_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(SourceNotFoundError, match=r"no file nowhere\.csv"):
+        draft("nowhere.csv", Asked("y"))
+
+
+def test_the_table_is_named_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    table().to_csv(tmp_path / "data" / "json.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    made = draft("data/json.csv", Asked("y"))
+    assert 'ps.read("data/json.csv")' in made.text
+    assert os.path.basename(made.path) == "json_model.py"  # json.py would hide the library
