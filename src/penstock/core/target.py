@@ -23,8 +23,8 @@ class Target:
         How long after the event the label is final, as "30d", "12h" or "90min".
     missing : {"error", "drop"}, default="error"
         What to do with rows whose target is missing.
-    after : tuple of str
-        Columns known only after the event: never shown to the model.
+    after : list of str
+        Columns known only after the event: never shown to the model. Kept as a tuple.
 
     Examples
     --------
@@ -38,6 +38,9 @@ class Target:
     delay: str | None = None
     missing: str = "error"
     after: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "after", (self.after,) if isinstance(self.after, str) else tuple(self.after))
 
 
 @dataclass(frozen=True, slots=True)

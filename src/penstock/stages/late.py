@@ -17,8 +17,8 @@ from penstock.stages.roles import LIKELY, SURE, UNSURE, Reason, words_of
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_ROWS = 20_000
-"""Rows on which skills are measured."""
+MOST_ROWS, MOST_CELLS = 20_000, 1_000_000
+"""Rows and cells on which skills are measured."""
 BINS = 32
 FOLDS = 3
 STRONG = 0.5
@@ -121,9 +121,10 @@ def _too_good(X: pd.DataFrame, y: pd.Series[Any], problem: Problem) -> tuple[lis
 def _thinned(X: pd.DataFrame, truth: Any) -> tuple[pd.DataFrame, Any]:
     import numpy as np
 
-    if len(X) <= MOST_ROWS:
+    most = min(MOST_ROWS, max(MOST_CELLS // X.shape[1], 200))
+    if len(X) <= most:
         return X, truth
-    keep = np.linspace(0, len(X) - 1, MOST_ROWS).round().astype(int)
+    keep = np.linspace(0, len(X) - 1, most).round().astype(int)
     return X.iloc[keep], truth[keep]
 
 
@@ -138,16 +139,18 @@ def _model_skill(X: pd.DataFrame, truth: Any, problem: Problem) -> float:
     import numpy as np
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
+    from threadpoolctl import threadpool_limits
+
+    number_wanted = problem.task == "regression"
+    Model = HistGradientBoostingRegressor if number_wanted else HistGradientBoostingClassifier
     matrix, fold = np.column_stack([_numbers(X[name]) for name in X.columns]), _folds(len(X))
     answers = np.empty(len(X))
-    for number in range(FOLDS):
-        inside = fold != number
-        if problem.task == "regression":
-            model = HistGradientBoostingRegressor(max_iter=60, random_state=0).fit(matrix[inside], truth[inside])
-            answers[~inside] = model.predict(matrix[~inside])
-        else:
-            model = HistGradientBoostingClassifier(max_iter=60, random_state=0).fit(matrix[inside], truth[inside])
-            answers[~inside] = model.decision_function(matrix[~inside])
+    with threadpool_limits(1):  # sums over several threads differ in their last digits
+        for number in range(FOLDS):
+            inside = fold != number
+            model = Model(max_iter=60, random_state=0).fit(matrix[inside], truth[inside])
+            answer = model.predict if number_wanted else model.decision_function
+            answers[~inside] = answer(matrix[~inside])
     return _skill(truth, answers, problem)
 
 

@@ -136,7 +136,8 @@ def propose(table: pd.DataFrame, asked: Asked) -> Proposal:
     Examples
     --------
     >>> import pandas as pd
-    >>> table = pd.DataFrame({"customer_id": range(100), "age": [*range(20, 70)] * 2, "left": ["no"] * 50 + ["yes"] * 50})
+    >>> ages, left = [*range(20, 70)] * 2, ["no"] * 50 + ["yes"] * 50
+    >>> table = pd.DataFrame({"customer_id": range(100), "age": ages, "left": left})
     >>> found = propose(table, Asked("left"))
     >>> found.key, found.task, found.target.positive, found.words
     (('customer_id',), 'binary', None, [])
@@ -306,8 +307,18 @@ def _find_roles(table: pd.DataFrame, columns: list[str], dates: dict[str, str], 
     free = [name for name in columns if name not in (*found.key, *found.groups)]
     found.moment = _moment(table, free, dates, asked)
     if found.moment is not None:
+        _say_of_groups(found)
         found.reasons.append(Reason("time", found.moment.column, found.moment.why, found.moment.confidence))
     _choose_split(found, asked)
+
+
+def _say_of_groups(found: Proposal) -> None:
+    """Where time parts the rows an entity may stand on both sides: what remains is that the model does not see it."""
+    kept = "rows of one stay together"
+    found.reasons[:] = [
+        replace(one, why=one.why.replace(kept, "the model does not see it")) if one.topic == "groups" else one
+        for one in found.reasons
+    ]
 
 
 def _moment(table: pd.DataFrame, columns: list[str], dates: dict[str, str], asked: Asked) -> Moment | None:
