@@ -36,7 +36,7 @@ MORE = {
     "winequality_white.csv",
 }
 MORE_SHAPES = {"wine", "breast_cancer", "wide", "tiny", "gaps_in_target", "truths"}
-"""What only `make campaign` goes through: some twenty runs take minutes."""
+"""What only `make campaign` goes through: it takes minutes."""
 
 REAL = {
     "abalone.csv": ("rings",),

@@ -138,7 +138,6 @@ def _model_skill(X: pd.DataFrame, truth: Any, problem: Problem) -> float:
     """Out-of-fold skill of a boosted model: 2·AUC - 1 (Gini), or R²."""
     import numpy as np
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-
     from threadpoolctl import threadpool_limits
 
     number_wanted = problem.task == "regression"
