@@ -238,6 +238,7 @@ def test_texts_are_sorted_by_what_they_hold() -> None:
         (table(y=1), Asked("y"), DataError, "nothing to learn"),
         (table(y=[f"text {i}" for i in range(N)]), Asked("y"), DeclarationError, "too many for classes"),
         (table(y=pd.date_range("2024-01-01", periods=N)), Asked("y"), DataError, "is a time"),
+        (table(y=[int(i < 5) for i in range(N)]), Asked("y"), DataError, "too few to learn"),
         (table()[["y"]], Asked("y"), DataError, "no column"),
         (table(), Asked("y", split="time"), DeclarationError, "no column for it"),
         (table(), Asked("y", time="a"), DeclarationError, "not all dates"),

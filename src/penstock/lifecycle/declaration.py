@@ -132,8 +132,8 @@ def _fields(found: Proposal, name: str, data: str, model: str) -> str:
     if found.drop:
         lines += [told.of("drop"), "    " + listed(found.drop, 4, "drop=") + ",\n"]
     lines.append(told.of("split", "order"))
-    if found.by:
-        lines.append(f"    split=ps.Split(by={literal(found.by)}),\n")
+    if given := [f"by={literal(found.by)}"] * bool(found.by) + ["stable=False"] * (not found.stable):
+        lines.append(f"    split=ps.Split({', '.join(given)}),\n")
     lines += [told.of("model"), f"    model={model},\n"]
     lines += [told.of("metrics"), "    " + listed(found.metrics, 4, "metrics=") + ",\n"]
     if found.slices:
@@ -217,7 +217,7 @@ def _step(found: Proposal, table: Any) -> str:
         told.append("an empty text where there is none")
     if not lines:
         return ""
-    head = f'@ps.step\ndef {_STEP}(table: pd.DataFrame) -> pd.DataFrame:\n    """Add {" and ".join(told)}."""\n'
+    head = f"@ps.step\ndef {_STEP}(table: pd.DataFrame) -> pd.DataFrame:\n    # {' and '.join(told)}\n"
     return head + "".join(lines) + "    return table\n"
 
 

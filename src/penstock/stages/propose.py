@@ -27,6 +27,10 @@ MOST_LEVELS = 250
 """Texts of more levels are no categories: boosted trees take at most 255."""
 FEW_ROWS = 500
 """Training tables smaller than this get a linear model."""
+FEWEST_OF_A_CLASS = 15
+"""Five folds and a hold-out need two rows of each class apiece."""
+FEW_HELD_OUT = 8
+"""Fewer expected held-out rows of a class are not left to a hash."""
 RARE = 0.05
 """A positive class rarer than this is ranked by average precision first."""
 MOST_CLASSES = 50
@@ -72,6 +76,8 @@ class Proposal:
     moment : Moment or None
     by : str or None
         Rule of the split where it is not the default.
+    stable : bool
+        Whether a row keeps its side; else quotas are exact, so that few rows of a class stand on both sides.
     drop : list of str
     slices : list of str
     metrics : list of str
@@ -92,6 +98,7 @@ class Proposal:
     groups: tuple[str, ...] = ()
     moment: Moment | None = None
     by: str | None = None
+    stable: bool = True
     drop: list[str] = field(default_factory=list)
     slices: list[str] = field(default_factory=list)
     metrics: list[str] = field(default_factory=list)
@@ -197,6 +204,7 @@ def _target(table: pd.DataFrame, known: pd.DataFrame, asked: Asked, reasons: lis
     task, why, confidence = _task(column, counts, asked)
     positive = None
     if task == "binary":
+        _check_enough(asked, counts)
         positive = _positive(asked, counts)
         share = counts[positive if positive is not None else _plainly(asked, counts)] / len(column)
         shown = positive if positive is not None else _plainly(asked, counts)
@@ -210,6 +218,16 @@ def _target(table: pd.DataFrame, known: pd.DataFrame, asked: Asked, reasons: lis
     if missing:
         reasons.append(Reason("missing", "drop", f"{missing:,} of {len(table):,} rows have no {asked.target}"))
     return task, Target(asked.target, positive=positive, missing="drop" if missing else "error")
+
+
+def _check_enough(asked: Asked, counts: Any) -> None:
+    """With fewer rows of a class than sides and folds nothing can be judged."""
+    if (fewest := int(counts.min())) < FEWEST_OF_A_CLASS:
+        raise DataError(
+            f"{asked.target} = {plain(counts.idxmin())!r} in {fewest} of {int(counts.sum()):,} rows: too few to learn "
+            "from and to judge by",
+            hint=f"gather at least {FEWEST_OF_A_CLASS} rows of each class; {FEWEST_OF_A_CLASS * 10} would tell more",
+        )
 
 
 def _task(column: Any, counts: Any, asked: Asked) -> tuple[str, str, float]:
@@ -412,11 +430,23 @@ def _training_rows(table: pd.DataFrame, found: Proposal, asked: Asked) -> tuple[
     timed = table
     if found.moment is not None:
         timed = table.assign(**{found.moment.column: as_times(table, found.moment)})
-    rule = Split(by=found.by) if found.by else Split()
+    _keep_few_apart(table[asked.target], found)
+    rule = Split(by=found.by, stable=found.stable)
     train, _, _ = divide(
         timed.reset_index(drop=True), target=found.target, roles=found.roles, split=rule, seed=0, task=found.task
     )
     return train, problem_of(schema, found.target)
+
+
+def _keep_few_apart(target: Any, found: Proposal) -> None:
+    """With few rows of a class a hash may leave one side without any: exact quotas then."""
+    if found.task == "regression" or (found.by or "key") in {"time", "random"} or found.moment is not None:
+        return
+    fewest = int(target.value_counts().min())
+    if fewest * Split().test < FEW_HELD_OUT:
+        found.stable = False
+        why = f"the rarest class has {fewest} rows: exact quotas, so that both sides have some; rows may change sides"
+        found.reasons.append(Reason("split", "quotas", why, UNSURE))
 
 
 def _prepare(X: pd.DataFrame, found: Proposal) -> None:

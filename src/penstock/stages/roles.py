@@ -74,6 +74,9 @@ def words_of(name: str) -> list[str]:
     return [word.lower() for word in _TOKEN.findall(name)]
 
 
+_OF_TIME = frozenset({"year", "month", "week", "day", "date", "hour", "minute", "quarter", "time"})
+
+
 def names_things(name: str) -> float:
     """How much a column's name says that it names things, from 0 to 1.
 
@@ -84,6 +87,8 @@ def names_things(name: str) -> float:
     """
     words = words_of(name)
     last = words[-1] if words else ""
+    if _OF_TIME & set(words):
+        return 0.0
     if last in _STRONG or (last.endswith("id") and len(last) > 3 and not _NOT_ID.search(last)):
         return 1.0
     if last in _WEAK or (len(last) > 4 and last.endswith(("number", "num", "uuid"))):
