@@ -236,7 +236,7 @@ def test_a_block_runs_or_says_why_not(page: str) -> None:
 
 
 def test_every_fence_has_a_language_that_is_known() -> None:
-    known = {"python", "console", "text", "toml", "json", "bash", "yaml"}
+    known = {"python", "console", "text", "toml", "json", "bash", "yaml", "sql"}
     for page in PAGES:
         fences = re.findall(r"^ *```(\w*)", (ROOT / page).read_text(), re.MULTILINE)
         assert set(fences[::2]) <= known, page

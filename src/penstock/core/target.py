@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ class Target:
         How long after the event the label is final, as "30d", "12h" or "90min".
     missing : {"error", "drop"}, default="error"
         What to do with rows whose target is missing.
-    after : list of str
+    after : sequence of str
         Columns known only after the event: never shown to the model. Kept as a tuple.
 
     Examples
@@ -37,7 +38,7 @@ class Target:
     time: str | None = None
     delay: str | None = None
     missing: str = "error"
-    after: tuple[str, ...] = ()
+    after: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "after", (self.after,) if isinstance(self.after, str) else tuple(self.after))

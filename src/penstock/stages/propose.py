@@ -29,6 +29,7 @@ FEW_ROWS = 500
 """Training tables smaller than this get a linear model."""
 FEWEST_OF_A_CLASS = 15
 """Five folds and a hold-out need two rows of each class apiece."""
+TEST_SHARE = 0.2
 FEW_HELD_OUT = 8
 """Fewer expected held-out rows of a class are not left to a hash."""
 RARE = 0.05
@@ -422,6 +423,8 @@ def _use_training_rows(table: pd.DataFrame, found: Proposal, asked: Asked) -> No
 
 
 def _training_rows(table: pd.DataFrame, found: Proposal, asked: Asked) -> tuple[pd.DataFrame, Problem]:
+    import pandas as pd
+
     labels = [plain(label) for label in sorted(table[asked.target].unique(), key=str)]
     positive = found.target.positive
     if found.task == "binary" and positive is None:
@@ -435,6 +438,7 @@ def _training_rows(table: pd.DataFrame, found: Proposal, asked: Asked) -> tuple[
     train, _, _ = divide(
         timed.reset_index(drop=True), target=found.target, roles=found.roles, split=rule, seed=0, task=found.task
     )
+    assert isinstance(train, pd.DataFrame)  # as the table was
     return train, problem_of(schema, found.target)
 
 
@@ -443,7 +447,7 @@ def _keep_few_apart(target: Any, found: Proposal) -> None:
     if found.task == "regression" or (found.by or "key") in {"time", "random"} or found.moment is not None:
         return
     fewest = int(target.value_counts().min())
-    if fewest * Split().test < FEW_HELD_OUT:
+    if fewest * TEST_SHARE < FEW_HELD_OUT:
         found.stable = False
         why = f"the rarest class has {fewest} rows: exact quotas, so that both sides have some; rows may change sides"
         found.reasons.append(Reason("split", "quotas", why, UNSURE))
