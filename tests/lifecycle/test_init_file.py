@@ -23,7 +23,7 @@ from penstock.core.workflow import Workflow
 from penstock.errors import SourceNotFoundError, UsageError
 from penstock.lifecycle.declaration import comment, listed, literal, module_name
 from penstock.lifecycle.init import Draft, draft, write
-from penstock.stages.propose import Asked
+from penstock.stages.task import Asked
 
 MOST_LINES = 25
 HOSTILE = [

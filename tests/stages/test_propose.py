@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from penstock.core.split import Split
 from penstock.errors import DataError, DeclarationError
 from penstock.stages.moments import as_times, dates_of, moment_of, sounds_late
-from penstock.stages.propose import Asked, Proposal, propose
+from penstock.stages.propose import Proposal, propose
 from penstock.stages.roles import groups_of, is_counter, key_of, names_things, useless
 from penstock.stages.split import split as divide
+from penstock.stages.task import Asked
 
 N = 400
 

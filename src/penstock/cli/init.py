@@ -63,7 +63,7 @@ def command(
 
     from penstock.cli.output import document, say
     from penstock.lifecycle.init import draft, write
-    from penstock.stages.propose import Asked
+    from penstock.stages.task import Asked
 
     _check("--split", split, SPLITS)
     _check("--task", task, TASKS)

@@ -14,7 +14,8 @@ from penstock.core.step import call_of
 from penstock.errors import SourceNotFoundError, StoreError, UsageError
 from penstock.lifecycle.declaration import module_name, source_text
 from penstock.stages import ingest
-from penstock.stages.propose import Asked, Proposal, propose
+from penstock.stages.propose import Proposal, propose
+from penstock.stages.task import Asked
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from penstock.stages.problem import Problem, problem_of
 from penstock.stages.profiles import kind_of
 from penstock.stages.roles import LIKELY, SURE, UNSURE, Reason
 from penstock.stages.split import split as divide
+from penstock.stages.task import Asked, target_of
 from penstock.stages.train import features_and_target
 from penstock.stages.validate import positive_of
 
@@ -27,42 +28,15 @@ MOST_LEVELS = 250
 """Texts of more levels are no categories: boosted trees take at most 255."""
 FEW_ROWS = 500
 """Training tables smaller than this get a linear model."""
-FEWEST_OF_A_CLASS = 15
-"""Five folds and a hold-out need two rows of each class apiece."""
 TEST_SHARE = 0.2
 FEW_HELD_OUT = 8
 """Fewer expected held-out rows of a class are not left to a hash."""
 RARE = 0.05
 """A positive class rarer than this is ranked by average precision first."""
-MOST_CLASSES = 50
 SENSITIVE = frozenset({"sex", "gender", "race", "ethnicity", "nationality", "religion", "disability", "agegroup"})
 MOST_SLICES = 10
 WEIGHTS = frozenset({"weight", "weights", "fnlwgt", "wgt", "pweight", "sampleweight"})
 AS_WEIGHT = frozenset({"fnlwgt", "wgt", "pweight"})
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a person has said; the rest is found.
-
-    Attributes
-    ----------
-    target : str
-    positive : str or None
-        As text; compared with the classes' texts.
-    task : {"classification", "regression"} or None
-    key, groups : tuple of str or None
-    time : str or None
-    split : {"key", "time", "groups", "random"} or None
-    """
-
-    target: str
-    positive: str | None = None
-    task: str | None = None
-    key: tuple[str, ...] | None = None
-    groups: tuple[str, ...] | None = None
-    time: str | None = None
-    split: str | None = None
 
 
 @dataclass(slots=True)
@@ -153,7 +127,7 @@ def propose(table: pd.DataFrame, asked: Asked) -> Proposal:
     _check_named(table, asked)
     known = table[table[asked.target].notna()]
     reasons: list[Reason] = []
-    task, target = _target(table, known, asked, reasons)
+    task, target = target_of(table, known, asked, reasons)
     found = Proposal(target, task, reasons=reasons, n_rows=len(known))
     columns = [name for name in table.columns if name != asked.target]
     dates = dates_of(known, columns)
@@ -190,119 +164,6 @@ def _check_named(table: pd.DataFrame, asked: Asked) -> None:
     ]
     if faults:
         raise DeclarationError(faults, hint=f"columns: {bounded(', '.join(columns), 500)}")
-
-
-# ── target ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _target(table: pd.DataFrame, known: pd.DataFrame, asked: Asked, reasons: list[Reason]) -> tuple[str, Target]:
-    column = known[asked.target]
-    missing = len(table) - len(known)
-    counts = column.value_counts()
-    if len(counts) < 2:
-        what = f"every row has the same {asked.target!r}" if len(counts) else f"{asked.target!r} has no value at all"
-        raise DataError(f"{what}: there is nothing to learn", hint="--target names the column to predict")
-    task, why, confidence = _task(column, counts, asked)
-    positive = None
-    if task == "binary":
-        _check_enough(asked, counts)
-        positive = _positive(asked, counts)
-        share = counts[positive if positive is not None else _plainly(asked, counts)] / len(column)
-        shown = positive if positive is not None else _plainly(asked, counts)
-        why += f"; {asked.target} = {plain(shown)!r} in {100 * share:.1f} % of the rows"
-    elif asked.positive is not None:
-        raise DeclarationError(
-            f"--positive {asked.positive}: {asked.target!r} is a {task} target",
-            hint=f"the positive class belongs to two classes; {asked.target!r} has {len(counts):,} values",
-        )
-    reasons.append(Reason("target", asked.target, f"{task}: {why}", confidence))
-    if missing:
-        reasons.append(Reason("missing", "drop", f"{missing:,} of {len(table):,} rows have no {asked.target}"))
-    return task, Target(asked.target, positive=positive, missing="drop" if missing else "error")
-
-
-def _check_enough(asked: Asked, counts: Any) -> None:
-    """With fewer rows of a class than sides and folds nothing can be judged."""
-    if (fewest := int(counts.min())) < FEWEST_OF_A_CLASS:
-        raise DataError(
-            f"{asked.target} = {plain(counts.idxmin())!r} in {fewest} of {int(counts.sum()):,} rows: too few to learn "
-            "from and to judge by",
-            hint=f"gather at least {FEWEST_OF_A_CLASS} rows of each class; {FEWEST_OF_A_CLASS * 10} would tell more",
-        )
-
-
-def _task(column: Any, counts: Any, asked: Asked) -> tuple[str, str, float]:
-    """Task, why, and how sure that is."""
-    kind, n = kind_of(column), len(counts)
-    classes = "binary" if n == 2 else "multiclass"
-    if kind == "datetime":
-        raise DataError(f"{asked.target!r} is a time: a number or classes can be predicted", hint="make it a duration")
-    if asked.task == "regression":
-        if kind == "text":
-            raise DeclarationError(f"--task regression: {asked.target!r} holds texts, not numbers")
-        return "regression", "as asked for", SURE
-    if n == 2:
-        return classes, "two values", SURE
-    if asked.task == "classification":
-        return classes, f"{n} classes, as asked for", SURE
-    if kind in {"text", "boolean"}:
-        if n > MOST_CLASSES:
-            hint = "name a column with classes or numbers; --task classification takes the texts as classes"
-            raise DeclarationError(f"{asked.target!r} has {n:,} different texts: too many for classes", hint=hint)
-        return classes, f"{n} texts", SURE
-    whole = kind == "integer" or bool((column % 1 == 0).all())
-    low, high = float(column.min()), float(column.max())
-    if whole and low in {0, 1} and high - low == n - 1 and n <= 10 and not _falls_off(counts):
-        return classes, f"{n} codes from {low:g} to {high:g}; --task regression if they are amounts", UNSURE
-    levels = n <= 20
-    return (
-        "regression",
-        f"{n:,} different numbers" + ("; --task classification if they are codes" * levels),
-        (UNSURE if levels else SURE),
-    )
-
-
-def _falls_off(counts: Any) -> bool:
-    """Whether small numbers are the commonest, each rarer than the one before: a count of something."""
-    values = counts.sort_index().to_numpy()
-    return len(values) > 4 and bool((values[1:] < 0.8 * values[:-1]).all())
-
-
-def _positive(asked: Asked, counts: Any) -> Any:
-    """The class that `--positive` names, None where the data say it plainly.
-
-    Raises
-    ------
-    DeclarationError
-        Naming both classes with their counts.
-    """
-    labels = [plain(label) for label in counts.index]
-    shown = " and ".join(f"{label!r} ({count:,} rows)" for label, count in zip(labels, counts, strict=True))
-    if asked.positive is None:
-        try:
-            positive_of(Target(asked.target), labels, "binary")
-        except DeclarationError:
-            raise DeclarationError(
-                f"which class of {asked.target!r} is the positive one, {shown}? It is never guessed",
-                hint=f"add --positive {_shell(str(labels[-1]))}, or the other: the class whose finding matters",
-            ) from None
-        return None
-    named = [label for label in labels if str(label) == asked.positive] or [
-        label for label in labels if str(label).strip().lower() == asked.positive.strip().lower()
-    ]
-    if len(named) != 1:
-        raise DeclarationError(f"--positive {asked.positive}: {asked.target!r} has the classes {shown}")
-    return named[0]
-
-
-def _plainly(asked: Asked, counts: Any) -> Any:
-    return positive_of(Target(asked.target), [plain(label) for label in counts.index], "binary")
-
-
-def _shell(text: str) -> str:
-    import shlex
-
-    return shlex.quote(text)
 
 
 # ── roles ────────────────────────────────────────────────────────────────────────────────────────────────────
