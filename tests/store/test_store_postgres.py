@@ -195,12 +195,12 @@ def test_cut_anywhere_counts_once_or_not_at_all(distant, proxy, ledger, seed, mo
     for number in range(1, 6):
         distant.close()
         proxy.cut_after = rng.randint(2, 6_000)
+        threading.Timer(0.2, lambda: setattr(proxy, "cut_after", None)).start()
         try:
             distant = PostgresLedger(proxy.url(ledger.path.rpartition("/")[2]))
         except StoreError:
             proxy.cut_after = None
             distant = PostgresLedger(proxy.url(ledger.path.rpartition("/")[2]))
-        threading.Timer(0.1, lambda: setattr(proxy, "cut_after", None)).start()
         [entry] = distant.append([Entry("a/version", number, {"n": number})])
         distant.commit(group_of(2, f"r{number}", first=10 * number))
         assert ledger.stream("a/version", after=number - 1) == [entry]

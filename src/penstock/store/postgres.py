@@ -248,7 +248,8 @@ class Database:
         try:
             self._here()
         except psycopg.Error as error:
-            if not any(words in str(error) for words in ("starting up", "shutting down", "recovery mode")):
+            refused = not _is_away(error) or str(error).startswith("connection failed")
+            if refused and not any(words in str(error) for words in ("starting up", "shutting down", "recovery mode")):
                 raise explain_postgres(error, self.where) from error
             self.read(lambda _: None)
 
