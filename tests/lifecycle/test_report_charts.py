@@ -48,6 +48,7 @@ def test_without_the_cleaning_the_marks_of_direction_would_be_on_the_page(monkey
 
 @given(st.lists(st.tuples(finite, finite), max_size=30), finite, finite)
 @example([], 0.0, 5e-324)
+@example([(1e308, -1e308), (0.0, 0.0)], -1.7e308, 1.7e308)
 def test_every_mark_lies_within_the_frame_whatever_the_numbers(points, one, other):
     x, y = [p[0] for p in points], [p[1] for p in points]
     axis = Axis("x", min(one, other), max(one, other))
@@ -82,6 +83,8 @@ def test_ticks_of_no_range():
 
 
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=8))
+@example([1.7976931348623157e308, -9.98e291])
+@example([0.0, 5e-324])
 def test_a_padded_range_is_a_range_that_holds_every_number(values):
     low, high = padded(values)
     assert low <= high

@@ -6,6 +6,7 @@ Built as an element tree, so that no text from data can become markup.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element, SubElement, tostring
@@ -188,10 +189,10 @@ def padded(values: Sequence[float], share: float = 0.04) -> tuple[float, float]:
     if not known:
         return 0.0, 1.0
     low, high = min(known), max(known)
-    margin = (high - low) * share
-    if not margin > 0 or not math.isfinite(margin):
+    if low == high:
         return low - 0.5, low + 0.5
-    return low - margin, high + margin
+    margin = high * share - low * share  # no difference of two floats: that of the largest is infinite
+    return max(low - margin, -sys.float_info.max), min(high + margin, sys.float_info.max)
 
 
 class _Place:
@@ -208,8 +209,8 @@ class _Place:
 
 
 def _share(value: float, axis: Axis) -> float:
-    width = axis.high - axis.low
-    return min(max((value - axis.low) / width, -0.02), 1.02) if width > 0 else 0.5
+    width = axis.high / 2 - axis.low / 2  # halves: the difference of two large floats is infinite
+    return min(max((value / 2 - axis.low / 2) / width, -0.02), 1.02) if width > 0 else 0.5
 
 
 def _axes(svg: Element, place: _Place) -> None:
