@@ -9,6 +9,7 @@ from typing import Any
 from penstock.core.flow import calls_of
 from penstock.core.metric import named_rules, own_metrics, scorer_names
 from penstock.core.names import did_you_mean
+from penstock.core.search import open_searches
 from penstock.core.step import Call, Options, Ref
 from penstock.core.workflow import Workflow
 from penstock.errors import DeclarationError
@@ -199,8 +200,13 @@ def _learned(
     if w.decide is not None:
         judged = {**judged, "decide": w.decide}
     made = ("report", "predictions")
+    chosen_by: dict[str, Any] = {}
+    if any(not one.why_not for one in open_searches(model)):  # it chooses by the first metric, and by no other
+        first = judged["metrics"][:1]
+        own = tuple(one for one in judged.get("own", ()) if one.scorer in first)
+        chosen_by = {"metrics": first, **({"own": own} if own else {})}
     if type(model) is not dict:
-        trained = stage("train", train, model=model, **learn, outputs=("fitted", "report"))
+        trained = stage("train", train, model=model, **learn, **chosen_by, outputs=("fitted", "report"))
         return trained, stage("evaluate", train, model=model, **learn, **judged, outputs=made)
     entry = "penstock.stages.candidates"
     tried = {
@@ -234,6 +240,7 @@ def _learned(
         winner=winner,
         model=model,
         **learn,
+        **chosen_by,
         outputs=("fitted", "report"),
         entry=f"{entry}:train_winner",
     )

@@ -117,7 +117,7 @@ def evaluate(
         check_rule(decide, problem)
     by_column = {column: slices_of(train, column, train) for column in slices}
     learn: dict[str, Any] = {"target": target, "roles": roles, "split": split, "seed": seed, "fit": fit}
-    out = out_of_fold(train, model=model, problem=problem, baseline=baseline, **learn)
+    out = out_of_fold(train, model=model, problem=problem, baseline=baseline, metrics=metrics, own=own, **learn)
     if decide is not None:
         weight = weights_of(train, roles, out.rows)
         out = replace(out, model=cross_fitted(decide, out.model, out.fold, weight))
@@ -187,6 +187,8 @@ def out_of_fold(
     seed: int,
     baseline: Any = None,
     fit: Fit | None = None,
+    metrics: tuple[str, ...] | None = None,
+    own: tuple[Metric, ...] = (),
 ) -> OutOfFold:
     """Fit on each fold's training rows, answer for its held-out rows; the baseline on the same folds."""
     import time
@@ -205,7 +207,7 @@ def out_of_fold(
         rows = train.iloc[learn]
         declared: dict[str, Any] = {"target": target, "roles": roles, "split": split, "seed": seed, "how": fit}
         fitting = time.perf_counter()
-        fitted = fit_on(model, rows, problem, **declared).fitted
+        fitted = fit_on(model, rows, problem, **declared, metrics=metrics, own=own).fitted
         asking, asked = time.perf_counter(), train.iloc[judge]
         answers.append(predict(fitted, X.iloc[judge], y.iloc[judge], problem).beside(asked, roles.weight))
         fit_s, predict_s = fit_s + asking - fitting, predict_s + time.perf_counter() - asking

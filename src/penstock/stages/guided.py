@@ -341,7 +341,15 @@ def _plain_attributes(value: Any, seen: dict[int, Any], requests: bool) -> None:
 
 def guided_in(fitted: Any) -> list[Guided]:
     """Every fitted `Guided` in an estimator, in the order of its attributes."""
-    found: list[Guided] = []
+    return [one for one in objects_in(fitted) if isinstance(one, Guided) and hasattr(one, "estimator_")]
+
+
+def objects_in(fitted: Any) -> list[Any]:
+    """Every estimator and every object of scikit-learn's inside a fitted estimator, in the order of its attributes.
+
+    What a `Guided` holds is not looked into.
+    """
+    found: list[Any] = []
     seen: set[int] = set()
     stack = [fitted]
     while stack:
@@ -349,15 +357,14 @@ def guided_in(fitted: Any) -> list[Guided]:
         if id(value) in seen:
             continue
         seen.add(id(value))
-        if isinstance(value, Guided):
-            if hasattr(value, "estimator_"):
-                found.append(value)
-        elif isinstance(value, list | tuple):
+        if isinstance(value, list | tuple):
             stack.extend(reversed(value))
         elif isinstance(value, dict):
             stack.extend(reversed(list(value.values())))
         elif not isinstance(value, type) and (
             type(value).__module__.startswith("sklearn.") or callable(getattr(value, "get_params", None))
         ):
-            stack.extend(reversed(list(getattr(value, "__dict__", {}).values())))
+            found.append(value)
+            if not isinstance(value, Guided):
+                stack.extend(reversed(list(getattr(value, "__dict__", {}).values())))
     return found

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.fit import Fit
+from penstock.core.metric import Metric
 from penstock.core.notes import note
+from penstock.core.search import OpenSearch, open_searches
 from penstock.core.split import Split
 from penstock.core.target import Roles, Target
 from penstock.errors import DataError, DeclarationError
-from penstock.stages import inner
+from penstock.stages import inner, scoring, searches
 from penstock.stages.blame import add_blame
 from penstock.stages.problem import Problem, problem_of
 from penstock.stages.remembered import candidates_of, remembering
@@ -39,6 +41,8 @@ def train(
     split: Split,
     seed: int,
     fit: Fit | None = None,
+    metrics: tuple[str, ...] | None = None,
+    own: tuple[Metric, ...] = (),
 ) -> tuple[Any, dict[str, Any]]:
     """Fit the estimator on the training rows.
 
@@ -59,6 +63,11 @@ def train(
     seed : int
     fit : Fit, optional
         Early stopping and sampling.
+    metrics : tuple of str, optional
+        Scorer names: a search without `scoring=` chooses by the first, by the task's default where there is none.
+        None: it chooses by scikit-learn's default.
+    own : tuple of Metric
+        Metrics of the user's own that `metrics` names.
 
     Returns
     -------
@@ -79,7 +88,8 @@ def train(
     """
     problem = problem_of(schema, target)
     X, _ = features_and_target(train, target, roles)
-    done = fit_on(model, train, problem, target=target, roles=roles, split=split, seed=seed, how=fit)
+    known: dict[str, Any] = {"target": target, "roles": roles, "split": split, "seed": seed}
+    done = fit_on(model, train, problem, **known, how=fit, metrics=metrics, own=own)
     fitted, places = done.fitted, done.places
     note(rows=len(X), columns=X.shape[1], **done.times)
     n_out = _features_out(fitted)
@@ -98,6 +108,9 @@ def train(
         "inner_folds": [dataclasses.asdict(place) for place in places],
         "search": _search(fitted),
     }
+    if done.searches:
+        report["searches"] = done.searches
+        report["summary"] = f"{report['summary']}{_search_words(done.searches)}"
     if done.report:
         report["fit"] = done.report
         report["summary"] = f"{report['summary']}{_fit_words(done.report)}"
@@ -156,12 +169,15 @@ class FittedOn:
         Weights, groups, sampling and early stopping, as plain JSON; empty where nothing was declared.
     times : dict
         Seconds.
+    searches : list of dict
+        Searches declared without `scoring=`: "path", "estimator", "by" (as people say it), "why_not".
     """
 
     fitted: Any
     places: list[inner.InnerFolds]
     report: dict[str, Any]
     times: dict[str, float]
+    searches: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
 
 def fit_on(
@@ -174,6 +190,8 @@ def fit_on(
     split: Split,
     seed: int,
     how: Fit | None = None,
+    metrics: tuple[str, ...] | None = None,
+    own: tuple[Metric, ...] = (),
 ) -> FittedOn:
     """Fit a seeded clone on some rows, with all that was declared: folds, weights, groups, sampling, early stopping.
 
@@ -186,6 +204,8 @@ def fit_on(
     rows : DataFrame of shape (n_rows, n_columns)
     problem, target, roles, split, seed
     how : Fit, optional
+    metrics, own
+        As for `train`.
 
     Raises
     ------
@@ -194,9 +214,25 @@ def fit_on(
         Whatever the estimator raises.
     """
     estimator, places = prepared(model, rows, problem, target=target, roles=roles, split=split, seed=seed)
+    by, left = None, []
+    if metrics is not None and (left := open_searches(model)):
+        rows = rows if rows.index.is_unique else rows.reset_index(drop=True)
+        by = searches.judge_by_first(estimator, rows, problem, roles=roles, metrics=metrics, own=own)
     known: dict[str, Any] = {"target": target, "roles": roles, "split": split, "seed": seed}
     fitted, report, times = fit_ready(estimator, rows, problem, **known, how=how)
-    return FittedOn(fitted, places, report, times)
+    if by is not None:
+        searches.forget(fitted, by)
+    told = [{**dataclasses.asdict(one), "by": _chosen_by(one, by)} for one in left]
+    return FittedOn(fitted, places, report, times, told)
+
+
+def _chosen_by(place: OpenSearch, by: searches.FirstMetric | None) -> str:
+    return "scikit-learn's default score" if by is None or place.why_not else scoring.shown_name(by.name)
+
+
+def _search_words(found: list[dict[str, Any]]) -> str:
+    """For the summary: "search by roc_auc"."""
+    return "".join(f" · search by {name}" for name in dict.fromkeys(one["by"] for one in found))
 
 
 def fit_ready(
