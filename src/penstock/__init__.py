@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from penstock.core.threshold import Threshold
     from penstock.core.workflow import Monitor, Workflow
     from penstock.errors import PenstockError
+    from penstock.python.loading import load
+    from penstock.python.result import Plan, Run, Verdict
+    from penstock.python.running import plan, run
 
 __version__ = "0.1.0"
 
@@ -42,18 +45,24 @@ _LAZY = {
     "NotWorse": "penstock.core.gate",
     "Param": "penstock.core.step",
     "PenstockError": "penstock.errors",
+    "Plan": "penstock.python.result",
     "Ref": "penstock.core.step",
+    "Run": "penstock.python.result",
     "Secret": "penstock.core.secret",
     "Split": "penstock.core.split",
     "Step": "penstock.core.step",
     "Target": "penstock.core.target",
     "Threshold": "penstock.core.threshold",
+    "Verdict": "penstock.python.result",
     "Workflow": "penstock.core.workflow",
     "asof_join": "penstock.core.join",
     "check": "penstock.core.data_check",
+    "load": "penstock.python.loading",
     "metric": "penstock.core.metric",
     "note": "penstock.core.notes",
+    "plan": "penstock.python.running",
     "read": "penstock.core.source",
+    "run": "penstock.python.running",
     "step": "penstock.core.step",
 }
 
@@ -72,18 +81,24 @@ __all__ = [
     "NotWorse",
     "Param",
     "PenstockError",
+    "Plan",
     "Ref",
+    "Run",
     "Secret",
     "Split",
     "Step",
     "Target",
     "Threshold",
+    "Verdict",
     "Workflow",
     "asof_join",
     "check",
+    "load",
     "metric",
     "note",
+    "plan",
     "read",
+    "run",
     "step",
 ]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from penstock.core.flow import Flow
@@ -48,12 +48,34 @@ def load(request: Mapping[str, Any]) -> tuple[Live, Runtime]:
     ------
     PenstockError
     """
+    cache = os.path.join(request["root"], ".penstock", "pycache")
+    module = import_file(request["file"], request["root"], cache)
+    return prepare(pick(module, (Workflow, Flow, Ref), request.get("variable")), request)
+
+
+def prepare(
+    declared: Any,
+    request: Mapping[str, Any],
+    narrowed: Callable[[tuple[Ref, ...]], tuple[Ref, ...]] = lambda outputs: outputs,
+) -> tuple[Live, Runtime]:
+    """The flow of a declaration, and what workers need for it.
+
+    Parameters
+    ----------
+    declared : Workflow, Flow, Ref or tuple of Ref
+    request : dict
+        As `load` takes it.
+    narrowed : callable
+        Takes the wanted outputs, and gives those that this process may make.
+
+    Raises
+    ------
+    PenstockError
+    """
     config = configure(request["root"], request.get("flags"))
-    folder = os.path.join(request["root"], ".penstock")
-    module = import_file(request["file"], request["root"], os.path.join(folder, "pycache"))
-    declared = pick(module, (Workflow, Flow, Ref), request.get("variable"))
-    closure = Closure(request["root"], cache=os.path.join(folder, "closure.json"))
+    closure = Closure(request["root"], cache=os.path.join(request["root"], ".penstock", "closure.json"))
     name, outputs, about = _outputs(declared, request, config)
+    outputs = narrowed(outputs)
     live = describe(name, outputs, closure, given=request.get("params"), about=about, until=request.get("until"))
     closure.save()
     objects, formats = open_store(config, _project_types(live, request["root"]))

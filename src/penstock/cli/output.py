@@ -7,6 +7,23 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from penstock.core.units import duration
+
+__all__ = [
+    "clean",
+    "clip",
+    "columns",
+    "document",
+    "duration",
+    "harmless",
+    "is_terminal",
+    "moment",
+    "paint",
+    "say",
+    "size_text",
+    "width",
+]
+
 _COLOURS = {"green": "32", "red": "31", "yellow": "33", "dim": "2", "bold": "1"}
 _CONTROL = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(127, 160)), "�")
 """Control characters but tab, line feed and carriage return: data must not steer a terminal."""
@@ -126,21 +143,6 @@ def columns(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequ
         parts = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
         lines.append(clip("  ".join(parts).rstrip(), edge))
     return lines
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people read them.
-
-    Examples
-    --------
-    >>> duration(0.04), duration(62.0), duration(7322.0)
-    ('0.0 s', '1 min 02 s', '2 h 02 min')
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    if seconds < 3600:
-        return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
-    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
 
 
 def moment(at: float | None) -> str:

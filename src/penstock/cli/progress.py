@@ -6,16 +6,16 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-from penstock.cli.output import clean, clip, duration, is_terminal, paint, say, width
+from penstock.cli.output import clean, clip, is_terminal, paint, say, width
 from penstock.core.artifact import Artifact
 from penstock.core.flow import Graph, Node
 from penstock.core.ports import Home
 from penstock.core.run import Run
 from penstock.engine.events import Event
 from penstock.lifecycle import story
+from penstock.lifecycle.lines import Line, Teller
 
 MOST_LINES = 30
 """A flow of more steps is shown as a counter."""
@@ -26,16 +26,6 @@ MOST_PREPARING = 5
 TICK_S = 0.2
 LABEL, TIME, INDENT = 10, 8, 5
 _MARKS = {"✓": "green", "✗": "red", "?": "yellow", "→": "dim", "·": "dim"}
-
-
-@dataclass(slots=True)
-class Line:
-    """One line that waits for its turn."""
-
-    mark: str
-    label: str
-    time: str
-    facts: list[str] = field(default_factory=list)
 
 
 class Progress:
@@ -55,16 +45,14 @@ class Progress:
     def __init__(self, home: Home, title: str, *, quiet: bool = False, verbose: bool = False) -> None:
         self.home, self.title, self.quiet, self.verbose = home, title, quiet, verbose
         self.printed = 0
-        self.known: dict[tuple[str, str], Artifact] = {}
         self.graph: Graph | None = None
         self._nodes: dict[str, Node] = {}
+        self._teller: Teller | None = None
         self._run: Run | None = None
         self._awake = False
         self._order: list[str] = []
         self._ready: dict[str, list[Line]] = {}
         self._running: dict[str, float] = {}
-        self._wall: dict[str, float] = {}
-        self._noted: dict[str, Mapping[str, Any]] = {}
         self._part: dict[str, str] = {}
         self._done = 0
         self._lock = threading.RLock()
@@ -85,6 +73,7 @@ class Progress:
         """Take the flow and the run."""
         self.graph, self._run = graph, run
         self._nodes = {node.id: node for node in graph.nodes}
+        self._teller = Teller(graph, self.load)
         shown = [node.id for node in graph.nodes if not story.silent(node.id)]
         preparing = [node.id for node in graph.nodes if story.prepares(node)]
         if story.is_workflow(graph):
@@ -118,53 +107,24 @@ class Progress:
             return
         self._running.pop(node.id, None)
         self._done += 1
-        self.known.update(zip(((node.id, name) for name in node.names), event.outputs, strict=False))
+        assert self._teller is not None
+        lines = self._teller.take(event)
         if event.kind in ("done", "failed"):
-            self._wall[node.id] = event.wall_s
-            self._noted[node.id] = event.facts
             self._wake()
             self._show_log(node)
         if event.kind != "skipped":
-            self._ready[node.id] = self._lines(event, node)
+            self._ready[node.id] = lines
 
     # ── lines ───────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _lines(self, event: Event, node: Node) -> list[Line]:
-        """What a step that has ended has to say."""
-        took = "reused" if event.kind == "reused" else duration(event.wall_s)
-        if event.kind == "failed":
-            return [Line("✗", story.label(node), took, [str(event.facts.get("what", "")).split("\n")[0]])]
-        stage = node.id if story.is_stage(node) else ""
-        if stage == "gate":
-            return [self._gate(event)]
-        if stage == "register":
-            about = self.load(self.known["register", ""])
-            equal = "" if event.kind == "done" else " (registered before)"
-            return [Line("✓", "register", took, [f"{self.name}@{about['version']}{equal}"])]
-        if skip := event.facts.get("skip"):
-            return [Line("→", node.id, "", [str(skip)])]
-        if event.decision is not None and event.decision.reason.why == "snapshot":
-            took = str(event.decision.reason)
-        lines = [Line("✓", story.label(node), took, [story.fact(node, self.known, self.load, event.facts)])]
-        if stage == "evaluate":
-            lines[0].facts += story.leaders(self.load(self.known["evaluate", "report"]), self._noted)
-        if stage == "train" and "preprocess_s" in event.facts:
-            report, spent = self.load(self.known["train", "report"]), event.facts["preprocess_s"]
-            lines[0].time = duration(max(event.wall_s - spent, 0.0))
-            lines.insert(0, Line("✓", "preprocess", duration(spent), [story.preprocessed(report)]))
-        return lines
-
-    def _gate(self, event: Event) -> Line:
-        compared = self.load(self.known["compare", ""])
-        mark = {"better": "✓", "worse": "✗"}.get(compared["outcome"], "?")
-        if str(event.facts.get("skip", "")).startswith("the gate: the audit"):
-            mark = "✗"
-        took = "reused" if event.kind == "reused" else duration(self._wall.get("compare", 0.0) + event.wall_s)
-        return Line(mark, "gate", took, story.rules(self.known, self.load))
 
     def load(self, artifact: Artifact) -> Any:
         """A JSON artifact's value."""
         return self.home.formats.load(artifact, self.home.objects)
+
+    @property
+    def known(self) -> dict[tuple[str, str], Artifact]:
+        """(step id, output) → artifact, of what is done."""
+        return self._teller.known if self._teller is not None else {}
 
     @property
     def name(self) -> str:

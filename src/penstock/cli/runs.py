@@ -37,7 +37,7 @@ def command(
         [
             f"run:{run.id[:4]}",
             run.flow,
-            run.kind,
+            run.called,
             run.state,
             moment(run.started),
             duration(run.ended - run.started) if run.ended else "",

@@ -69,7 +69,7 @@ def _tell_run(home: Home, run: Run, *, quiet: bool) -> None:
     from penstock.lifecycle.records import figures_of, steps_of
 
     took = f" · {duration(run.ended - run.started)}" if run.ended else ""
-    head = f"{run.flow} · run {run.id[:4]} · {run.kind} · {run.state} · {counts_text(run.counts)}{took}"
+    head = f"{run.flow} · run {run.id[:4]} · {run.called} · {run.state} · {counts_text(run.counts)}{took}"
     say(paint(head, "bold"))
     if quiet:
         return

@@ -129,6 +129,11 @@ class Run:
     counts: Mapping[str, int] = field(default_factory=dict)
     info: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def called(self) -> str:
+        """Its kind as people are told: a run of what only one process held is exploratory."""
+        return "exploratory" if self.info.get("exploratory") else self.kind
+
 
 @dataclass(frozen=True, slots=True)
 class SourceStat:

@@ -24,6 +24,7 @@ from penstock.core.check import (
 )
 from penstock.core.gate import Improves
 from penstock.core.names import did_you_mean
+from penstock.core.place import Place, here
 from penstock.core.split import Split
 from penstock.core.step import Ref, Step
 from penstock.core.target import Roles, Target
@@ -169,6 +170,7 @@ class Workflow:
         faults.raise_all()
         for word, value in values.items():
             object.__setattr__(self, word, value)
+        object.__setattr__(self, "_place", here())
 
     @staticmethod
     def _check(values: dict[str, Any], faults: Faults) -> None:
@@ -234,12 +236,25 @@ class Workflow:
         DeclarationError
         """
         values = {f: getattr(self, f) for f in self.__dataclass_fields__} | changes
-        return Workflow(values.pop("name"), **values)
+        made = Workflow(values.pop("name"), **values)
+        object.__setattr__(made, "_place", place_of(self))  # its relative paths stay what they were
+        return made
+
+    def _repr_html_(self) -> str:
+        from penstock.core.told import workflow_html
+
+        return workflow_html(self)
 
     def __repr__(self) -> str:
         shown = [f for f in self.__dataclass_fields__ if f not in LATER]
         lines = [f"    {f}={getattr(self, f)!r},".replace("\n", "\n    ") for f in shown]
         return "Workflow(\n" + "\n".join(lines) + "\n)"
+
+
+def place_of(workflow: Workflow) -> Place:
+    """Where a workflow was declared."""
+    place: Place = object.__getattribute__(workflow, "_place")
+    return place
 
 
 def _explained(init: Callable[..., None]) -> Callable[..., None]:

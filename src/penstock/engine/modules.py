@@ -103,7 +103,9 @@ class Modules:
         return [
             name
             for name, module in list(sys.modules.items())
-            if name != "__main__" and not is_own(name) and self.is_below(getattr(module, "__file__", None))
+            if name not in ("__main__", "__mp_main__")
+            and not is_own(name)
+            and self.is_below(getattr(module, "__file__", None))
         ]
 
     def is_below(self, file: str | None) -> bool:

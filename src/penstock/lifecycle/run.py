@@ -67,6 +67,8 @@ class Request:
         Kept with the run.
     allow_dirty : bool
         Code that no commit holds may become champion of a shared ledger, on record.
+    exploratory : bool
+        What runs is held by a process rather than by a file: nothing is registered, and the hold-out stays closed.
     """
 
     file: str
@@ -80,6 +82,11 @@ class Request:
     note: str = ""
     refresh: tuple[str, ...] = ()
     allow_dirty: bool = False
+    exploratory: bool = False
+
+
+Opener = Callable[[Home], Server]
+"""Gives the process that holds what is to run, not started yet."""
 
 
 @dataclass(slots=True)
@@ -136,15 +143,17 @@ class Report:
         return home.formats.load(self.outcome.artifacts[step, output], home.objects)
 
 
-def open_server(home: Home, request: Request, entry: str) -> Server:
+def open_server(home: Home, request: Request, entry: str | Opener) -> Server:
     """Start the process that imports the file; it works while the ledger is being opened.
 
     Parameters
     ----------
-    entry : str
-        Module of the worker's process entry, "penstock.worker"; told by the caller, which may know it.
+    entry : str or callable
+        Module of the worker's process entry, "penstock.worker"; told by the caller, which may know it. Or what gives
+        another process than one that imports the file.
     """
-    server = Server(worker_command(entry), processes.environment(jobs_of(home)))
+    environment = processes.environment(jobs_of(home))
+    server = Server(worker_command(entry), environment) if isinstance(entry, str) else entry(home)
     server.start()
     server.send_open(
         {
@@ -178,7 +187,7 @@ def fetcher_of(home: Home) -> Fetcher:
     return Fetcher(os.path.join(home.config.root, ".penstock", "fetched"), home.config.hosts)
 
 
-def make_plan(home: Home, request: Request, entry: str) -> tuple[Graph, Plan, Facts]:
+def make_plan(home: Home, request: Request, entry: str | Opener) -> tuple[Graph, Plan, Facts]:
     """What a run would do and why; nothing runs but the import of the file.
 
     Raises
@@ -201,7 +210,7 @@ def make_plan(home: Home, request: Request, entry: str) -> tuple[Graph, Plan, Fa
 def run(
     home: Home,
     request: Request,
-    entry: str,
+    entry: str | Opener,
     *,
     rehearse: Rehearse,
     listen: Listener = silent,
@@ -264,7 +273,7 @@ def _write_page(home: Home, report: Report) -> None:
 def carry_out(
     home: Home,
     request: Request,
-    entry: str,
+    entry: str | Opener,
     act: Callable[[Graph, Run], Actor | None],
     *,
     listen: Listener = silent,
@@ -340,6 +349,8 @@ def _info(home: Home, graph: Graph, request: Request) -> dict[str, Any]:
     root = home.config.root
     file = os.path.relpath(request.file, root)
     info: dict[str, Any] = {"file": file, "who": who_am_i(), "params": dict(graph.params)}
+    if request.exploratory:  # there is no file from which the same could be run again
+        info = {"exploratory": True} | {name: value for name, value in info.items() if name != "file"}
     sources = {node.id: node for node in graph.nodes if node.path is not None}
     if len(sources) <= MOST_RECIPES:
         info["sources"] = {step: _place(node, root) for step, node in sources.items()}

@@ -15,6 +15,8 @@ from penstock.core.run import Entry, Run
 from penstock.errors import UnknownNameError
 
 CHAMPION, CHALLENGER = "champion", "challenger"
+LOOKED = "by a person"
+"""Why a look was taken that no gate took."""
 MOST_DIGITS = 9
 """Numbers that people type are shorter: no ledger has as many versions or runs."""
 _VERSION = re.compile(r"^(?P<workflow>[a-z][a-z0-9_-]*)(?:@(?P<which>[A-Za-z0-9_-]+))?$")
