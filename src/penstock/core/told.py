@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from penstock.core import markup
 from penstock.core.flow import calls_of, step_ids
 
-if TYPE_CHECKING:
-    from penstock.core.workflow import Workflow
 
-
-def workflow_rows(w: Workflow) -> list[tuple[str, str, str]]:
+def workflow_rows(w: Any) -> list[tuple[str, str, str]]:
     """(stage, field, words) of every field that works, in the order of the stages.
 
     Parameters
@@ -47,7 +44,7 @@ def workflow_rows(w: Workflow) -> list[tuple[str, str, str]]:
     ]
 
 
-def workflow_html(w: Workflow) -> str:
+def workflow_html(w: Any) -> str:
     """The same as HTML for a notebook."""
     rows = [
         (markup.safe(stage), markup.tag("code", markup.safe(field)), markup.safe(words))
@@ -91,13 +88,13 @@ def _one(value: Any, otherwise: str) -> str:
     return otherwise if value is None else short(value)
 
 
-def _data(w: Workflow) -> str:
+def _data(w: Any) -> str:
     """The steps in front of the stages, in their order."""
     ids, _ = step_ids(calls := calls_of((w.data,)))
     return " → ".join(ids[id(call)] for call in calls)
 
 
-def _target(w: Workflow) -> str:
+def _target(w: Any) -> str:
     target = w.target
     words = [str(target.column)]
     if target.positive is not None:
@@ -112,7 +109,7 @@ def _target(w: Workflow) -> str:
     return " · ".join(words)
 
 
-def _split(w: Workflow) -> str:
+def _split(w: Any) -> str:
     split = w.split
     if not hasattr(split, "test"):
         return short(split)
@@ -132,7 +129,7 @@ def _model(model: Any) -> str:
     return short(model)
 
 
-def _monitor(w: Workflow) -> str:
+def _monitor(w: Any) -> str:
     words = ["drift of inputs and predictions"] if w.monitor.drift else []
     words += ["predictions are logged"] if w.monitor.log else []
     words += ["against outcomes that come later"] if w.monitor.labels is not None else []
