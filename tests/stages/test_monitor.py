@@ -10,10 +10,14 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+import penstock as ps
 from penstock.core.answer import answers
+from penstock.core.data_check import check, check_of
+from penstock.core.flow import calls_of
 from penstock.core.gate import Beats
 from penstock.core.target import Roles, Target
 from penstock.errors import DataError
+from penstock.lifecycle.monitor import lower_window
 from penstock.stages.compare import compare
 from penstock.stages.monitor import window
 from penstock.stages.package import package
@@ -206,3 +210,49 @@ def test_the_key_is_taken_from_the_input_rows_where_the_answers_lack_it(binary):
         label_on=("customer",), metrics=(), target=Target("y"), reference_metrics={},
     )  # fmt: skip
     assert found["n_labelled"] == 60
+
+
+# ── checks of the user's own ────────────────────────────────────────────────────────────────────────────────
+
+
+def few_prizes(table):
+    return table["count"] < 5
+
+
+@check(severity="warning")
+def many_rows(table):
+    return "" if len(table) > 1000 else f"only {len(table)} rows"
+
+
+def no_missing_target(table):
+    return table["y"].notna()
+
+
+def test_checks_run_on_a_table_and_what_fails_is_an_alarm(binary):
+    checks = tuple(check_of(one) for one in (few_prizes, many_rows, no_missing_target))
+    data = traffic(200, 3).drop(columns="y")
+    found = watch(binary, data, checks=checks)
+    bad = int((data["count"] >= 5).sum())
+    assert [one["kind"] for one in found["alarms"]] == ["check"]
+    assert found["alarms"][0]["text"].startswith(f"check few_prizes does not hold in {bad} rows (row ")
+    assert found["alarm"]
+    assert found["checks"] == 3
+    assert "warning: check many_rows: only 200 rows" in found["notes"]
+    assert "the check no_missing_target could not be run on this table: KeyError: 'y'" in found["notes"]
+    assert found["summary"].startswith("alarm: check few_prizes does not hold")
+    calm = watch(binary, data[data["count"] < 5], checks=checks[:1])
+    assert "check" not in [one["kind"] for one in calm["alarms"]]
+    assert "checks" not in watch(binary, data)
+
+
+def test_checks_are_of_tables_and_not_of_the_log():
+    declared = ps.Workflow(
+        name="shop", data=ps.read("sales.csv"), target="y", model=LogisticRegression(), checks=[few_prizes]
+    )
+
+    def asked(data):
+        outputs, _ = lower_window(declared, {"data": data, "log": "log"})
+        return next(call for call in calls_of(outputs) if call.entry.endswith("monitor:window")).kwargs
+
+    assert [one.name for one in asked("april.csv")["checks"]] == ["few_prizes"]
+    assert "checks" not in asked(None)

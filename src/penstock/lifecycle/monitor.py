@@ -39,6 +39,7 @@ def lower_window(workflow: Workflow, extra: Mapping[str, Any]) -> tuple[tuple[Re
         "data": a table to look at, relative to the working directory, else None for the prediction log; "log":
         the log's folder; "model", "since": what to take of the log.
     """
+    # Checks are of a table: the log holds what the model reads and no more, however many rows there happen to be.
     reference = effect("reference", outputs=REFERENCE)
     if extra.get("data"):
         current: Any = read(os.path.abspath(extra["data"]), name="window_data")
@@ -74,6 +75,7 @@ def lower_window(workflow: Workflow, extra: Mapping[str, Any]) -> tuple[tuple[Re
         target=workflow.target,
         reference_metrics=Ref(reference, "metrics"),
         **_beside(workflow),
+        **({"checks": workflow.checks} if workflow.checks and extra.get("data") else {}),
         entry="penstock.stages.monitor:window",
     )
     recorded = effect("window", Ref(window))

@@ -6,10 +6,13 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.data_check import Check
 from penstock.core.metric import Metric
 from penstock.core.target import Target
-from penstock.errors import DataError
+from penstock.errors import DataError, bounded
 from penstock.stages.cohort import decay, join_labels
+from penstock.stages.conform import Failures
+from penstock.stages.own_checks import run_checks
 from penstock.stages.profiles import compared_as, values_of
 from penstock.stats.checks import json_number
 from penstock.stats.drift import against_profile
@@ -37,6 +40,7 @@ def window(
     alpha: float = 0.01,
     own: tuple[Metric, ...] = (),
     weight: str | None = None,
+    checks: tuple[Check, ...] = (),
 ) -> dict[str, Any]:
     """Compare a window of traffic, or a file, with the model's reference: inputs, answers, and late labels.
 
@@ -64,13 +68,18 @@ def window(
     weight : str, optional
         Column of the weights by which the reference was judged. Weights and the columns of metrics are taken from
         input rows or labels; a figure whose columns are in neither is not judged, and it is said.
+    checks : tuple of Check
+        The user's own, run on all input rows. What fails at severity "error" is an alarm, a warning is a note; one that
+        raises here (a column is absent, say) is a note too.
 
     Returns
     -------
     dict
-        "alarm", "alarms" (of "kind", "what", "text"), "drift", "metrics", "share_labelled", "notes", "summary", …
+        "alarm", "alarms" (of "kind", "what", "text"), "drift", "metrics", "share_labelled", "notes", "summary", …;
+        "checks", how many were run, where there are any.
     """
     notes: list[str] = []
+    failed = _checked(current, checks, notes)
     drift = _drift(current, profile, predictions, prediction_profile, input, alpha, notes)
     judged: dict[str, Any] = {}
     beside = tuple(dict.fromkeys([*([weight] if weight else []), *(name for one in own for name in one.columns)]))
@@ -84,7 +93,8 @@ def window(
         notes.append(f"only {n_labelled} rows have a label; {ENOUGH} are needed to judge the model")
     n_rows = 0 if current is None else len(current)
     return {
-        **_told(drift, judged, notes, n_rows, share),
+        **_told([*failed, *_alarms(drift, judged)], drift, judged, notes, n_rows, share),
+        **({"checks": len(checks)} if checks and current is not None else {}),
         "n_rows": n_rows,
         "n_predictions": n_predictions,
         "n_labelled": n_labelled,
@@ -92,11 +102,34 @@ def window(
     }
 
 
+def _checked(current: pd.DataFrame | None, checks: tuple[Check, ...], notes: list[str]) -> list[dict[str, str]]:
+    """An alarm for each failure of a check of the user's own."""
+    alarms = []
+    for check in checks if current is not None else ():
+        failures = Failures(())
+        try:
+            warnings = run_checks((check,), current, failures)
+        except Exception as error:  # a check is made for training's table; this one may lack columns
+            notes.append(f"the check {check.name} could not be run on this table: {_error_text(error)}")
+            continue
+        alarms += [{"kind": "check", "what": check.name, "text": f"check {one['text']}"} for one in failures.found]
+        notes += [f"warning: check {one['text']}" for one in warnings]
+    return alarms
+
+
+def _error_text(error: Exception) -> str:
+    return bounded(f"{type(error).__name__}: {error}", 200)
+
+
 def _told(
-    drift: list[dict[str, Any]], judged: dict[str, Any], notes: list[str], n_rows: int, share: float | None
+    alarms: list[dict[str, str]],
+    drift: list[dict[str, Any]],
+    judged: dict[str, Any],
+    notes: list[str],
+    n_rows: int,
+    share: float | None,
 ) -> dict[str, Any]:
     """What was found, and whether it is an alarm."""
-    alarms = _alarms(drift, judged)
     return {
         "summary": _summary(alarms, drift, judged, notes, n_rows, share),
         "alarm": bool(alarms),
