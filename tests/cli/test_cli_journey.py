@@ -228,6 +228,24 @@ def test_predict_scores_csv_to_the_screen_and_parquet_to_a_file(shop):
     assert list(pandas.read_parquet(shop.folder / "out.parquet")["customer_id"][:2]) == ["c0", "c1"]
 
 
+@pytest.mark.parametrize("suffix", [".csv.gz", ".jsonl", ".feather", ".xlsx"])
+def test_predict_reads_every_format_with_the_key_beside_the_answers(shop, suffix):
+    pandas = pytest.importorskip("pandas")
+    shop.write("plain.csv", shop.table(20, seed=5))
+    frame, path = pandas.read_csv(shop.folder / "plain.csv"), shop.folder / f"asked{suffix}"
+    writers = {
+        ".csv.gz": lambda: frame.to_csv(path, index=False),
+        ".jsonl": lambda: frame.to_json(path, orient="records", lines=True),
+        ".feather": lambda: frame.to_feather(path),
+        ".xlsx": lambda: frame.to_excel(path, index=False),
+    }
+    writers[suffix]()
+    asked = shop.call("predict", f"asked{suffix}")
+    assert asked.code == 0, asked.err
+    assert asked.out == shop.call("predict", "--input", "plain.csv").out
+    assert asked.out.startswith("customer_id,label,score\n")
+
+
 def test_monitor_raises_an_alarm_on_a_world_that_moved_and_none_on_one_that_did_not(shop):
     shop.write("calm.csv", shop.table(240, seed=8))
     shop.write("moved.csv", shop.table(240, shift=3.0, seed=7))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from penstock.cli.predict import command
+from penstock.cli.scoring import _read, is_table
 from penstock.errors import PenstockError, UsageError
 
 
@@ -30,3 +31,36 @@ def test_a_file_by_position_is_the_file_to_score(words, tmp_path, monkeypatch):
     with pytest.raises(PenstockError, match="far enough"):
         command(*words, data="" if "a.csv" in words else "a.csv")
     assert asked == [("churn", "a.csv")]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.TSV", "a.csv.gz", "a.jsonl.zst", "q3.xlsx", "a.feather"])
+def test_a_table_is_known_by_its_suffix(name):
+    assert is_table(name)
+
+
+@pytest.mark.parametrize("name", ["churn", "churn@7", "churn.py", "a.gz", "model.skops"])
+def test_a_version_or_a_declaration_is_no_table(name):
+    assert not is_table(name)
+
+
+def test_a_file_is_read_as_the_declaration_says(tmp_path):
+    declared = {"suffix": ".csv", "na": ("nix",), "strip": False, "sep": ";", "encoding": "latin-1", "sheet": None}
+    path = tmp_path / "tomorrow.csv"
+    path.write_bytes("name;n;one,two\n Zoë ;nix;a,b\nx;2;c,d\n".encode("latin-1"))
+    frame = _read(str(path), {}, declared)
+    assert list(frame.columns) == ["name", "n", "one,two"]
+    assert (frame["name"][0], bool(frame["n"].isna()[0])) == (" Zoë ", True)
+    other = tmp_path / "tomorrow.tsv"  # of another kind: its form is its own, its missing values are the declaration's
+    other.write_text("name\tn\nZoë\tnix\nx\t2\n", encoding="utf-8")
+    frame = _read(str(other), {}, declared)
+    assert list(frame.columns) == ["name", "n"]
+    assert bool(frame["n"].isna()[0])
+
+
+def test_a_workbook_is_read_at_the_declared_sheet(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    path = tmp_path / "q3.xlsx"
+    with pandas.ExcelWriter(path) as book:
+        pandas.DataFrame({"a": [1]}).to_excel(book, sheet_name="notes", index=False)
+        pandas.DataFrame({"b": [2]}).to_excel(book, sheet_name="rows", index=False)
+    assert list(_read(str(path), {}, {"suffix": ".xlsx", "sheet": "rows"}).columns) == ["b"]

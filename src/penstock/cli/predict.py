@@ -18,10 +18,17 @@ def command(
     ] = None,
     file: Annotated[
         str | None,
-        typer.Argument(metavar="[FILE]", show_default=False, help="CSV or Parquet, with a header; as --input."),
+        typer.Argument(metavar="[FILE]", show_default=False, help="A table, as --input."),
     ] = None,
     data: Annotated[
-        str, typer.Option("--input", "-i", metavar="FILE", show_default=False, help="CSV or Parquet, with a header.")
+        str,
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="FILE",
+            show_default=False,
+            help="CSV, JSON lines, Parquet, Arrow or Excel, read as declared.",
+        ),
     ] = "",
     output: Annotated[
         str | None,
@@ -35,7 +42,7 @@ def command(
     """Score and write: the key columns where the input has them, then the answers, in the input's order."""
     from penstock.cli.output import document, say
     from penstock.cli.projects import here_of
-    from penstock.cli.scoring import check_output, score, write
+    from penstock.cli.scoring import check_output, is_table, score, write
     from penstock.errors import UsageError
     from penstock.lifecycle.naming import is_file, workflow_of
     from penstock.lifecycle.versions import resolve
@@ -43,7 +50,7 @@ def command(
     if file is not None and data:
         raise UsageError(f"two files to score: {file} and --input {data}", hint="name one of them")
     data = data or file or ""
-    if not data and name is not None and name.endswith((".csv", ".csv.gz", ".parquet")):
+    if not data and name is not None and is_table(name):
         data, name = name, None
     if not data:
         raise UsageError("--input: the file to score is missing", hint="penstock predict churn --input tomorrow.csv")

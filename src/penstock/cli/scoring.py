@@ -7,12 +7,15 @@ import tempfile
 from typing import Any
 
 from penstock.core.ports import Home
-from penstock.core.source import Source
+from penstock.core.source import Source, stem_and_suffix
+from penstock.engine.listing import TABLES
 from penstock.errors import DataError, SourceNotFoundError, StoreError, UsageError
 from penstock.lifecycle.records import source_options
 from penstock.lifecycle.versions import Version
 
 SUFFIXES = (".csv", ".parquet")
+"""Of what is written."""
+KINDS = "CSV, JSON lines, Parquet, Arrow or Excel"
 
 
 def score(home: Home, version: Version, path: str) -> tuple[Any, dict[str, int]]:
@@ -21,7 +24,7 @@ def score(home: Home, version: Version, path: str) -> tuple[Any, dict[str, int]]
     Parameters
     ----------
     path : str
-        CSV in any dialect, also gzipped, or Parquet.
+        Of any format that `ps.read` reads, read with the options that the declaration gives.
 
     Returns
     -------
@@ -49,19 +52,35 @@ def score(home: Home, version: Version, path: str) -> tuple[Any, dict[str, int]]
     except DataError as error:
         raise DataError(error.what, where=path, hint=f"{error.hint}; `penstock show {version.name}` tells") from error
     for at, name in enumerate(name for name in model.contract.key if name in frame.columns):
-        answers.insert(at, name, frame[name])
+        answers.insert(at, name if name not in answers.columns else f"key:{name}", frame[name])
     return answers, dict(answers.attrs.get("unseen", {}))
+
+
+def is_table(path: str) -> bool:
+    """Whether a name ends as that of a file that can be read.
+
+    Examples
+    --------
+    >>> is_table("tomorrow.csv.gz"), is_table("Q3.XLSX"), is_table("churn@7")
+    (True, True, False)
+    """
+    suffix, compression = os.path.splitext(_suffix(path))
+    return (suffix if compression else _suffix(path)) in TABLES
+
+
+def _suffix(path: str) -> str:
+    return stem_and_suffix(path)[1]
 
 
 def _read(path: str, types: dict[str, str], declared: dict[str, Any]) -> Any:
     """A table, read by the ingest stage."""
     if not os.path.isfile(path):
-        raise SourceNotFoundError(f"there is no file {path}", hint="--input names a CSV or Parquet file")
+        raise SourceNotFoundError(f"there is no file {path}", hint=f"--input names a file: {KINDS}")
     from penstock.core.artifact import Written
     from penstock.stages.ingest import read
 
-    suffix = ".parquet" if path.endswith(".parquet") else ".csv"
-    keep = {name: declared[name] for name in ("na", "strip") if name in declared}
+    suffix = _suffix(path)
+    keep = {name: declared[name] for name in _meant(suffix, str(declared.get("suffix", ""))) if name in declared}
     try:
         table, _ = read(Source(os.path.abspath(path), suffix, types=types, **keep))
     except DataError:  # held against the model, what is wrong with a column is told in the model's words
@@ -74,6 +93,11 @@ def _read(path: str, types: dict[str, str], declared: dict[str, Any]) -> Any:
         return pd.read_parquet(table.path)
     finally:
         os.unlink(table.path)
+
+
+def _meant(suffix: str, declared: str) -> tuple[str, ...]:
+    """Options of the declaration that are meant for a file: those of a text's form only for one of the same kind."""
+    return ("na", "strip", *(("sep", "encoding", "sheet") if suffix == declared else ()))
 
 
 def check_output(path: str) -> None:

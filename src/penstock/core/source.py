@@ -204,7 +204,7 @@ def read(
         raise DeclarationError(faults)
     folder = declaring_folder()
     first, *more = [text if "://" in text else os.path.normpath(os.path.join(folder, text)) for text in texts]
-    suffixes = {_stem_and_suffix(text)[1] for text in texts}
+    suffixes = {stem_and_suffix(text)[1] for text in texts}
     spec = Source(
         path=first,
         suffix=suffixes.pop() if len(suffixes) == 1 else "",
@@ -279,7 +279,7 @@ def _name_of(place: str) -> str:
     ('2026', 'sales', 'customers')
     """
     for part in reversed(place.partition("?")[0].split("/") if "://" in place else place.split(os.sep)):
-        stem = _stem_and_suffix(part)[0].strip()
+        stem = stem_and_suffix(part)[0].strip()
         if set("*?[") & set(stem):
             stem = stem.translate(dict.fromkeys(map(ord, "*?[]!"), None)).strip("-_. ")
         if stem and "=" not in stem:
@@ -309,12 +309,12 @@ def _rev_faults(rev: Any) -> list[str]:
     return [] if rev is None else ["read: rev= does not work yet: a file is read as it is now"]
 
 
-def _stem_and_suffix(text: str) -> tuple[str, str]:
+def stem_and_suffix(text: str) -> tuple[str, str]:
     """A file's name without its suffix, and the suffix in small letters, a compression's with what is before it.
 
     Examples
     --------
-    >>> _stem_and_suffix("data/Customers.CSV.gz")
+    >>> stem_and_suffix("data/Customers.CSV.gz")
     ('Customers', '.csv.gz')
     """
     stem, suffix = os.path.splitext(os.path.basename(text))

@@ -104,8 +104,10 @@ def window(
 
 def _checked(current: pd.DataFrame | None, checks: tuple[Check, ...], notes: list[str]) -> list[dict[str, str]]:
     """An alarm for each failure of a check of the user's own."""
-    alarms = []
-    for check in checks if current is not None else ():
+    alarms: list[dict[str, str]] = []
+    if current is None:
+        return alarms
+    for check in checks:
         failures = Failures(())
         try:
             warnings = run_checks((check,), current, failures)
