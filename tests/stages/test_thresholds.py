@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from penstock.core.split import Split
 from penstock.core.target import Roles, Target
@@ -248,3 +248,26 @@ def test_another_threshold_changes_what_reads_labels_and_nothing_else():
     assert new["metrics"]["f1"]["baseline"] == old["metrics"]["f1"]["baseline"]
     assert new["confusion"] == told["confusion"] != old["confusion"]
     assert (decision["threshold"], decision["rule"]) == (0.2, "at 0.2, by hand")
+
+
+def test_a_threshold_on_several_classes_is_refused_by_validate_before_anything_is_fitted():
+    import penstock as ps
+    from penstock.core.flow import calls_of
+    from penstock.lifecycle.lower import lower
+    from penstock.stages.validate import validate
+
+    declared = {"name": "w", "data": ps.read("t.csv"), "target": "y", "decide": ps.Threshold(at=0.3)}
+    outputs, _ = lower(ps.Workflow(model=LogisticRegression(), **declared), "w.py")
+    fits = next(call for call in calls_of(outputs) if call.name == "validate").kwargs["fits"]
+    table = pd.DataFrame({"a": range(30), "y": ["x", "y", "z"] * 10})
+    known = {"roles": Roles(), "schema": None, "target": Target("y")}
+    with pytest.raises(
+        DeclarationError, match="decide=: a threshold parts two classes, and this is a multiclass target"
+    ):
+        validate(table, **known, fits=fits)
+    two = table.assign(y=[0, 1] * 15)
+    validate(two, **known, fits=fits)
+    with pytest.raises(DeclarationError, match="this is a model for regression"):
+        lower(ps.Workflow(model=LinearRegression(), **declared), "w.py")
+    outputs, _ = lower(ps.Workflow(model=LogisticRegression(), **{**declared, "decide": None}), "w.py")
+    assert "fits" not in next(call for call in calls_of(outputs) if call.name == "validate").kwargs

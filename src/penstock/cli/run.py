@@ -132,7 +132,9 @@ def _idle_line(report: Report, took: str) -> str:
     """The one line of a run that had nothing to do."""
     attempt = report.attempt
     version = f" · {attempt.version.name}" if attempt is not None and attempt.version is not None else ""
-    return f"{IDLE}{version} · {took}"
+    reigns = attempt.reigning if attempt is not None else ""
+    other = f" · the champion is {reigns}" if version and reigns and not version.endswith(f" {reigns}") else ""
+    return f"{IDLE}{version}{other} · {took}"
 
 
 def to_json(report: Report) -> dict[str, Any]:

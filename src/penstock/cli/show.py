@@ -148,6 +148,8 @@ def _tell_version(home: Home, one: Standing, *, quiet: bool) -> None:
         say(f"  gate, against {against}: {clean(one.verdict.body['sentence'])}")
         for rule in one.verdict.body["rules"]:
             say(f"    {clean(rule['text'])}")
+        for note in one.verdict.body.get("notes", ()):
+            say(f"    note: {clean(note)}")
     for text in _audit_lines(home, files):
         say(text)
     say(

@@ -71,6 +71,8 @@ OF_TWO_CLASSES = (
 OF_SEVERAL_CLASSES = ("roc_auc_ovo", "roc_auc_ovo_weighted", "roc_auc_ovr", "roc_auc_ovr_weighted", "top_k_accuracy")
 """Scorers that need more than two classes."""
 TASKS = ("binary", "multiclass", "regression")
+DECIDE = "decide="
+"""Stands for a threshold where what fits which task is told."""
 UNWEIGHTED = (
     "neg_max_error",
     "neg_negative_likelihood_ratio",

@@ -48,6 +48,8 @@ class Attempt:
         Commit and whether the tree differs from it; empty outside Git.
     promoted, reigns : bool
         Whether this run moved the champion to its version, or another run of the same did so first.
+    reigning : str
+        Name of the champion that it found; "" where there was none.
     """
 
     home: Home
@@ -67,6 +69,7 @@ class Attempt:
     passed: bool | None = None
     promoted: bool = False
     reigns: bool = False
+    reigning: str = ""
     reason: str = ""
     golden: int = 0
     notes: list[str] = field(default_factory=list)
@@ -105,6 +108,7 @@ class Attempt:
         """Who reigns, and how it is to be fought."""
         assert self.version is not None
         present, number = alias(self.home.ledger, self.graph.name, CHAMPION)
+        self.reigning = present.name if present is not None else ""
         if present is not None and present.number == self.version.number:
             self.passed = True
             self.reason = f"{self.version.name} is the champion"
@@ -200,6 +204,7 @@ class Attempt:
             "rules": self.verdict["rules"],
             "refit": self.graph.about.get("refit") == "all",
             "audit_errors": len(errors),
+            **({"notes": self.verdict["notes"]} if self.verdict.get("notes") else {}),
             "artifacts": {"comparison": comparison.digest} if comparison.text is None else {},
             "comparison": comparison.to_json(),
             "run": self.run,

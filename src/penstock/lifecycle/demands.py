@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from penstock.core.metric import Metric, named_rules, scorer_names
-from penstock.core.names import SCORERS, TASKS, tasks_of
+from penstock.core.names import DECIDE, SCORERS, TASKS, tasks_of
 from penstock.core.workflow import Workflow
 from penstock.errors import DeclarationError
 
@@ -24,7 +24,7 @@ def demands(workflow: Workflow, own: tuple[Metric, ...], kind: str | None) -> di
     Raises
     ------
     DeclarationError
-        If a metric fits no target that the estimator can have.
+        If a metric, or a threshold, fits no target that the estimator can have.
     """
     possible = {"classification": ("binary", "multiclass"), "regression": ("regression",)}.get(kind or "", TASKS)
     known = _tasks(workflow, own)
@@ -33,6 +33,8 @@ def demands(workflow: Workflow, own: tuple[Metric, ...], kind: str | None) -> di
         for name, fits in known.items()
         if not set(fits) & set(possible)
     ]
+    if workflow.decide is not None and kind == "regression":
+        faults.append("decide=: a threshold parts two classes, and this is a model for regression")
     if faults:
         raise DeclarationError(faults, where=f"workflow {workflow.name}")
     columns = {f"metric {one.name}": one.columns for one in own if one.columns}
@@ -41,6 +43,8 @@ def demands(workflow: Workflow, own: tuple[Metric, ...], kind: str | None) -> di
     if workflow.audit is not None and workflow.audit.waive:
         columns["waive"] = tuple(workflow.audit.waive)
     depends = {name: fits for name, fits in known.items() if not set(possible) <= set(fits)}
+    if workflow.decide is not None:
+        depends[DECIDE] = ("binary",)
     found = {"checks": workflow.checks, "columns": columns, "fits": depends}
     return {name: value for name, value in found.items() if value}
 

@@ -154,7 +154,8 @@ def remarks(graph: Graph, known: Known, load: Load) -> list[str]:
         found += [one["what"] if one["grade"] == "note" else f"{one['grade']}: {one['what']}" for one in findings]
     found += graph.notes
     places = [(node.id, "sniffed") for node in graph.nodes if node.kind == "source"]
-    for place in [*places, ("validate", "report"), ("split", "report"), ("evaluate", "report")]:
+    stages = [("compare", ""), ("validate", "report"), ("split", "report"), ("evaluate", "report")]
+    for place in [stages[0], *places, *stages[1:]]:
         if place in known:
             found += load(known[place]).get("notes", ())
     return list(dict.fromkeys(str(text) for text in found))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.core.answer import plain
 from penstock.core.artifact import Batched, StoredTable
 from penstock.core.data_check import Check
-from penstock.core.names import did_you_mean
+from penstock.core.names import DECIDE, did_you_mean
 from penstock.core.target import Roles, Target
 from penstock.errors import DeclarationError, StepOutputError, ValidationFailedError, bounded
 from penstock.stages import conform
@@ -53,7 +53,7 @@ def validate(
     columns : dict, optional
         Field → further columns that it names.
     fits : dict, optional
-        Scorer name → tasks that it fits, of those that do not fit every task.
+        Scorer name → tasks that it fits, of those that do not fit every task; `DECIDE` for a threshold.
 
     Returns
     -------
@@ -283,7 +283,7 @@ def _without_missing_targets(
 
 
 def _check_fits(fits: Mapping[str, tuple[str, ...]], task: str, target: Target) -> None:
-    """Every metric fits the target: told before anything is trained.
+    """Every metric fits the target, and so does a threshold: told before anything is trained.
 
     Raises
     ------
@@ -292,6 +292,12 @@ def _check_fits(fits: Mapping[str, tuple[str, ...]], task: str, target: Target) 
     from penstock.stages.scoring import unfit
 
     problem = Problem(task, (), target.column)
+    if DECIDE in fits and task not in fits[DECIDE]:
+        raise DeclarationError(
+            f"{DECIDE}: a threshold parts two classes, and this is a {task} target",
+            where=f"column {target.column}",
+            hint=f"leave {DECIDE} out",
+        )
     faults = [unfit(name, problem) for name, tasks in fits.items() if task not in tasks]
     if faults:
         raise DeclarationError(faults, where=f"metrics= or gate=, column {target.column}")
