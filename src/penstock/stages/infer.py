@@ -81,10 +81,15 @@ class Guess:
 def stripped(block: Any) -> Any:
     """A block of text columns with the spaces around its cells dropped."""
     import pyarrow as pa
+
+    return pa.RecordBatch.from_arrays([stripped_column(c) for c in block.columns], names=block.schema.names)
+
+
+def stripped_column(column: Any) -> Any:
+    """A column of text with the spaces around its cells dropped."""
     import pyarrow.compute as pc
 
-    columns = [pc.utf8_trim_whitespace(c) if _may_be_padded(c) else c for c in block.columns]
-    return pa.RecordBatch.from_arrays(columns, names=block.schema.names)
+    return pc.utf8_trim_whitespace(column) if _may_be_padded(column) else column
 
 
 def _ends(column: Any) -> tuple[Any, Any, Any]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from penstock.core.source import Found, Source
-from penstock.errors import DataError
 from penstock.stages import infer, spool
-from penstock.stages.columns import COLUMNS_SHOWN, chosen, write
+from penstock.stages.columns import COLUMNS_SHOWN, chosen
 from penstock.stages.infer import Guess
 from penstock.stages.limits import Limits
+from penstock.stages.one_pass import Typing
 from penstock.stages.opened import Opened
 from penstock.stages.parquet_source import read_typed
 from penstock.stages.partitions import Partitions
@@ -87,24 +87,16 @@ def _read_text(
     columns = chosen(parts.beside(agreed(tables), first.where), source, first.where)
     stored = [name for name in columns if name not in parts.names] or first.header[:1]
 
-    def rows() -> Iterator[tuple[int, Any]]:
-        for at, table in enumerate(tables):
-            for block in table.blocks(stored):
-                yield at, infer.stripped(block) if source.strip else block
-
-    stream = list(rows()) if in_memory else None
-    guesses = _guesses(stream or rows(), stored, source, tables, parts.limits)
-    n_rows = guesses[stored[0]].cells
-    if n_rows == 0:
-        raise DataError(
-            f"a header line with {len(columns)} columns and no rows below it",
-            where=first.where,
-            hint="the table has no data",
-        )
-    kinds = {name: infer.decide(guesses[name], _forced(name, source, tables)) for name in stored}
-    typed = _typed(stream or rows(), guesses, kinds, source, tables)
-    batches = (parts.with_columns(batch, at, columns) for at, batch in typed)
-    table: Any = _table(batches) if in_memory else write(batches)
+    typing = Typing(
+        tables,
+        stored,
+        source,
+        parts.limits,
+        width=len(columns),
+        dress=lambda batch, at: parts.with_columns(batch, at, columns),
+    )
+    table = typing.in_memory() if in_memory else typing.streamed()
+    guesses, kinds, n_rows = typing.guesses, typing.kinds(), typing.n_rows
     sniffed = _sniffed(guesses, kinds, source, n_rows)
     types = {name: kinds.get(name) or str(parts.types[name]) for name in columns}
     sniffed |= {"types": [list(pair) for pair in types.items()], "n_columns": len(columns)}
@@ -123,74 +115,6 @@ def _told_apart(tables: Sequence[TextTable]) -> list[str]:
     if other:
         notes.append(f"not all files are written alike: {tables[0].shown}, but {other[0].shown} in {other[0].where}")
     return notes
-
-
-def _forced(name: str, source: Source, tables: Sequence[TextTable]) -> str:
-    """The type that a column must have: as declared, else as the files themselves say."""
-    declared = "datetime" if name in source.dates else source.types.get(name, "")
-    if declared:
-        return declared
-    if any(name in table.texts for table in tables):
-        return "str"
-    return "datetime" if any(name in table.times for table in tables) else ""
-
-
-def _guesses(
-    stream: Iterable[tuple[int, Any]],
-    columns: list[str],
-    source: Source,
-    tables: Sequence[TextTable],
-    limits: Limits,
-) -> dict[str, Guess]:
-    guesses = {name: Guess() for name in columns}
-    forces = {name: _forced(name, source, tables) for name in columns}
-    for name in columns:
-        if forces[name] == "category":
-            guesses[name].words = set()
-    for at, block in stream:
-        where = tables[at].where
-        for name, cells in zip(columns, block.columns, strict=True):
-            found, forced = infer.guess(cells, source.na, guesses[name].kind), forces[name]
-            if forced in ("str", "category"):
-                found.kind = "str"
-            if forced == "category":
-                gone = {"", *infer.NEVER_WORDS, *source.na}
-                found.words = {word for word in cells.unique().to_pylist() if word not in gone}
-            if forced == "datetime":
-                _merge_zone(guesses[name], infer.zone(cells, where, name), where, name)
-            guesses[name].merge(found)
-        limits.check_rows(guesses[columns[0]].cells)
-    return guesses
-
-
-def _merge_zone(known: Guess, new: bool | None, where: str, name: str) -> None:
-    if new is not None and known.zoned is not None and new != known.zoned:
-        raise DataError(f"column {name!r}: some dates carry an offset and some do not", where=where, column=name)
-    known.zoned = known.zoned if new is None else new
-
-
-def _typed(
-    stream: Iterable[tuple[int, Any]],
-    guesses: dict[str, Guess],
-    kinds: dict[str, str],
-    source: Source,
-    tables: Sequence[TextTable],
-) -> Iterator[tuple[int, Any]]:
-    import pyarrow as pa
-
-    for at, block in stream:
-        arrays = [
-            infer.convert(column, guesses[name], kinds[name], source.na, tables[at].where, name)
-            for name, column in zip(kinds, block.columns, strict=True)
-        ]
-        yield at, pa.RecordBatch.from_arrays(arrays, names=list(kinds))
-
-
-def _table(batches: Iterable[Any]) -> Any:
-    """One table in one chunk a column, so that its bytes do not depend on how it was read."""
-    import pyarrow as pa
-
-    return pa.Table.from_batches(list(batches)).combine_chunks()
 
 
 def _sniffed(guesses: dict[str, Guess], kinds: dict[str, str], source: Source, n_rows: int) -> dict[str, Any]:
