@@ -82,8 +82,13 @@ class Typing:
         if again:
             for (at, batch), (_, block) in zip(whole, self._blocks(again), strict=True):
                 batch.update(self._converted(at, block, kinds))
-        batches = [self._dress(pa.RecordBatch.from_pydict(batch), at) for at, batch in whole]
-        return pa.Table.from_batches(batches).combine_chunks()
+        table = pa.Table.from_batches([self._dress(pa.RecordBatch.from_pydict(b), at) for at, b in whole])
+        names, columns = table.column_names, table.columns
+        del whole, table, seen
+        for place, column in enumerate(columns):  # one after another: the blocks of one are freed before the next
+            columns[place] = column.combine_chunks()
+            del column
+        return pa.Table.from_arrays(columns, names=names)
 
     def streamed(self) -> Any:
         """A Parquet file, written while the table is read."""

@@ -42,7 +42,7 @@ class Dialect:
     lines : int
         Lines before the first row.
     quoted : bool
-        Whether a quote character stands anywhere.
+        Whether a quote character stands anywhere below the header.
     spaced : bool
         Whether a quote may follow a space after the separator, as in `1, "a, b"`.
     """
@@ -89,7 +89,8 @@ def to_utf8(spool: Spool, declared: str | None, where: str) -> tuple[Spool, int,
         start = 3 if spool.head(3) == codecs.BOM_UTF8 else 0
         if start:
             encoding = "utf-8-sig"
-        _transcode(spool, "utf-8", None, where)
+        if (declared or start) and not _is_utf8(spool):  # else the bytes were looked at to find the encoding
+            _transcode(spool, "utf-8", None, where)
     else:
         text = Spool(spool.spill, spool.limits)
         try:
@@ -133,9 +134,12 @@ def _guess(spool: Spool) -> str:
 
 def _is_utf8(spool: Spool) -> bool:
     decoder = codecs.getincrementaldecoder("utf-8")()
+    begun = False
     try:
         for chunk in spool.chunks():
-            decoder.decode(chunk)
+            if begun or not chunk.isascii():
+                decoder.decode(chunk)
+                begun = bool(decoder.getstate()[0])
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         return False
@@ -200,18 +204,17 @@ def refuse_nul(spool: Spool, where: str) -> None:
     DataError
         With its line.
     """
-    line = 1
-    for chunk in spool.chunks():
+    for number, chunk in enumerate(spool.chunks()):
         at = chunk.find(0)
         if at >= 0:
-            line += chunk[:at].count(b"\n")
+            before = sum(earlier.count(b"\n") for _, earlier in zip(range(number), spool.chunks(), strict=False))
+            line = 1 + before + chunk[:at].count(b"\n")
             raise DataError(
                 f"line {line} holds a NUL byte: this is not a text table, or the file is damaged",
                 where=where,
                 hint="check how the file was written; a UTF-16 file needs its byte-order mark or encoding=",
                 line=line,
             )
-        line += chunk.count(b"\n")
 
 
 class Lines:
@@ -306,9 +309,10 @@ def sniff(spool: Spool, start: int, declared: str | None, where: str, *, strip: 
         raise DataError("the file has no text but blanks", where=where, hint="a table needs a header line and rows")
     _check_names(names, sep, where)
     raw_sep, raw_quote = sep.encode(), quote.encode()
-    quoted = any(raw_quote in chunk for chunk in spool.chunks(start))
-    spaced = strip and quoted and _any_with_overlap(spool, start, raw_sep + b" " + raw_quote)
-    return Dialect(sep, quote, names, start + lines.bytes, reader.line_num, quoted, spaced)
+    rows = start + lines.bytes
+    quoted = any(raw_quote in chunk for chunk in spool.chunks(rows))
+    spaced = strip and quoted and _any_with_overlap(spool, rows, raw_sep + b" " + raw_quote)
+    return Dialect(sep, quote, names, rows, reader.line_num, quoted, spaced)
 
 
 def _any_with_overlap(spool: Spool, start: int, needle: bytes) -> bool:

@@ -17,7 +17,7 @@ SAMPLE = 16 << 20
 """Bytes decompressed before the size of the whole is judged, and judged again."""
 PIECE = 1 << 10
 """Bytes given at once to decompressors that do not tell how many of them they have used."""
-SPILL = 64 << 20
+SPILL = 96 << 20
 """Bytes of text held in memory; more goes to an unnamed file, and the table comes out as a Parquet file."""
 
 
@@ -43,6 +43,13 @@ class Spool:
         """Whether all bytes are in memory."""
         return self._file is None
 
+    def expect(self, size: int) -> None:
+        """Go to a file at once where so many bytes will not be held in memory."""
+        if self._file is None and size > self.spill:
+            self._file = tempfile.TemporaryFile(prefix="penstock-")  # noqa: SIM115  closed by `close`
+            self._file.write(self._memory)
+            self._memory = bytearray()
+
     def write(self, chunk: bytes) -> None:
         """Append bytes.
 
@@ -53,10 +60,7 @@ class Spool:
         """
         self.size += len(chunk)
         self.limits.check_bytes(self.size)
-        if self._file is None and self.size > self.spill:
-            self._file = tempfile.TemporaryFile(prefix="penstock-")  # noqa: SIM115  closed by `close`
-            self._file.write(self._memory)
-            self._memory = bytearray()
+        self.expect(self.size)
         if self._file is None:
             self._memory += chunk
         else:
@@ -195,7 +199,9 @@ def _copy(path: str, expect: str | None, spool: Spool, name: str) -> None:
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:
-            spool.limits.check_bytes(os.fstat(file.fileno()).st_size)
+            size = os.fstat(file.fileno()).st_size
+            spool.limits.check_bytes(size)
+            spool.expect(size)
             while chunk := file.read(CHUNK):
                 digest.update(chunk)
                 spool.write(chunk)
