@@ -146,6 +146,9 @@ def s3(s3_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> str:
     import urllib.request
     import uuid
 
+    import fsspec
+
+    fsspec.get_filesystem_class("s3").clear_instance_cache()  # one that was made under other variables
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_proxy.url)

@@ -147,7 +147,8 @@ def array_of(values: Sequence[Any], word: str) -> pa.Array:
     if word == "bool":
         return pa.array(values, pa.bool_())
     if word == "aware":
-        return pa.array(values, pa.timestamp("us", tz="UTC"))
+        # Each moment in UTC first: pyarrow has been seen to leave an offset out of account.
+        return pa.array([None if v is None else v.astimezone(dt.UTC) for v in values], pa.timestamp("us", tz="UTC"))
     return pa.array([_midnight(v) if type(v) is dt.date else v for v in values], pa.timestamp("us"))
 
 
