@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import http.server
-import threading
 import sys
+import threading
 import time
 from email.utils import formatdate
 
+import fsspec
 import pytest
 
 from penstock.core.flow import Node
