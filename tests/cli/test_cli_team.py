@@ -102,6 +102,45 @@ def test_everything_moves_to_an_empty_place_and_again_for_nothing(project):
                      "environment": "prod"}  # fmt: skip
 
 
+def test_a_push_of_everything_brings_no_champion_that_release_does_not_allow(project, monkeypatch):
+    """A ledger that knows nothing of the workflow is no way around what `release` asks for."""
+    project.write("penstock.toml", TWO + 'release = "ci"\n')
+    moved = said(project, "push")
+    assert [one["version"] for one in moved["held"]] == ["churn@1"]
+    assert "this process is not CI" in moved["held"][0]["why"]
+    [there] = said(project, "models", "--env", "prod")
+    assert (there["versions"], there["champion"]) == (2, None)
+    assert project.call("fsck", "--env", "prod").code == 0
+    told = project.call("push").out
+    assert "churn@1 arrived without being champion in prod: release is 'ci'" in told
+    assert 'next  penstock promote churn@1 --env prod --because "…"' in told
+    assert project.call("push", "churn@1", "--because", "x").code == 2
+    by_hand = project.call("push", "--because", "the fair")
+    assert "→ champion: churn@1 in prod" in by_hand.out, by_hand.err
+    moves = [one for one in said(project, "log", "churn", "--env", "prod") if one["kind"] == "alias"]
+    assert "the fair" in [one["why"] for one in moves]
+    again = said(project, "push")  # the same champion reigns by a move of its own: nothing is apart
+    assert {"held", "promoted"}.isdisjoint(again)
+    shutil.rmtree(project.folder.parent / "prod")
+    monkeypatch.setenv("PENSTOCK_RELEASE", "ci")
+    assert "held" not in said(project, "push")
+    assert said(project, "models", "--env", "prod")[0]["champion"] == "churn@1"
+
+
+def test_a_push_with_a_reason_asks_for_what_a_promotion_asks_for(project, monkeypatch):
+    """On a shared ledger a commit must hold the code; nothing has moved when one does not."""
+    from penstock.core.ports import Config
+
+    project.write("penstock.toml", TWO + 'release = "ci"\n')
+    monkeypatch.setattr(Config, "shared", property(lambda config: "prod" in config.ledger))
+    refused = project.call("push", "--because", "the fair")
+    assert (refused.code, "its code is not in Git" in refused.err) == (4, True), refused.out
+    assert said(project, "models", "--env", "prod") == []
+    assert project.call("push", "--because", "the fair", "--allow-dirty").code == 0
+    assert said(project, "models", "--env", "prod")[0]["champion"] == "churn@1"
+    assert "allowed)" in project.call("log", "churn", "--env", "prod").out
+
+
 def test_pull_brings_what_push_took_away(project):
     project.call("push", "churn@1")
     shutil.rmtree(project.folder / ".penstock")

@@ -6,22 +6,37 @@ from penstock.core.ports import Home
 from penstock.lifecycle.exchange import Moved
 
 
-def move(source: Home, target: Home, names: list[str]) -> Moved:
+def move(source: Home, target: Home, names: list[str], *, because: str = "", allow_dirty: bool = False) -> Moved:
     """Bring the versions that are named, or all there is, from one environment to another.
+
+    Parameters
+    ----------
+    because : str
+        Of all there is, champions are promoted there too, by hand and with this reason.
+    allow_dirty : bool
+        Those whose code no commit holds too.
 
     Raises
     ------
     PenstockError
     """
+    from penstock.errors import UsageError
     from penstock.lifecycle.exchange import send, send_all
     from penstock.lifecycle.versions import resolve, who_am_i
 
+    if names and (because or allow_dirty):
+        raise UsageError(
+            "--because and --allow-dirty are for a push of everything: a version that is named moves no champion",
+            hint="push it, then penstock promote",
+        )
     if names:
         return send(source, target, [resolve(source.ledger, name) for name in names], who=who_am_i())
     from penstock.store.copy import copy_ledger
     from penstock.store.upkeep import reached
 
-    return send_all(source, target, reach=reached, copy=copy_ledger)
+    return send_all(
+        source, target, reach=reached, copy=copy_ledger, who=who_am_i(), because=because, allow_dirty=allow_dirty
+    )
 
 
 def tell(moved: Moved, there: Home, *, as_json: bool, quiet: bool) -> None:
@@ -38,6 +53,12 @@ def tell(moved: Moved, there: Home, *, as_json: bool, quiet: bool) -> None:
         f"; {moved.runs:,} runs, {moved.results:,} results, {moved.entries:,} decisions" if not moved.versions else ""
     )
     say(f"{moved.objects:,} objects, {size_text(moved.size)}{rows}")
+    for name in moved.promoted:
+        say(f"→ champion: {name} in {where}")
+    for name, why in moved.held:
+        say(f"{name} arrived without being champion in {where}: {why}")
+    if moved.held and not quiet:
+        say(f'next  penstock promote {moved.held[0][0]} --env {where} --because "…"')
     fresh = [name for _, name, new in moved.versions if new]
     if fresh and not quiet:
         told = f"{fresh[0]} --env {where}"

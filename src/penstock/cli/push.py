@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from penstock.cli.options import Env, Json, Quiet
+from penstock.cli.options import AllowDirty, Because, Env, Json, Quiet
 
 Things = Annotated[
     list[str] | None,
@@ -25,6 +25,8 @@ def command(
         typer.Option("--to", metavar="ENV", show_default=False, help="The table [env.ENV]; the only other by default."),
     ] = None,
     env: Env = None,
+    because: Because = "",
+    allow_dirty: AllowDirty = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
@@ -34,5 +36,6 @@ def command(
 
     near = here(env=env)
     far = other_home(near, to, "--to")
-    tell(move(near, far, things or []), far, as_json=as_json, quiet=quiet)
+    moved = move(near, far, things or [], because=because, allow_dirty=allow_dirty)
+    tell(moved, far, as_json=as_json, quiet=quiet)
     return 0

@@ -16,10 +16,11 @@ from typing import Any
 from penstock.core.artifact import Artifact
 from penstock.core.ports import Home
 from penstock.core.run import Entry, Group
-from penstock.errors import ConflictError, CorruptObjectError, RefusedError, UnknownNameError
+from penstock.errors import ConflictError, CorruptObjectError, UnknownNameError
 from penstock.lifecycle import promote
+from penstock.lifecycle.promote import check_promotion
 from penstock.lifecycle.register import register
-from penstock.lifecycle.release import is_releaser, policy
+from penstock.lifecycle.release import check_code, code_of, held_back, policy
 from penstock.lifecycle.versions import CHAMPION, Version, alias, head, manifest, stream, version
 
 TRIES = 20
@@ -39,6 +40,10 @@ class Moved:
         Objects that were not there, and their bytes.
     runs, results, entries : int
         Rows of the ledger, where all was moved.
+    held : list of (str, str)
+        Champions that do not reign there, and why not.
+    promoted : list of str
+        Champions that a reason brought there.
     """
 
     versions: list[tuple[str, str, bool]] = field(default_factory=list)
@@ -47,12 +52,19 @@ class Moved:
     runs: int = 0
     results: int = 0
     entries: int = 0
+    held: list[tuple[str, str]] = field(default_factory=list)
+    promoted: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
         names = ("objects", "size", "runs", "results", "entries")
         versions = [{"from": here, "to": there, "new": new} for here, there, new in self.versions]
-        return {"versions": versions} | {name: getattr(self, name) for name in names}
+        found: dict[str, Any] = {"versions": versions} | {name: getattr(self, name) for name in names}
+        if self.held:
+            found["held"] = [{"version": name, "why": why} for name, why in self.held]
+        if self.promoted:
+            found["promoted"] = list(self.promoted)
+        return found
 
 
 def send(source: Home, target: Home, chosen: Iterable[Version], *, who: str) -> Moved:
@@ -176,43 +188,73 @@ def _content(home: Home, name: str | None) -> str | None:
 
 
 def send_all(
-    source: Any, target: Home, *, reach: Callable[[Any, Any], set[str]], copy: Callable[[Any, Any], Any]
+    source: Any,
+    target: Home,
+    *,
+    reach: Callable[[Any, Any], set[str]],
+    copy: Callable[..., Any],
+    who: str,
+    because: str = "",
+    allow_dirty: bool = False,
 ) -> Moved:
     """Bring all objects that a ledger reaches, and then the ledger itself, to another environment.
+
+    Whoever may not release there brings everything but the moves of champions: `because` then promotes each champion
+    there as `promote` by hand does, with this reason on record; without it they are listed in `held`.
 
     Parameters
     ----------
     reach : callable
         Digests of every object that (objects, ledger) need.
     copy : callable
-        Copies (ledger, ledger); refuses two that went on apart.
+        Copies (ledger, ledger, leave=streams); refuses two that went on apart.
+    who : str
+        "user@host".
+    because : str
+        The reason of a person who promotes by hand.
+    allow_dirty : bool
+        Champions whose code no commit holds too, on record.
 
     Raises
     ------
     RefusedError
-        It would move a champion that only CI may move.
+        `because` was given for a champion whose gate did not pass it, or whose code no commit holds: nothing is moved.
     ConflictError
         The two ledgers went on apart: move versions by name.
     """
-    _check_champions(source, target)
+    held, leave = _held_champions(source, target, allow_dirty=allow_dirty)
+    for champion, _ in held if because else ():
+        check_promotion(source, champion)
+        check_code(
+            Home(target.config, source.objects, source.ledger, source.formats), champion, allow_dirty=allow_dirty
+        )
     moved = Moved()
     _carry(source, target, sorted(reach(source.objects, source.ledger)), moved)
-    copied = copy(source.ledger, target.ledger)
+    copied = copy(source.ledger, target.ledger, leave=leave)
     moved.runs, moved.results, moved.entries = copied.runs, copied.results, copied.entries
+    for champion, why in held:
+        if not because:
+            moved.held.append((champion.name, why))
+            continue
+        there = version(target.ledger, champion.workflow, champion.number)
+        if promote.promote(target, there, why=because, who=who, allow_dirty=allow_dirty) is not None:
+            moved.promoted.append(there.name)
     return moved
 
 
-def _check_champions(source: Home, target: Home) -> None:
-    """Refuse to bring moves of a champion to a ledger on which this process may make none."""
-    if policy(target.config, None) == "auto" or is_releaser(target):
-        return
-    there = target.ledger.streams()
-    for name, number in source.ledger.streams().items():
-        workflow, kind = name.split("/")[:2]
-        known = f"{workflow}/version" in there
-        if known and kind in ("alias", "deployment") and number > there.get(name, 0):
-            raise RefusedError(
-                f"all of {workflow} cannot be moved: it would move its {name.rpartition('/')[2]} in "
-                f"{target.config.environment!r}, where release is {policy(target.config, None)!r}",
-                hint=f"move versions by name ({workflow}@7), and promote there",
-            )
+def _held_champions(source: Home, target: Home, *, allow_dirty: bool) -> tuple[list[tuple[Version, str]], list[str]]:
+    """Champions that this process may not bring and that reign not there, with the reason; streams that stay behind."""
+    release = policy(target.config, None)
+    held, leave = [], []
+    for workflow in sorted({name.partition("/")[0] for name in source.ledger.streams()}):
+        champion, _ = alias(source.ledger, workflow, CHAMPION)
+        if champion is None:
+            continue
+        why = held_back(target, release, code_of(source, champion), allow_dirty=allow_dirty)
+        if why is None:
+            continue
+        leave += [stream(workflow, "alias", CHAMPION), stream(workflow, "deployment")]
+        reigning, _ = alias(target.ledger, workflow, CHAMPION)
+        if reigning is None or reigning.entry != champion.entry:
+            held.append((champion, why))
+    return held, leave

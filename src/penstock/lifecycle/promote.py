@@ -111,6 +111,20 @@ def promote(
     present, number = alias(home.ledger, found.workflow, CHAMPION)
     if present is not None and present.number == found.number:
         return None
+    last = check_promotion(home, found, force=force)
+    dirty = check_code(home, found, allow_dirty=allow_dirty)
+    check_whole(home, found)
+    reason = f"{why} (forced past the gate)" if force and (last is None or not last.body["passed"]) else why
+    return move(home, found, why=reason, who=who, after=number, verdict=last.number if last else None, dirty=dirty)
+
+
+def check_promotion(home: Home, found: Version, *, force: bool = False) -> Entry | None:
+    """The last verdict on a version, which must have passed it, unless `force` is given.
+
+    Raises
+    ------
+    RefusedError
+    """
     verdicts = [e for e in home.ledger.stream(stream(found.workflow, "verdict")) if e.body["version"] == found.number]
     last = verdicts[-1] if verdicts else None
     if (last is None or not last.body["passed"]) and not force:
@@ -118,10 +132,7 @@ def promote(
         raise RefusedError(
             f"{found.name} did not pass its gate: {outcome}", hint="--force promotes it all the same, on record"
         )
-    dirty = check_code(home, found, allow_dirty=allow_dirty)
-    check_whole(home, found)
-    reason = f"{why} (forced past the gate)" if force and (last is None or not last.body["passed"]) else why
-    return move(home, found, why=reason, who=who, after=number, verdict=last.number if last else None, dirty=dirty)
+    return last
 
 
 def rollback(home: Home, workflow: str, *, why: str, who: str, to: int | None = None) -> Entry:
@@ -188,4 +199,13 @@ def challenger(home: Home, found: Version, verdict: int, who: str) -> None:
     raise ConflictError(f"{found.workflow}: challengers were named by others all the time", hint="run again")
 
 
-__all__ = ["challenger", "check_whole", "file_of", "move", "previous_champion", "promote", "rollback"]
+__all__ = [
+    "challenger",
+    "check_promotion",
+    "check_whole",
+    "file_of",
+    "move",
+    "previous_champion",
+    "promote",
+    "rollback",
+]

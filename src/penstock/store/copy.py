@@ -36,6 +36,7 @@ def copy_ledger(
     *,
     wanted: Callable[[str], bool] = lambda _: True,
     entries_only: bool = False,
+    leave: Collection[str] = (),
 ) -> Copied:
     """Bring every run, result and decision of one ledger to another that lacks them.
 
@@ -55,6 +56,8 @@ def copy_ledger(
         From the name of a workflow (or flow) to whether its facts are copied; all are by default.
     entries_only : bool, default=False
         Copy decisions alone.
+    leave : collection of str, optional
+        Streams that stay behind.
 
     Raises
     ------
@@ -62,6 +65,7 @@ def copy_ledger(
         A stream of the target goes on otherwise than the source's: nothing is written then.
     """
     streams = {name: source.stream(name) for name in source.streams() if wanted(name.partition("/")[0])}
+    streams = {name: entries for name, entries in streams.items() if name not in leave}
     there = {name: _there(target, name, entries) for name, entries in streams.items()}
     done = Copied()
     if not entries_only:
