@@ -20,6 +20,7 @@ from penstock.engine.closure import Closure
 from penstock.engine.describe import Live, describe
 from penstock.engine.importing import import_file, pick
 from penstock.engine.server import serve
+from penstock.errors import DeclarationError
 from penstock.project import configure, open_store
 
 LIBRARIES = (
@@ -74,9 +75,11 @@ def prepare(
     """
     config = configure(request["root"], request.get("flags"))
     closure = Closure(request["root"], cache=os.path.join(request["root"], ".penstock", "closure.json"))
+    declared, params = _set(declared, request)
     name, outputs, about = _outputs(declared, request, config)
+    about |= _parameters(declared, request)
     outputs = narrowed(outputs)
-    live = describe(name, outputs, closure, given=request.get("params"), about=about, until=request.get("until"))
+    live = describe(name, outputs, closure, given=params, about=about, until=request.get("until"))
     closure.save()
     objects, formats = open_store(config, _project_types(live, request["root"]))
     warm = _warm(live, LIBRARIES if isinstance(declared, Workflow) else ())
@@ -88,6 +91,30 @@ def _warm(live: Live, libraries: tuple[str, ...]) -> tuple[str, ...]:
     own = dict.fromkeys(node.entry.partition(":")[0] for node in live.graph.nodes if node.kind != "effect")
     frames = FRAMES if "pandas" in sys.modules else ()
     return (*libraries, *frames, *(name for name in own if name.startswith("penstock.")))
+
+
+def _set(declared: Any, request: Mapping[str, Any]) -> tuple[Any, dict[str, str]]:
+    """The declaration with what `--set` changes in it, and the values of its parameters."""
+    given = (request.get("extra") or {}).get("set")
+    params = dict(request.get("params") or {})
+    if not given:
+        return declared, params
+    if not isinstance(declared, Workflow):
+        raise DeclarationError("--set: a workflow is meant", hint="`--param NAME=VALUE` sets a parameter of a flow")
+    from penstock.lifecycle.settings import apply
+
+    declared, more = apply(declared, given)
+    return declared, params | more
+
+
+def _parameters(declared: Any, request: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run keeps of a declaration's parameters, and what was set by hand."""
+    if not isinstance(declared, Workflow) or request.get("what") not in ("run", "try"):
+        return {}
+    from penstock.lifecycle.parameters import flat
+
+    given = (request.get("extra") or {}).get("set")
+    return {"parameters": flat(declared)} | ({"set": dict(given)} if given else {})
 
 
 def _outputs(declared: Any, request: Mapping[str, Any], config: Config) -> tuple[str, tuple[Ref, ...], dict[str, Any]]:

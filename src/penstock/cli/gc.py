@@ -34,7 +34,7 @@ def command(
         return 0
     verb = "would remove" if dry_run else "removed"
     what = f"{gone.objects:,} objects, {size_text(gone.size)}, and {gone.results:,} results"
-    say(f"{verb} {what}; {gone.kept:,} objects stay")
+    say(f"{verb} {what}; {gone.kept:,} objects stay, and the rows of all runs and tries")
     if not quiet and gone.swept:
         say(f"{gone.swept:,} temporary files swept")
     return 0

@@ -21,6 +21,10 @@ Params = Annotated[
     list[str] | None,
     typer.Option("--param", "-p", metavar="NAME=VALUE", show_default=False, help="Set a parameter. Repeatable."),
 ]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", show_default=False, help="Another value for a parameter. Repeatable."),
+]
 Force = Annotated[
     list[str] | None,
     typer.Option("--force", metavar="STEP", show_default=False, help="Run a step whatever is known. Repeatable."),

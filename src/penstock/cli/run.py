@@ -7,7 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli.options import AllowDirty, Env, Force, Jobs, Json, Note, Params, Quiet, Refresh, Seed, Target, Verbose
+from penstock.cli.options import (
+    AllowDirty,
+    Env,
+    Force,
+    Jobs,
+    Json,
+    Note,
+    Params,
+    Quiet,
+    Refresh,
+    Seed,
+    Set,
+    Target,
+    Verbose,
+)
 
 if TYPE_CHECKING:
     from penstock.cli.progress import Progress
@@ -23,6 +37,7 @@ EPILOG = "Exit codes: 0 done, 2 declaration, 3 data, 4 refused, 5 a step failed,
 def command(
     file: Target = None,
     param: Params = None,
+    settings: Set = None,
     force: Force = None,
     refresh: Refresh = None,
     until: Annotated[
@@ -43,6 +58,7 @@ def command(
     from penstock.cli.projects import SERVER, WORKER, parameters, target
     from penstock.lifecycle.rehearse import rehearse_with
     from penstock.lifecycle.run import Request, run
+    from penstock.lifecycle.sweep import given_of, single
 
     flags = {"jobs": jobs, "seed": seed}
     found = target(file, env, flags)
@@ -56,6 +72,7 @@ def command(
         flags=flags,
         note=note,
         allow_dirty=allow_dirty,
+        extra={"set": single(given_of(settings))} if settings else {},
     )
     with Progress(found.home, title(found.file), quiet=quiet or as_json, verbose=verbose) as progress:
         report = run(found.home, request, WORKER, rehearse=rehearse_with(SERVER), listen=progress, began=progress.began)

@@ -1,7 +1,8 @@
-"""`penstock runs`: runs on record."""
+"""`penstock runs`: runs and tries on record, as a table to filter, sort and take along."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,34 +12,92 @@ from penstock.cli.options import Json, Quiet
 if TYPE_CHECKING:
     from penstock.core.run import Run
 
+EPILOG = "A condition: roc_auc > 0.8 and params.C >= 1 and not note ~ 'woe' (= != < <= > >= ~ !~ and or not)"
+STEER = ("=", "+", "-", "@", "\t", "\r")
+"""What a cell of text may not begin with in a CSV: a spreadsheet would take it for a formula."""
+
 
 def command(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", show_default=False, help="Only of this workflow or flow.")
     ] = None,
+    workflow: Annotated[
+        str | None, typer.Option("--workflow", "-w", metavar="NAME", show_default=False, help="The same, by name.")
+    ] = None,
+    where: Annotated[
+        str, typer.Option("--where", metavar="CONDITION", show_default=False, help="Only those that fulfil it.")
+    ] = "",
+    sort: Annotated[
+        str,
+        typer.Option("--sort", metavar="COLUMN", show_default=False, help="The best first; -COLUMN turns it round."),
+    ] = "",
+    columns: Annotated[
+        str,
+        typer.Option("--columns", metavar="A,B", show_default=False, help="These columns; `help` lists all there are."),
+    ] = "",
+    candidates: Annotated[bool, typer.Option("--candidates", help="A row for each candidate of a try.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many.")] = 20,
+    as_csv: Annotated[bool, typer.Option("--csv", help="As CSV, every run that is found.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
     """List, newest first."""
-    from penstock.cli.output import columns, document, duration, moment, say
-    from penstock.cli.progress import counts_text
+    from penstock.cli.output import document, say
     from penstock.cli.projects import here
+    from penstock.lifecycle.table import MOST_RUNS, select
 
-    home = here(make=False)
-    found = home.ledger.runs(flow=name, limit=1 if quiet else limit)
-    if as_json:
-        document([_json(run) for run in found])
+    asked = bool(where or sort or columns or candidates or as_csv)
+    most = MOST_RUNS if asked else (1 if quiet else limit)
+    found = here(make=False).ledger.runs(flow=workflow or name, limit=most)
+    if not asked:
+        if as_json:
+            document([_json(run) for run in found])
+            return 0
+        _tell(found)
         return 0
+    rows, known = select(found, where=where, sort=sort, candidates=candidates)
+    if columns == "help":
+        _tell_columns(rows, known, as_json=as_json)
+        return 0
+    chosen = _chosen(columns, known, rows)
+    kept = rows if as_csv else rows[: 1 if quiet else limit]
+    if as_csv:
+        say(_csv(chosen, kept), end="")
+    elif as_json:
+        document([row | {one: row.get(one) for one in chosen} for row in kept])
+    elif not kept:
+        say("no run is like that" if found else "no runs yet: `penstock run` makes one")
+    else:
+        _tell_rows(chosen, kept)
+    return 0
+
+
+def _chosen(asked: str, known: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The columns to show: those asked for, else what tells most."""
+    from penstock.lifecycle.query import column
+
+    names = [one.strip() for one in asked.split(",") if one.strip()]
+    if names:
+        return list(dict.fromkeys(["run", *(column(one, known) for one in names)]))
+    figures = dict.fromkeys(str(row["primary"]) for row in rows if row.get("primary"))
+    return ["run", "flow", "kind", "state", "started", "took_s", *figures, "model", "candidate", "version", "note"]
+
+
+def _tell(found: Sequence[Run]) -> None:
+    """The plain list."""
+    from penstock.cli.output import columns, duration, moment, say
+    from penstock.cli.progress import counts_text
+    from penstock.lifecycle.alive import state_of
+
     if not found:
         say("no runs yet: `penstock run` makes one")
-        return 0
+        return
     rows = [
         [
             f"run:{run.id[:4]}",
             run.flow,
             run.called,
-            run.state,
+            state_of(run),
             moment(run.started),
             duration(run.ended - run.started) if run.ended else "",
             f"{run.flow}@{run.info['version']}" if "version" in run.info else "",
@@ -50,15 +109,85 @@ def command(
     header = ["run", "flow", "kind", "state", "started", "took", "version", "steps", "note"]
     for line in columns(header, rows, right=[5]):
         say(line)
-    return 0
+
+
+def _tell_rows(chosen: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    from penstock.cli.output import columns, say
+
+    cells = [[_cell(name, row) for name in chosen] for row in rows]
+    right = [at for at, name in enumerate(chosen) if any(isinstance(row.get(name), int | float) for row in rows)]
+    for line in columns(list(chosen), cells, right=right):
+        say(line)
+
+
+def _cell(name: str, row: Mapping[str, Any]) -> str:
+    """A value as people read it; a figure with its interval."""
+    from penstock.cli.output import duration, moment, size_text
+    from penstock.lifecycle.figures import number
+
+    value = row.get(name)
+    if value is None:
+        return ""
+    if name == "run":
+        return f"run:{value[:4]}"
+    if name in ("started", "ended"):
+        return moment(value)
+    if name.endswith("_s") or name.startswith("seconds."):
+        return duration(value)
+    if name == "peak_bytes":
+        return size_text(value)
+    if f"{name}.low" in row:
+        low, high = row.get(f"{name}.low"), row.get(f"{name}.high")
+        return number(value) + (f" [{number(low)}, {number(high)}]" if low is not None and high is not None else "")
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _tell_columns(rows: Sequence[Mapping[str, Any]], known: Sequence[str], *, as_json: bool) -> None:
+    """Every column with the value of the newest run that has one."""
+    from penstock.cli.output import columns, document, say
+
+    examples = {name: next((row[name] for row in rows if row.get(name) is not None), None) for name in known}
+    if as_json:
+        document(examples)
+        return
+    shown = [[name, "" if value is None else str(value)] for name, value in examples.items()]
+    for line in columns(["column", "for instance"], shown):
+        say(line)
+
+
+def _csv(chosen: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as CSV; no cell of text is a formula to a spreadsheet."""
+    import csv
+    import io
+
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([harmless_cell(name) for name in chosen])
+    writer.writerows([[harmless_cell(row.get(name)) for name in chosen] for row in rows])
+    return out.getvalue()
+
+
+def harmless_cell(value: Any) -> Any:
+    """A cell of a CSV: numbers as they are, a text that a spreadsheet would run with an apostrophe in front.
+
+    Examples
+    --------
+    >>> harmless_cell("=1+1"), harmless_cell(-0.5), harmless_cell("woe"), harmless_cell(None)
+    ("'=1+1", -0.5, 'woe', '')
+    """
+    if value is None:
+        return ""
+    return f"'{value}" if isinstance(value, str) and value.startswith(STEER) else value
 
 
 def _json(run: Run) -> dict[str, Any]:
+    from penstock.lifecycle.alive import state_of
+
     return {
         "run": run.id,
         "flow": run.flow,
         "kind": run.kind,
-        "state": run.state,
+        "state": state_of(run),
         "started": run.started,
         "ended": run.ended,
         "counts": dict(run.counts),

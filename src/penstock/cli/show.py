@@ -23,7 +23,14 @@ Name = Annotated[
 ]
 
 
-def command(name: Name = None, as_json: Json = False, quiet: Quiet = False) -> int:
+def command(
+    name: Name = None,
+    code: Annotated[
+        bool, typer.Option("--code", help="Of a run: what its code differed in from its commit, and nothing else.")
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> int:
     """Find it and show it."""
     from penstock.cli.output import document
     from penstock.cli.projects import here
@@ -33,6 +40,8 @@ def command(name: Name = None, as_json: Json = False, quiet: Quiet = False) -> i
 
     home = here(make=False)
     found = run_or_version(home, name)
+    if code:
+        return _tell_code(home, found)
     if isinstance(found, Run):
         document(_run_json(home, found)) if as_json else _tell_run(home, found, quiet=quiet)
         return 0
@@ -45,6 +54,7 @@ def command(name: Name = None, as_json: Json = False, quiet: Quiet = False) -> i
 
 
 def _run_json(home: Home, run: Run) -> dict[str, Any]:
+    from penstock.lifecycle.alive import state_of
     from penstock.lifecycle.records import figures_of, steps_of
 
     steps = steps_of(home, run)
@@ -52,7 +62,7 @@ def _run_json(home: Home, run: Run) -> dict[str, Any]:
         "run": run.id,
         "flow": run.flow,
         "kind": run.kind,
-        "state": run.state,
+        "state": state_of(run),
         "started": run.started,
         "ended": run.ended,
         "counts": dict(run.counts),
@@ -65,11 +75,13 @@ def _run_json(home: Home, run: Run) -> dict[str, Any]:
 def _tell_run(home: Home, run: Run, *, quiet: bool) -> None:
     from penstock.cli.output import clean, columns, duration, moment, paint, say
     from penstock.cli.progress import counts_text
+    from penstock.cli.tracked import code_lines, cost_line, parameter_lines, search_lines
+    from penstock.lifecycle.alive import state_of
     from penstock.lifecycle.figures import figure_text
     from penstock.lifecycle.records import figures_of, steps_of
 
     took = f" · {duration(run.ended - run.started)}" if run.ended else ""
-    head = f"{run.flow} · run {run.id[:4]} · {run.called} · {run.state} · {counts_text(run.counts)}{took}"
+    head = f"{run.flow} · run {run.id[:4]} · {run.called} · {state_of(run)} · {counts_text(run.counts)}{took}"
     say(paint(head, "bold"))
     if quiet:
         return
@@ -77,8 +89,8 @@ def _tell_run(home: Home, run: Run, *, quiet: bool) -> None:
     say(f"  {clean(str(info.get('file', '')))} · {moment(run.started)} · {clean(str(info.get('who', '')))}")
     if info.get("note"):
         say(f"  note  {clean(info['note'])}")
-    for name, value in info.get("params", {}).items():
-        say(f"  {clean(name)} = {clean(str(value))}")
+    for text in (*parameter_lines(info), *code_lines(run)):
+        say(f"  {text}")
     steps = steps_of(home, run)
     rows = [
         [_mark(seen.state, seen.action), seen.step, duration(seen.wall_s) if seen.action == "run" else seen.action,
@@ -90,10 +102,21 @@ def _tell_run(home: Home, run: Run, *, quiet: bool) -> None:
             say(line)
     for one in figures_of(home, run, steps).values():
         say(f"  {figure_text(one)}")
+    for text in (*cost_line(info), *search_lines(home, steps)):
+        say(f"  {text}")
     if "version" in info:
         say(f"  version {run.flow}@{info['version']}: penstock show {run.flow}@{info['version']}")
     if run.state == "failed":
         _tell_failure(steps)
+
+
+def _tell_code(home: Home, found: Any) -> int:
+    """The difference of a run's code from its commit, as `git apply` takes it."""
+    from penstock.cli.output import harmless, say
+    from penstock.cli.tracked import difference_of
+
+    say(harmless(difference_of(home, found)), end="")
+    return 0
 
 
 def _mark(state: str, action: str) -> str:
@@ -134,6 +157,10 @@ def _tell_version(home: Home, one: Standing, *, quiet: bool) -> None:
     git = body.get("git", {})
     commit = f" · commit {git['commit'][:10]}{' (with changes)' if git.get('dirty') else ''}" if git else ""
     say(f"  registered {moment(version.entry.at)} by {clean(version.entry.who)}{run}{commit}")
+    if "set" in body:
+        from penstock.cli.tracked import overrides_line
+
+        say(f"  {overrides_line(body['set'])}")
     rows = body.get("rows", {})
     if rows:
         say(f"  rows  train {rows.get('n_train', 0):,} · held out {rows.get('n_test', 0):,}")

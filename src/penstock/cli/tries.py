@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli.options import Env, Force, Jobs, Json, Note, Params, Quiet, Refresh, Seed, Target, Verbose
+from penstock.cli.options import Env, Force, Jobs, Json, Note, Params, Quiet, Refresh, Seed, Set, Target, Verbose
 
 if TYPE_CHECKING:
-    from penstock.lifecycle.run import Report
+    from penstock.core.ports import Home
+    from penstock.lifecycle.run import Report, Request
     from penstock.lifecycle.tries import Try
 
 MOST_SHOWN = 5
@@ -19,6 +20,8 @@ MOST_SHOWN = 5
 def command(
     file: Target = None,
     param: Params = None,
+    settings: Set = None,
+    most: Annotated[int, typer.Option("--max", min=1, help="Combinations of a sweep at most.")] = 50,
     force: Force = None,
     refresh: Refresh = None,
     jobs: Jobs = None,
@@ -34,13 +37,11 @@ def command(
     verbose: Verbose = False,
 ) -> int:
     """Try, record, rank."""
-    from penstock.cli.output import document
-    from penstock.cli.progress import Progress
-    from penstock.cli.projects import WORKER, parameters, target
-    from penstock.cli.run import title, to_json
+    from penstock.cli.projects import parameters, target
     from penstock.lifecycle.run import Request
-    from penstock.lifecycle.tries import attempt, board
+    from penstock.lifecycle.sweep import combinations, given_of, requests_of
 
+    sets = combinations(given_of(settings or ()), most)
     flags = {"jobs": jobs, "seed": seed}
     found = target(file, env, flags)
     request = Request(
@@ -53,17 +54,33 @@ def command(
         note=note,
         extra={"only": only} if only else {},
     )
-    with Progress(found.home, title(found.file), quiet=quiet or as_json, verbose=verbose) as progress:
-        report, present = attempt(found.home, request, WORKER, listen=progress, began=progress.began)
+    if len(sets) > 1:
+        from penstock.cli.sweeping import sweep
+
+        return sweep(found.home, requests_of(request, sets), quiet=quiet, verbose=verbose, as_json=as_json)
+    [request] = requests_of(request, sets) if settings else [request]
+    return _one(found.home, request, quiet=quiet, verbose=verbose, as_json=as_json)
+
+
+def _one(home: Home, request: Request, *, quiet: bool, verbose: bool, as_json: bool) -> int:
+    """One try, and the leaderboard."""
+    from penstock.cli.output import document
+    from penstock.cli.progress import Progress
+    from penstock.cli.projects import WORKER
+    from penstock.cli.run import title, to_json
+    from penstock.lifecycle.tries import attempt, board
+
+    with Progress(home, title(request.file), quiet=quiet or as_json, verbose=verbose) as progress:
+        report, present = attempt(home, request, WORKER, listen=progress, began=progress.began)
         progress.flush()
     if as_json:
-        tries = board(found.home, present, report.graph.name)
+        tries = board(home, present, report.graph.name)
         document(_document(to_json(report), present, tries))
         return report.exit_code
     if report.error is not None:
         raise report.error
     assert present is not None
-    tries = board(found.home, present, report.graph.name)
+    tries = board(home, present, report.graph.name)
     _tell(present, tries, report.wall_s, quiet=quiet)
     if not quiet:
         _tell_ages(report)

@@ -77,7 +77,7 @@ class Server:
             )
         if "error" in answer:
             raise rebuilt(answer["error"])
-        self.threads = answer["threads"]
+        self.threads, self.pid = answer["threads"], answer["pid"]
         self._opened = True
         return Graph.from_json(answer["flow"])
 
@@ -112,6 +112,29 @@ class Server:
                 ) from error
         return Lines(ours)
 
+    def split(self) -> Server:
+        """Another server that has imported the same files, forked from this one where that is safe.
+
+        Raises
+        ------
+        StepKilledError
+            This one is gone.
+        """
+        twin = Server(self.command, self.environment)
+        if self.threads:
+            twin.start()
+            return twin
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                socket.send_fds(self.lines.sock, [b"split\n"], [theirs.fileno()])
+            except OSError as error:
+                ours.close()
+                what = "the process that has imported the file has ended"
+                raise StepKilledError(what, hint="run again: what had finished is kept") from error
+        twin._lines = Lines(ours)
+        return twin
+
     def _twin(self) -> Server:
         """Another process that has imported the file, to become one worker."""
         twin = Server(self.command, self.environment)
@@ -137,7 +160,8 @@ class Server:
         self._twins.clear()
         if self._lines is not None:
             self._lines.close()
-            self.wait(5.0 if self._opened else 0.0)
+            if self.pid:  # one that was forked from another tells its id when it has opened, and ends by its socket
+                self.wait(5.0 if self._opened else 0.0)
 
     def wait(self, seconds: float = 5.0) -> int:
         """Exit code of the process; it is killed when it does not end by itself in time."""

@@ -53,8 +53,8 @@ def serve(fd: int, load: Callable[[Mapping[str, Any]], Loaded]) -> None:
         lines.send({"error": _import_error(error, request["open"].get("file", ""))})
         return
     die_with_parent(really=False)  # from here on the socket tells, and workers are ended first
-    lines.send({"flow": live.graph.to_json(), "threads": busy_threads()})
-    _Server(lines, live, runtime).run()
+    lines.send({"flow": live.graph.to_json(), "threads": busy_threads(), "pid": os.getpid()})
+    _Server(lines, live, runtime, load).run()
 
 
 def _import_error(error: BaseException, file: str) -> dict[str, Any]:
@@ -81,7 +81,8 @@ def busy_threads() -> list[str]:
 
 
 class _Server:
-    def __init__(self, lines: Lines, live: Live, runtime: Runtime) -> None:
+    def __init__(self, lines: Lines, live: Live, runtime: Runtime, load: Callable[[Mapping[str, Any]], Loaded]) -> None:
+        self.load = load
         self.lines = lines
         self.live = live
         self.runtime = runtime
@@ -129,14 +130,16 @@ class _Server:
         for fd in fds:
             os.set_inheritable(fd, False)  # a step's children must not hold its worker's socket open
         if data.startswith(b"fork"):
-            self.fork(fds, reader, writer)
+            self.fork(fds, reader, writer, lambda: become(None, self.live, self.runtime, fds))
+        elif data.startswith(b"split"):
+            self.fork(fds, reader, writer, lambda: serve(fds[0], self.load))
         elif data.startswith(b"become"):
             become(self.lines, self.live, self.runtime, fds)
             return False
         return True
 
-    def fork(self, fds: list[int], reader: int, writer: int) -> None:
-        """One more worker, talking to the coordinator over the socket that came with the request."""
+    def fork(self, fds: list[int], reader: int, writer: int, live: Callable[[], None]) -> None:
+        """One more worker, or server like this one, that talks over the socket that came with the request."""
         self.warm_up()
         pid = os.fork()
         if pid:
@@ -154,7 +157,7 @@ class _Server:
             self.lines.sock.close()
             os.setpgid(0, 0)
             die_with_parent()
-            become(None, self.live, self.runtime, fds)
+            live()
             code = 0
         finally:
             os._exit(code)

@@ -1,8 +1,9 @@
 """JSON lines over a socket, and the messages that coordinator, server and workers exchange.
 
-Coordinator → server: ``open`` (import this file), ``fork`` (with a socket for the new worker), ``become``
-(turn into a worker yourself). Server → coordinator: ``flow`` or ``error``, then ``exit`` for each child.
-Coordinator → worker: tasks. Worker → coordinator: ``hello``, then an answer to each task, in their order.
+Coordinator → server: ``open`` (import this file), ``fork`` (with a socket for the new worker), ``split`` (with one
+for another server that has imported the same), ``become`` (turn into a worker yourself). Server → coordinator:
+``flow`` or ``error``, then ``exit`` for each child. Coordinator → worker: tasks. Worker → coordinator: ``hello``,
+then an answer to each task, in their order.
 """
 
 from __future__ import annotations

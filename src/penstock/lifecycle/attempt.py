@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -98,6 +99,8 @@ class Attempt:
             "git": dict(self.git),
             "rows": _rows(execution, self.load),
         }
+        if "set" in self.graph.about:  # the file alone does not say how to make it again
+            body["set"] = {"file": os.path.relpath(self.file, self.home.config.root), "set": self.graph.about["set"]}
         self.version, self.new = register(self.home, self.graph.name, made, body, self.who)
         if not self.new:
             note_commit(self.home, self.version, self.git, self.who)

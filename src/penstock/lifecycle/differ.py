@@ -65,8 +65,14 @@ def _declared(steps: dict[str, StepSeen]) -> dict[str, StepSeen]:
 
 
 def _parameters(a: Run, b: Run) -> dict[str, list[Any]]:
-    old, new = a.info.get("params", {}), b.info.get("params", {})
+    old, new = parameters_kept(a), parameters_kept(b)
     return {name: [old.get(name), new.get(name)] for name in sorted({*old, *new}) if old.get(name) != new.get(name)}
+
+
+def parameters_kept(run: Run) -> dict[str, Any]:
+    """All parameters of a run by path, those of `ps.Param` by name; defaults too."""
+    info = run.info
+    return {**info.get("defaults", {}), **info.get("parameters", {}), **info.get("params", {})}
 
 
 def _figures(home: Home, *runs: tuple[Run, dict[str, StepSeen]]) -> dict[str, list[Any]]:

@@ -195,7 +195,9 @@ def redecide(
     contract = home.formats.load(parts_of(home, base.bundle)["input"], home.objects)
     if contract["task"] != "binary":
         raise UsageError(f"{base.name} answers no question of two classes ({contract['task']}): it has no threshold")
-    extra = {"threshold": threshold, "columns": [column["name"] for column in contract["columns"]]}
+    extra: dict[str, Any] = {"threshold": threshold, "columns": [column["name"] for column in contract["columns"]]}
+    if "set" in base.body:
+        extra["set"] = base.body["set"]["set"]
     start, attempts = time.perf_counter(), list[Redecision]()
 
     def act(graph: Graph, record: Run) -> Redecision:

@@ -22,7 +22,10 @@ from penstock.engine.local import Effects, Execution, Outcome
 from penstock.engine.planner import plan
 from penstock.engine.pool import Pool, Server
 from penstock.errors import PenstockError, StoreError, UsageError, bounded
+from penstock.lifecycle.alive import mark
 from penstock.lifecycle.attempt import Attempt, Rehearse
+from penstock.lifecycle.code_state import code_state
+from penstock.lifecycle.kept import costs, evidence
 from penstock.lifecycle.machine import machine
 from penstock.lifecycle.release import policy
 from penstock.lifecycle.versions import who_am_i
@@ -155,6 +158,12 @@ def open_server(home: Home, request: Request, entry: str | Opener) -> Server:
     environment = processes.environment(jobs_of(home))
     server = Server(worker_command(entry), environment) if isinstance(entry, str) else entry(home)
     server.start()
+    send_request(server, home, request)
+    return server
+
+
+def send_request(server: Server, home: Home, request: Request) -> None:
+    """Tell a server which file to import, and what of it is meant."""
     server.send_open(
         {
             "file": request.file,
@@ -167,7 +176,6 @@ def open_server(home: Home, request: Request, entry: str | Opener) -> Server:
             "extra": dict(request.extra),
         }
     )
-    return server
 
 
 def worker_command(entry: str) -> list[str]:
@@ -215,6 +223,7 @@ def run(
     rehearse: Rehearse,
     listen: Listener = silent,
     began: Callable[[Graph, Run], None] = lambda *_: None,
+    opens: Callable[[Home, Request, str], Server] = open_server,
 ) -> Report:
     """Run a declaration.
 
@@ -226,6 +235,8 @@ def run(
         Told of each step.
     began : callable
         Told of the flow and the run before its first step.
+    opens : callable
+        Starts the process that imports the file.
 
     Returns
     -------
@@ -245,7 +256,7 @@ def run(
         attempts.extend(_attempt(home, graph, record, request, rehearse))
         return attempts[0] if attempts else None
 
-    graph, outcome = carry_out(home, request, entry, act, listen=listen, began=began)
+    graph, outcome = carry_out(home, request, entry, act, listen=listen, began=began, opens=opens)
     report = Report(graph, outcome, attempts[0] if attempts else None, time.perf_counter() - start)
     conclude(home, report)
     return report
@@ -278,6 +289,7 @@ def carry_out(
     *,
     listen: Listener = silent,
     began: Callable[[Graph, Run], None] = lambda *_: None,
+    opens: Callable[[Home, Request, str], Server] = open_server,
 ) -> tuple[Graph, Outcome]:
     """Import, gather, execute: what every kind of run has in common.
 
@@ -291,7 +303,7 @@ def carry_out(
     PenstockError, CancelledError
         As `run`.
     """
-    server = open_server(home, request, entry)
+    server = opens(home, request, entry)
     try:
         graph = server.opened()
         _check_forced(graph, request.force)
@@ -300,14 +312,26 @@ def carry_out(
         record = Run(os.urandom(8).hex(), graph.name, request.what, "running", time.time(), info=info)
         actor = act(graph, record)
         began(graph, record)
-        execution = _execution(home, graph, facts, seen, record, server, actor, _recalling(info, listen))
+        execution = _execution(
+            home,
+            graph,
+            facts,
+            seen,
+            record,
+            server,
+            actor,
+            _recalling(info, listen, lambda: code_state(home, graph, request.file)),
+        )
         return graph, execution.execute()
     finally:
         server.close()
 
 
-def _recalling(info: dict[str, Any], listen: Listener) -> Listener:
-    """Keep the recipes of a run that reuses everything: it has no rows of steps by which to tell of them."""
+def _recalling(info: dict[str, Any], listen: Listener, code: Callable[[], dict[str, Any]]) -> Listener:
+    """Keep the recipes of a run that reuses everything: it has no rows of steps by which to tell of them.
+
+    Of one in which a step runs, keep the state of its code as it is when the first one starts.
+    """
     recipes: dict[str, str] = {}
     info["recipes"] = recipes
 
@@ -316,6 +340,8 @@ def _recalling(info: dict[str, Any], listen: Listener) -> Listener:
             recipes[event.step] = event.decision.recipe
         if event.kind in ("started", "done", "failed") or len(recipes) > MOST_RECIPES:
             info.pop("recipes", None)
+        if event.kind == "started" and "code" not in info:
+            info["code"] = code()
         listen(event)
 
     return told
@@ -348,9 +374,12 @@ def _info(home: Home, graph: Graph, request: Request) -> dict[str, Any]:
     """What is kept with the run's row; files are told relative to the project's root."""
     root = home.config.root
     file = os.path.relpath(request.file, root)
-    info: dict[str, Any] = {"file": file, "who": who_am_i(), "params": dict(graph.params)}
+    info: dict[str, Any] = {"file": file, "who": who_am_i(), "params": dict(graph.params), "process": mark()}
     if request.exploratory:  # there is no file from which the same could be run again
         info = {"exploratory": True} | {name: value for name, value in info.items() if name != "file"}
+    told = graph.about.get("parameters", {})
+    info |= {"parameters": told["declared"], "defaults": told["default"]} if told else {}
+    info |= {"set": graph.about["set"]} if "set" in graph.about else {}
     sources = {node.id: node for node in graph.nodes if node.path is not None}
     if len(sources) <= MOST_RECIPES:
         info["sources"] = {step: _place(node, root) for step, node in sources.items()}
@@ -413,7 +442,7 @@ def _put_end_on_record(home: Home, report: Report) -> None:
     if report.idle and state is None:
         return
     row = report.outcome.run
-    info = dict(row.info) | {"exit": code}
+    info = dict(row.info) | {"exit": code} | costs(home, report.outcome) | evidence(home, report.outcome)
     if attempt is not None and attempt.version is not None:
         info |= {"version": attempt.version.number, "champion": bool(attempt.promoted)}
     report.outcome.run = replace(row, state=state or row.state, info=info)

@@ -11,9 +11,11 @@ from penstock.core.ports import Home
 from penstock.core.run import Group, Run
 from penstock.engine.events import Listener, silent
 from penstock.engine.outcome import Outcome
+from penstock.engine.pool import Server
 from penstock.errors import InternalError
+from penstock.lifecycle.kept import costs, predictions
 from penstock.lifecycle.lower import CANDIDATE
-from penstock.lifecycle.run import Report, Request, run
+from penstock.lifecycle.run import Report, Request, open_server, run
 from penstock.lifecycle.versions import Version
 
 LAST_STEP = "evaluate"
@@ -87,6 +89,7 @@ def attempt(
     *,
     listen: Listener = silent,
     began: Callable[[Graph, Run], None] = lambda *_: None,
+    opens: Callable[..., Server] = open_server,
 ) -> tuple[Report, Try | None]:
     """Run a declaration up to its evaluation, and put the figures on record.
 
@@ -96,7 +99,7 @@ def attempt(
         As `run`. A failed step does not raise: the report has it, and the try is None.
     """
     request = replace(request, what="try", until=LAST_STEP)
-    report = run(home, request, entry, rehearse=_never, listen=listen, began=began)
+    report = run(home, request, entry, rehearse=_never, listen=listen, began=began, opens=opens)
     if report.error is not None:
         return report, None
     row, outcome = report.outcome.run, report.outcome
@@ -111,6 +114,7 @@ def attempt(
         if name != winner
     ]
     info = {**row.info, "try": kept} | ({"candidates": others} if others else {})
+    info |= costs(home, outcome) | predictions(outcome)
     outcome.run = replace(row, info=info)
     home.ledger.commit(Group(runs=[outcome.run]))
     return report, Try.from_run(outcome.run)

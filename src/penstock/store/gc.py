@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.core.run import Run
 from penstock.errors import StoreError
 from penstock.store.upkeep import KeptLedger, KeptObjects, Reach, entries, named_by
 
@@ -18,7 +19,7 @@ GRACE_S = 24 * 3_600.0
 """Objects written or touched within this time, in seconds, are never swept."""
 
 KEEP_S = 30 * 24 * 3_600.0
-"""What runs younger than this, in seconds, made or reused is kept whether or not a decision names it."""
+"""What runs and tries younger than this, in seconds, made or reused is kept whether or not a decision names it."""
 
 _CHUNK = 1_000
 _ALL_RUNS = 1 << 60
@@ -95,6 +96,13 @@ def collect(
     return Collected(len(forgotten), gone, size, swept, kept)
 
 
+def kept_by(run: Run) -> list[str]:
+    """Digests that a run's row names itself: how its code differed from its commit, its out-of-fold predictions."""
+    code = run.info.get("code") or {}
+    named = [code.get("diff", {}).get("digest"), run.info.get("predictions")]
+    return [digest for digest in named if isinstance(digest, str)]
+
+
 def _refuse_unread(reach: Reach) -> None:
     for digest, error in reach.unread.items():
         raise StoreError(
@@ -113,6 +121,7 @@ def _follow_results(ledger: KeptLedger, reach: Reach, since: float) -> list[str]
     # A run that reused everything made nothing: what its flow last decided on is what it reused.
     last = {one.recipe for flow in {run.flow for run in young} for one in ledger.decided(flow).values()}
     decided = frozenset(reach.found)
+    reach.follow([digest for run in young for digest in kept_by(run)], decided=False)
     recipes, forgotten = ledger.recipes(), []
     for start in range(0, len(recipes), _CHUNK):
         for result in ledger.results(recipes[start : start + _CHUNK]).values():

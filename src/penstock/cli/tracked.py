@@ -1,0 +1,105 @@
+"""What is kept of a run beside its steps, as lines: parameters, code, cost, candidates of a search."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from penstock.cli.output import clean, duration, size_text
+from penstock.core.artifact import Artifact
+from penstock.core.run import Run
+from penstock.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from penstock.core.ports import Home
+    from penstock.lifecycle.versions import Version
+
+MOST_LINES = 40
+MOST_CANDIDATES = 10
+
+
+def parameter_lines(info: Mapping[str, Any]) -> list[str]:
+    """What was declared, a line each, those set by hand with a mark; how many defaults there are beside."""
+    by_hand = info.get("set", {})
+    declared = {**info.get("params", {}), **info.get("parameters", {})}
+    marked = {path: "  (--set)" if path in by_hand else "" for path in declared}
+    lines = [f"{clean(path)} = {clean(str(value))}{marked[path]}" for path, value in declared.items()]
+    if len(lines) > MOST_LINES:
+        lines = [*lines[:MOST_LINES], f"{len(lines) - MOST_LINES} more: --json"]
+    defaults = len(info.get("defaults", {}))
+    return [*lines, f"{defaults} parameters at their defaults: --json"] if defaults else lines
+
+
+def code_lines(run: Run) -> list[str]:
+    """Commit, and that something differed from it."""
+    code = run.info.get("code") or {}
+    if not code.get("commit"):
+        return []
+    changed = f", with changes: penstock show run:{run.id[:4]} --code" if "diff" in code else ""
+    elsewhere = ", with changes elsewhere in the tree" if code.get("dirty") and "diff" not in code else ""
+    return [f"commit {code['commit'][:10]}{changed}{elsewhere}"]
+
+
+def cost_line(info: Mapping[str, Any]) -> list[str]:
+    """What a run cost, and its out-of-fold predictions."""
+    cost = info.get("cost")
+    found = []
+    if cost:
+        parts = [f"{duration(cost['cpu_s'])} of CPU", f"{size_text(cost['peak_bytes'])} at most in one worker"]
+        if "fit_s" in cost:
+            parts.append(f"a fold's fit {duration(cost['fit_s'])}")
+        found.append(f"cost  {' · '.join(parts)}")
+    if info.get("predictions"):
+        found.append(f"out-of-fold predictions  {info['predictions'][:12]}…")
+    return found
+
+
+def search_lines(home: Home, steps: Mapping[str, Any]) -> list[str]:
+    """Candidates of a search that the run fitted, the best first."""
+    from penstock.lifecycle.kept import search_of
+
+    search = search_of(home, steps)
+    if not search:
+        return []
+    found = [f"search  {len(search)} candidates"]
+    for one in search[:MOST_CANDIDATES]:
+        told = ", ".join(f"{name}={value}" for name, value in one.get("params", {}).items())
+        score = one.get("score")
+        found.append(f"  {one.get('rank', '')}. {'–' if score is None else format(score, '.4g')}  {clean(told)}")
+    return found
+
+
+def overrides_line(kept: Mapping[str, Any]) -> str:
+    """That a version is not what its file alone declares, and the command that makes it again."""
+    return f"declared + overrides: penstock run {again(kept)}"
+
+
+def again(kept: Mapping[str, Any]) -> str:
+    """File and overrides as they stand on a command line."""
+    words = [str(kept["file"]), *(word for path, text in kept["set"].items() for word in ("--set", f"{path}={text}"))]
+    return clean(shlex.join(words))
+
+
+def difference_of(home: Home, found: Run | Version) -> str:
+    """The kept difference of a run's code from its commit.
+
+    Raises
+    ------
+    UnknownNameError
+        None is kept: its code was that of the commit, or was in no Git.
+    MissingObjectError, CorruptObjectError
+    """
+    from penstock.lifecycle.versions import resolve_run
+
+    run = found if isinstance(found, Run) else resolve_run(home.ledger, f"run:{found.body['run']}")
+    code = run.info.get("code") or {}
+    if "diff" not in code:
+        why = (
+            f"it was that of commit {code['commit'][:10]}"
+            if code.get("commit")
+            else "it was not in Git, or nothing ran"
+        )
+        raise UnknownNameError(f"run {run.id[:4]}: no difference of its code is kept: {why}")
+    kept = home.formats.load(Artifact.from_json(code["diff"]), home.objects)
+    return str(kept["diff"]) + ("\n… cut here\n" if kept["cut"] else "")
