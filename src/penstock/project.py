@@ -27,7 +27,11 @@ KEYS: dict[str, type[Any]] = {
     "grace": str,
     "keep": str,
     "cache": int,
+    "mlflow.tracking_uri": str,
+    "mlflow.experiment": str,
 }
+GROUPS = ("mlflow",)
+"""Tables of settings of one part: `[mlflow] experiment = …` is the setting mlflow.experiment."""
 IS_CI = "PENSTOCK_RELEASE"
 """Set to "ci" by CI's templates: it says who this process is, where `release` says who may move the champion."""
 
@@ -91,7 +95,7 @@ def configure(root: str, flags: Mapping[str, Any] | None = None, environment: st
         if _refers(value):
             values[key] = _checked(key, _filled(key, value, origin[key]), origin[key])
     for key, kind in KEYS.items():
-        variable = f"PENSTOCK_{key.upper()}"
+        variable = f"PENSTOCK_{key.upper().replace('.', '_')}"
         if key != "release" and variable in os.environ:
             values[key] = _checked(key, _from_text(os.environ[variable], kind, variable), variable)
             origin[key] = variable
@@ -102,6 +106,9 @@ def configure(root: str, flags: Mapping[str, Any] | None = None, environment: st
     for key in ("store", "ledger"):
         values[key] = _place(root, values[key])
     values["trust"], values["hosts"] = tuple(values["trust"]), tuple(values["hosts"])
+    for group in GROUPS:
+        names = [key for key in values if key.startswith(f"{group}.")]
+        values[group] = {key.removeprefix(f"{group}."): values.pop(key) for key in names}
     return Config(root=root, environment=name, is_ci=_is_ci(), origin=origin, **values)
 
 
@@ -137,7 +144,11 @@ def _refers(value: Any) -> bool:
 
 
 def _refuse_password(value: Any, key: str, where: str) -> None:
-    if key in ("store", "ledger") and isinstance(value, str) and has_password(_REFERENCE.sub("", value)):
+    if (
+        key in ("store", "ledger", "mlflow.tracking_uri")
+        and isinstance(value, str)
+        and has_password(_REFERENCE.sub("", value))
+    ):
         raise ConfigurationError(
             f"{key} = {masked(value)!r}: a password does not belong into a file",
             where=where,
@@ -191,11 +202,11 @@ def _tables(root: str, environment: str) -> list[tuple[dict[str, Any], str]]:
             continue
         place = f"{file} [{inner}]" if inner else file
         tables = _table(table.pop("env", {}), f"{place} env")
-        found.append((table, place))
+        found.append((_flat(table, place), place))
         if environment in tables:
             known = True
             inside = f"{place} env.{environment}"
-            found.append((_table(tables[environment], inside), inside))
+            found.append((_flat(_table(tables[environment], inside), inside), inside))
     if not known:
         raise ConfigurationError(
             f"there is no environment {environment!r}",
@@ -203,6 +214,13 @@ def _tables(root: str, environment: str) -> list[tuple[dict[str, Any], str]]:
             hint=f"add a table [env.{environment}] to penstock.toml",
         )
     return found
+
+
+def _flat(table: dict[str, Any], where: str) -> dict[str, Any]:
+    """A table with the settings of its groups beside the others, as "mlflow.experiment"."""
+    inner = {group: _table(table[group], f"{where} {group}") for group in GROUPS if group in table}
+    rest = {key: value for key, value in table.items() if key not in inner}
+    return rest | {f"{group}.{key}": value for group, values in inner.items() for key, value in values.items()}
 
 
 def _table(value: Any, where: str) -> dict[str, Any]:

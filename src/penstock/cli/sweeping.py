@@ -22,7 +22,6 @@ def sweep(home: Home, requests: Sequence[Request], *, quiet: bool, verbose: bool
     """
     from penstock.cli.output import clean, document, duration, say
     from penstock.cli.projects import WORKER
-    from penstock.cli.tries import figure
     from penstock.engine.events import Event
     from penstock.lifecycle.sweep import each
     from penstock.lifecycle.tries import attempt
@@ -42,13 +41,19 @@ def sweep(home: Home, requests: Sequence[Request], *, quiet: bool, verbose: bool
         found.append((request.extra["set"], present))
         if not quiet and not as_json:
             took = duration(report.wall_s)
-            say(f"  {number}/{len(requests)}  {clean(_text(request.extra['set']))}  {figure(present)}  {took}")
+            say(f"  {number}/{len(requests)}  {clean(_text(request.extra['set']))}  {_figure(present)}  {took}")
     ranked = sorted(found, key=lambda pair: (-pair[1].value, pair[1].at))
     if as_json:
         document({"tries": [one.to_json() | {"set": dict(given)} for given, one in ranked]})
         return 0
     _tell(ranked, time.perf_counter() - start, quiet=quiet)
     return 0
+
+
+def _figure(one: Try) -> str:
+    from penstock.lifecycle.figures import figure_text
+
+    return figure_text(one.metrics[one.primary])
 
 
 def _text(given: dict[str, Any]) -> str:
@@ -58,16 +63,15 @@ def _text(given: dict[str, Any]) -> str:
 def _tell(ranked: list[tuple[Any, Try]], wall_s: float, *, quiet: bool) -> None:
     """The best first, each with what was set; where the rows differ, figures are not compared."""
     from penstock.cli.output import clean, columns, duration, say
-    from penstock.cli.tries import figure
 
     best = ranked[0]
     apart = len({one.rows for _, one in ranked}) > 1
-    say(f"best of {len(ranked)}: {clean(_text(best[0]))} · {figure(best[1])} · {duration(wall_s)}")
+    say(f"best of {len(ranked)}: {clean(_text(best[0]))} · {_figure(best[1])} · {duration(wall_s)}")
     if quiet:
         return
     paths = list(best[0])
     rows = [
-        [str(rank), f"run:{one.run[:4]}", figure(one), *(given[path] for path in paths)]
+        [str(rank), f"run:{one.run[:4]}", _figure(one), *(given[path] for path in paths)]
         for rank, (given, one) in enumerate(ranked, 1)
     ]
     for line in columns(["", "try", "cross-validated", *paths], rows, right=[0]):

@@ -237,6 +237,8 @@ class Config:
         Defaults of `penstock gc`: objects touched, and results of runs, since so long ago stay.
     cache : int
         GiB of a remote store's objects that are kept on this machine.
+    mlflow : dict
+        "tracking_uri" and "experiment" of the MLflow server to which runs are mirrored; empty for none.
     """
 
     root: str
@@ -252,6 +254,7 @@ class Config:
     keep: str = "30d"
     cache: int = 20
     hosts: tuple[str, ...] = ()
+    mlflow: Mapping[str, str] = field(default_factory=dict, repr=False)
     origin: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -14,6 +14,7 @@ from penstock.core.ports import Home
 from penstock.core.urls import masked, scheme
 from penstock.errors import StoreError
 from penstock.lifecycle.machine import machine
+from penstock.lifecycle.mirror import waiting
 from penstock.lifecycle.release import policy
 
 EXTRAS = {"serve": ("uvicorn", "httptools", "msgspec")}
@@ -30,7 +31,8 @@ def checkup(home: Home) -> dict[str, Any]:
     dict
         "configuration": {name: {"value", "origin"}}; "store", "ledger": path, whether it can be written to, and the
         ledger's journal mode or its server; "python", "sqlite", "machine"; "libraries": {name: version or None};
-        "extras": {name: missing modules}; "trust": exact names; "problems": sentences, empty when all is well.
+        "extras": {name: missing modules}; "trust": exact names; "mirror": what waits for MLflow; "problems":
+        sentences, empty when all is well.
     """
     config = home.config
     names = ("store", "ledger", "seed", "jobs", "trust", "release", "grace", "keep", "cache")
@@ -42,6 +44,9 @@ def checkup(home: Home) -> dict[str, Any]:
         }
         for name, value in values.items()
     }
+    for name, value in config.mlflow.items():
+        origin = config.origin.get(f"mlflow.{name}", "default")
+        configuration[f"mlflow.{name}"] = {"value": masked(value), "origin": origin}
     configuration["release"]["value"] = policy(config, None) if config.release or config.shared else None
     configuration["is_ci"] = {"value": config.is_ci, "origin": "PENSTOCK_RELEASE" if config.is_ci else "default"}
     configuration["environment"] = {
@@ -60,6 +65,7 @@ def checkup(home: Home) -> dict[str, Any]:
         "libraries": {name: version_of(name) for name in ("penstock", *LIBRARIES)},
         "extras": {extra: [n for n in names if find_spec(n) is None] for extra, names in EXTRAS.items()},
         "trust": list(config.trust),
+        "mirror": waiting(home),
     }
     found["problems"] = _problems(found)
     return found
@@ -123,6 +129,8 @@ def _problems(found: dict[str, Any]) -> list[str]:
     problems = [f"the {name} cannot be written to: {found[name]['path']}" for name in ("store", "ledger")
                 if not found[name]["writable"]]  # fmt: skip
     problems += [f"{name} is not installed" for name, version in found["libraries"].items() if version is None]
+    if found["mirror"]["fault"]:
+        problems.append(f"{found['mirror']['events']} events wait for MLflow: {found['mirror']['fault']}")
     if str(found["ledger"]["journal"]).startswith("cannot"):
         problems.append(f"the ledger {found['ledger']['journal']}")
     return problems

@@ -5,6 +5,7 @@ from __future__ import annotations
 from penstock.core.ports import Home
 from penstock.core.run import Entry
 from penstock.errors import ConflictError, RefusedError, UsageError
+from penstock.lifecycle.mirror import tell_workflow
 from penstock.lifecycle.release import check_code
 from penstock.lifecycle.versions import (
     CHALLENGER,
@@ -115,7 +116,9 @@ def promote(
     dirty = check_code(home, found, allow_dirty=allow_dirty)
     check_whole(home, found)
     reason = f"{why} (forced past the gate)" if force and (last is None or not last.body["passed"]) else why
-    return move(home, found, why=reason, who=who, after=number, verdict=last.number if last else None, dirty=dirty)
+    moved = move(home, found, why=reason, who=who, after=number, verdict=last.number if last else None, dirty=dirty)
+    tell_workflow(home, found.workflow)
+    return moved
 
 
 def check_promotion(home: Home, found: Version, *, force: bool = False) -> Entry | None:
@@ -158,7 +161,9 @@ def rollback(home: Home, workflow: str, *, why: str, who: str, to: int | None = 
         by_hand = f"penstock promote {found.name} --because …"
         raise UsageError(f"{found.name} never was the champion", hint=f"`{by_hand}` makes it so if its gate passed it")
     check_whole(home, found)
-    return move(home, found, why=why or f"roll-back from {present.name}", who=who, after=number)
+    moved = move(home, found, why=why or f"roll-back from {present.name}", who=who, after=number)
+    tell_workflow(home, workflow)
+    return moved
 
 
 def previous_champion(home: Home, workflow: str) -> int | None:

@@ -27,6 +27,7 @@ from penstock.lifecycle.attempt import Attempt, Rehearse
 from penstock.lifecycle.code_state import code_state
 from penstock.lifecycle.kept import costs, evidence
 from penstock.lifecycle.machine import machine
+from penstock.lifecycle.mirror import tell_run
 from penstock.lifecycle.release import policy
 from penstock.lifecycle.versions import who_am_i
 
@@ -263,9 +264,11 @@ def run(
 
 
 def conclude(home: Home, report: Report) -> None:
-    """Put on record how a run ended, and write the page of the version that came of it."""
+    """Put on record how a run ended, write the page of the version that came of it, and have it mirrored."""
     _put_end_on_record(home, report)
     _write_page(home, report)
+    if not report.idle:
+        tell_run(home, report.outcome.run.id)
 
 
 def _write_page(home: Home, report: Report) -> None:

@@ -15,6 +15,7 @@ from penstock.engine.pool import Server
 from penstock.errors import InternalError
 from penstock.lifecycle.kept import costs, predictions
 from penstock.lifecycle.lower import CANDIDATE
+from penstock.lifecycle.mirror import tell_run
 from penstock.lifecycle.run import Report, Request, open_server, run
 from penstock.lifecycle.versions import Version
 
@@ -117,6 +118,7 @@ def attempt(
     info |= costs(home, outcome) | predictions(outcome)
     outcome.run = replace(row, info=info)
     home.ledger.commit(Group(runs=[outcome.run]))
+    tell_run(home, outcome.run.id)
     return report, Try.from_run(outcome.run)
 
 
