@@ -44,7 +44,7 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        status = error.get_http_status_code()
+        status: int = error.get_http_status_code()  # type: ignore[no-untyped-call]  # the library has no types here
         # Rights may be given and limits pass; what is wrong with a request stays wrong.
         if 400 <= status < 500 and status not in (401, 403, 408, 429):
             raise Refused(f"MLflow: {error}") from error
