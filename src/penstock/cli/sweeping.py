@@ -33,8 +33,8 @@ def sweep(home: Home, requests: Sequence[Request], *, quiet: bool, verbose: bool
     start, found = time.perf_counter(), []
     if not quiet and not as_json:
         say(f"{len(requests)} tries")
-    for number, (request, opens) in enumerate(each(home, requests, WORKER), 1):
-        report, present = attempt(home, request, WORKER, listen=tell, opens=opens)
+    for number, (request, entry) in enumerate(each(home, requests, WORKER), 1):
+        report, present = attempt(home, request, entry, listen=tell)
         if report.error is not None:
             raise report.error
         assert present is not None

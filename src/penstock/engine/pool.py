@@ -47,7 +47,9 @@ class Server:
     _twins: dict[int, Server] = field(default_factory=dict)
 
     def start(self) -> None:
-        """Start the process; it begins to import at once, and `open` waits for its answer."""
+        """Start the process; it begins to import at once, and `open` waits for its answer. One that runs goes on."""
+        if self._lines is not None:
+            return
         ours, theirs = socket.socketpair()
         os.set_inheritable(theirs.fileno(), True)
         self.pid = processes.spawn([*self.command, str(theirs.fileno())], environment=self.environment)

@@ -159,12 +159,6 @@ def open_server(home: Home, request: Request, entry: str | Opener) -> Server:
     environment = processes.environment(jobs_of(home))
     server = Server(worker_command(entry), environment) if isinstance(entry, str) else entry(home)
     server.start()
-    send_request(server, home, request)
-    return server
-
-
-def send_request(server: Server, home: Home, request: Request) -> None:
-    """Tell a server which file to import, and what of it is meant."""
     server.send_open(
         {
             "file": request.file,
@@ -177,6 +171,7 @@ def send_request(server: Server, home: Home, request: Request) -> None:
             "extra": dict(request.extra),
         }
     )
+    return server
 
 
 def worker_command(entry: str) -> list[str]:
@@ -224,7 +219,6 @@ def run(
     rehearse: Rehearse,
     listen: Listener = silent,
     began: Callable[[Graph, Run], None] = lambda *_: None,
-    opens: Callable[[Home, Request, str], Server] = open_server,
 ) -> Report:
     """Run a declaration.
 
@@ -236,8 +230,6 @@ def run(
         Told of each step.
     began : callable
         Told of the flow and the run before its first step.
-    opens : callable
-        Starts the process that imports the file.
 
     Returns
     -------
@@ -257,7 +249,7 @@ def run(
         attempts.extend(_attempt(home, graph, record, request, rehearse))
         return attempts[0] if attempts else None
 
-    graph, outcome = carry_out(home, request, entry, act, listen=listen, began=began, opens=opens)
+    graph, outcome = carry_out(home, request, entry, act, listen=listen, began=began)
     report = Report(graph, outcome, attempts[0] if attempts else None, time.perf_counter() - start)
     conclude(home, report)
     return report
@@ -292,7 +284,6 @@ def carry_out(
     *,
     listen: Listener = silent,
     began: Callable[[Graph, Run], None] = lambda *_: None,
-    opens: Callable[[Home, Request, str], Server] = open_server,
 ) -> tuple[Graph, Outcome]:
     """Import, gather, execute: what every kind of run has in common.
 
@@ -306,7 +297,7 @@ def carry_out(
     PenstockError, CancelledError
         As `run`.
     """
-    server = opens(home, request, entry)
+    server = open_server(home, request, entry)
     try:
         graph = server.opened()
         _check_forced(graph, request.force)
@@ -323,7 +314,7 @@ def carry_out(
             record,
             server,
             actor,
-            _recalling(info, listen, lambda: code_state(home, graph, request.file)),
+            _recalling(info, listen, lambda: {} if request.exploratory else code_state(home, graph, request.file)),
         )
         return graph, execution.execute()
     finally:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from penstock.core.ports import Home
 from penstock.engine.pool import Server
 from penstock.errors import UsageError
-from penstock.lifecycle.run import Request, open_server, send_request
+from penstock.lifecycle.run import Opener, Request, open_server
 
 MOST = 50
 """Combinations of one sweep, if nobody asks for more."""
@@ -125,21 +125,19 @@ class Importer:
             self.server.close()
             raise
 
-    def open(self, home: Home, request: Request, _entry: str) -> Server:
+    def open(self, _home: Home) -> Server:
         """A server of its own for one combination."""
-        twin = self.server.split()
-        send_request(twin, home, request)
-        return twin
+        return self.server.split()
 
     def close(self) -> None:
         """End the process."""
         self.server.close()
 
 
-def each(home: Home, requests: Sequence[Request], entry: str) -> Iterator[tuple[Request, Callable[..., Server]]]:
-    """Each request with what opens its server."""
+def each(home: Home, requests: Sequence[Request], entry: str) -> Iterator[tuple[Request, str | Opener]]:
+    """Each request with the entry to run it by."""
     if len(requests) == 1:
-        yield requests[0], open_server
+        yield requests[0], entry
         return
     importer = Importer(home, requests[0], entry)
     try:

@@ -11,12 +11,11 @@ from penstock.core.ports import Home
 from penstock.core.run import Group, Run
 from penstock.engine.events import Listener, silent
 from penstock.engine.outcome import Outcome
-from penstock.engine.pool import Server
 from penstock.errors import InternalError
 from penstock.lifecycle.kept import costs, predictions
 from penstock.lifecycle.lower import CANDIDATE
 from penstock.lifecycle.mirror import tell_run
-from penstock.lifecycle.run import Report, Request, open_server, run
+from penstock.lifecycle.run import Opener, Report, Request, run
 from penstock.lifecycle.versions import Version
 
 LAST_STEP = "evaluate"
@@ -86,11 +85,10 @@ class Try:
 def attempt(
     home: Home,
     request: Request,
-    entry: str,
+    entry: str | Opener,
     *,
     listen: Listener = silent,
     began: Callable[[Graph, Run], None] = lambda *_: None,
-    opens: Callable[..., Server] = open_server,
 ) -> tuple[Report, Try | None]:
     """Run a declaration up to its evaluation, and put the figures on record.
 
@@ -100,7 +98,7 @@ def attempt(
         As `run`. A failed step does not raise: the report has it, and the try is None.
     """
     request = replace(request, what="try", until=LAST_STEP)
-    report = run(home, request, entry, rehearse=_never, listen=listen, began=began, opens=opens)
+    report = run(home, request, entry, rehearse=_never, listen=listen, began=began)
     if report.error is not None:
         return report, None
     row, outcome = report.outcome.run, report.outcome
