@@ -109,6 +109,22 @@ def by_hand(model, data, learn, stop, fit_leaf):
     return lambda frame: leaf.predict_proba(head.transform(frame)), leaf
 
 
+@pytest.mark.parametrize("labels", [["no", "yes"], [1, 2]], ids=["texts", "one and two"])
+@pytest.mark.parametrize("name", ["lightgbm", "catboost", "hist"])
+def test_the_labels_themselves_change_nothing(name, labels):
+    """XGBoost itself takes no labels but 0, 1, …"""
+    data, model = table(), make_pipeline(prep(), BOOSTERS[name][0]())
+    told = data.assign(y=data["y"].map(dict(enumerate(labels))))
+    fitted, report = ours(model, data)
+    target, schema = Target("y", positive=labels[1]), {"task": "binary", "classes": labels, "positive": labels[1]}
+    again, other = train(
+        told, model=model, target=target, roles=ROLES["key"], schema=schema, split=Split(), seed=0, fit=STOP
+    )
+    X = table(seed=1)[FEATURES]
+    assert np.array_equal(fitted.predict_proba(X), again.predict_proba(X))
+    assert other["fit"] == report["fit"]
+
+
 @pytest.mark.parametrize("name", BOOSTERS)
 def test_it_equals_the_script(name):
     make, fit_leaf = BOOSTERS[name]

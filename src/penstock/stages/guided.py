@@ -197,7 +197,7 @@ class _End:
                 for _, step in holder.steps[:-1]:
                     if step is not None and step != "passthrough" and hasattr(step, "transform"):
                         seen = step.transform(seen)
-            given |= stopping(self.leaf, seen, truth, weight, self.rounds)
+            given |= stopping(self.leaf, seen, truth, weight, self.rounds, y)
         # What does not know metadata routing refuses weights while it is on; what does takes them either way.
         with config_context(enable_metadata_routing=False):
             self.leaf.fit(X, y, **given)
@@ -226,7 +226,7 @@ def is_around(estimator: Any) -> bool:
         return True
 
 
-def stopping(leaf: Any, X: Any, y: Any, weight: Any, rounds: int) -> dict[str, Any]:
+def stopping(leaf: Any, X: Any, y: Any, weight: Any, rounds: int, labels: Any = None) -> dict[str, Any]:
     """What a learner's `fit` wants, so that it stops by these rows; sets its patience where it has none.
 
     Parameters
@@ -237,6 +237,8 @@ def stopping(leaf: Any, X: Any, y: Any, weight: Any, rounds: int) -> dict[str, A
         Transformed rows, their truth, and their weights or None.
     rounds : int
         Patience, in rounds.
+    labels : array-like, optional
+        Truth of the rows that it learns from, for learners that count their classes by themselves.
     """
     kinds = {base.__name__ for base in type(leaf).__mro__}
     if "XGBModel" in kinds:
@@ -244,13 +246,26 @@ def stopping(leaf: Any, X: Any, y: Any, weight: Any, rounds: int) -> dict[str, A
             leaf.set_params(early_stopping_rounds=rounds)
         return {"eval_set": [(X, y)], "verbose": False, **_weights("sample_weight_eval_set", weight)}
     if "LGBMModel" in kinds:
-        return {"eval_X": (X,), "eval_y": (y,), **_weights("eval_sample_weight", weight), **_patience(leaf, rounds)}
+        # LightGBM 4.7 codes the labels that it learns from, and leaves those of `eval_y` as they are.
+        truth = y if "LGBMClassifier" not in kinds or labels is None else _codes(y, labels)
+        return {"eval_X": (X,), "eval_y": (truth,), **_weights("eval_sample_weight", weight), **_patience(leaf, rounds)}
     if "CatBoost" in kinds:
         return _catboost(leaf, X, y, weight, rounds)
     if not can_stop(leaf):
         return {}
     leaf.set_params(early_stopping=True)
     return {"X_val": X, "y_val": y, **({} if weight is None else {"sample_weight_val": weight})}
+
+
+def _codes(y: Any, labels: Any) -> Any:
+    """Labels by their place among the sorted ones that are learned from."""
+    import numpy as np
+
+    classes, values = np.unique(np.asarray(labels)), np.asarray(y)
+    codes = np.searchsorted(classes, values).clip(max=len(classes) - 1)
+    if (unknown := values[classes[codes] != values]).size:
+        raise ValueError(f"{unknown[0]!r} is a label of rows to stop by only: none to learn from has it")
+    return codes
 
 
 def _weights(name: str, weight: Any) -> dict[str, Any]:
