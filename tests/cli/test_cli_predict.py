@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from penstock.cli.predict import command
-from penstock.cli.scoring import _read, is_table
+from penstock.cli.scoring import _read
+from penstock.engine.listing import is_table
 from penstock.errors import PenstockError, UsageError
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+
 import pytest
 
 FLOW = """
@@ -87,6 +90,11 @@ def test_a_fetched_copy_that_was_damaged_is_fetched_again(sums, s3):
     ended = sums.call("run", "flow.py", "--force", "sales")
     assert ended.code == 0, ended.err
     assert copy.read_bytes() == b"n\n1\n"
+    assert json.loads(sums.call("gc", "--json").out)["fetched"] == 0  # a recent run used it
+    os.utime(copy, (1e9, 1e9))
+    assert "would remove 1 files from URLs that no recent run used, 4 B" in sums.call("gc", "--dry-run").out
+    assert "removed 1 files from URLs" in sums.call("gc").out
+    assert not copy.exists()
 
 
 def test_an_address_inside_the_network_is_refused_with_the_setting_that_allows_it(sums):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import os
 import sys
 import threading
 import time
@@ -14,7 +15,7 @@ import pytest
 
 from penstock.core.flow import Node
 from penstock.engine import download, fetch
-from penstock.engine.fetch import Fetcher
+from penstock.engine.fetch import Fetcher, clear
 from penstock.engine.gather import probe
 from penstock.errors import MissingExtraError, SourceNotFoundError
 from penstock.testing import MemoryLedger
@@ -117,6 +118,27 @@ def test_a_copy_that_is_gone_is_fetched_again(site, fetcher, tmp_path):
         file.unlink()
     again, _ = probe([source(url)], ledger, fetcher)
     assert again == found
+    assert read_bytes(again["t"].files[0][1]) == TABLE
+
+
+def test_what_no_recent_run_used_is_cleared_and_what_one_used_again_stays(site, fetcher, tmp_path):
+    folder, ledger = tmp_path / "fetched", MemoryLedger()
+    other = site["url"] + "/other.csv"
+    site["answers"]["/other.csv"] = (200, {"ETag": '"1"'}, TABLE)
+    for url in (site["url"] + "/t.csv", other):
+        _, [seen] = probe([source(url)], ledger, fetcher)
+        ledger._sources[url] = seen
+    (folder / "fetching-killed").write_bytes(b"half")
+    for file in folder.iterdir():
+        os.utime(file, (1e9, 1e9))
+    found, _ = probe([source(other)], ledger, fetcher)  # nothing is fetched, and the copy is used
+    before = time.time() - 3600
+    assert clear(str(folder), before, dry_run=True) == (2, len(TABLE) + 4)
+    assert len(list(folder.iterdir())) == 3
+    assert clear(str(folder), before) == (2, len(TABLE) + 4)
+    assert [str(file) for file in folder.iterdir()] == [found["t"].files[0][1]]
+    assert clear(str(folder), before) == clear(str(tmp_path / "nowhere"), before) == (0, 0)
+    again, _ = probe([source(site["url"] + "/t.csv")], ledger, fetcher)
     assert read_bytes(again["t"].files[0][1]) == TABLE
 
 

@@ -92,3 +92,18 @@ def test_the_query_counts_and_the_files_are_the_source():
     assert call_of(asked).entry == "penstock.stages.duckdb_query:read"
     assert call_of(asked).kwargs == {"query": "select * from data"}
     assert repr(asked) == "<Ref orders>"
+
+
+@pytest.mark.parametrize("query", ["select count(*) as n from data", "select nothing from data"])
+def test_the_file_of_a_large_table_is_gone_when_the_query_has_ended(tmp_path, monkeypatch, query):
+    folder = tmp_path / "spooled"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    path = tmp_path / "t.csv"
+    path.write_text("n\n" + "".join(f"{i}\n" for i in range(500)))
+    try:
+        table, _ = duckdb_query.read(Source(str(path), ".csv"), query=query, spill=16)
+        assert table.to_pydict() == {"n": [500]}
+    except DataError:
+        assert "nothing" in query
+    assert list(folder.iterdir()) == []

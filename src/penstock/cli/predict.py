@@ -42,7 +42,8 @@ def command(
     """Score and write: the key columns where the input has them, then the answers, in the input's order."""
     from penstock.cli.output import document, say
     from penstock.cli.projects import here_of
-    from penstock.cli.scoring import check_output, is_table, score, write
+    from penstock.cli.scoring import check_output, score, write
+    from penstock.engine.listing import is_table
     from penstock.errors import UsageError
     from penstock.lifecycle.naming import is_file, workflow_of
     from penstock.lifecycle.versions import resolve

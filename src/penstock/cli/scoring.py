@@ -8,7 +8,6 @@ from typing import Any
 
 from penstock.core.ports import Home
 from penstock.core.source import Source, stem_and_suffix
-from penstock.engine.listing import TABLES
 from penstock.errors import DataError, SourceNotFoundError, StoreError, UsageError
 from penstock.lifecycle.records import source_options
 from penstock.lifecycle.versions import Version
@@ -54,18 +53,6 @@ def score(home: Home, version: Version, path: str) -> tuple[Any, dict[str, int]]
     for at, name in enumerate(name for name in model.contract.key if name in frame.columns):
         answers.insert(at, name if name not in answers.columns else f"key:{name}", frame[name])
     return answers, dict(answers.attrs.get("unseen", {}))
-
-
-def is_table(path: str) -> bool:
-    """Whether a name ends as that of a file that can be read.
-
-    Examples
-    --------
-    >>> is_table("tomorrow.csv.gz"), is_table("Q3.XLSX"), is_table("churn@7")
-    (True, True, False)
-    """
-    suffix, compression = os.path.splitext(_suffix(path))
-    return (suffix if compression else _suffix(path)) in TABLES
 
 
 def _suffix(path: str) -> str:

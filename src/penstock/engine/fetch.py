@@ -93,6 +93,7 @@ class Fetcher:
         with _explained(url):
             stat = self._stat(url)
             if old is not None and stat is not None and tuple(old.stat) == stat and _size(path) == stat[0]:
+                _used(path)
                 return path, old.digest, None
             digest = self._fetch(url, path)
             settled = stat is not None and stat == self._stat(url) and _size(path) == stat[0]
@@ -140,6 +141,40 @@ class Fetcher:
             return download.open_url(url, self._hosts)
         system, path = _opened(url)
         return system.open(path, "rb"), system.info(path).get("size")
+
+
+def clear(folder: str, before: float, *, dry_run: bool = False) -> tuple[int, int]:
+    """Remove fetched files that no run has used lately; one that is asked for again is fetched again.
+
+    Parameters
+    ----------
+    folder : str
+    before : float
+        Unix time in seconds: what was used since then stays.
+    dry_run : bool, default=False
+
+    Returns
+    -------
+    n_files, size : int
+        How many, and their bytes.
+    """
+    count = size = 0
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as found:
+        for file in found:
+            told = file.stat(follow_symlinks=False)
+            if not file.is_file(follow_symlinks=False) or told.st_mtime >= before:
+                continue
+            if not dry_run:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(file.path)
+            count, size = count + 1, size + told.st_size
+    return count, size
+
+
+def _used(path: str) -> None:
+    """Note on a fetched file that a run uses it: its time of change is of no other meaning."""
+    with contextlib.suppress(OSError):
+        os.utime(path)
 
 
 def several(place: str) -> bool:

@@ -188,7 +188,12 @@ def jobs_of(home: Home) -> int:
 
 def fetcher_of(home: Home) -> Fetcher:
     """What fetches files at URLs, into a folder of the project."""
-    return Fetcher(os.path.join(home.config.root, ".penstock", "fetched"), home.config.hosts)
+    return Fetcher(fetched(home), home.config.hosts)
+
+
+def fetched(home: Home) -> str:
+    """The folder of the project in which files at URLs are kept."""
+    return os.path.join(home.config.root, ".penstock", "fetched")
 
 
 def make_plan(home: Home, request: Request, entry: str | Opener) -> tuple[Graph, Plan, Facts]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,10 +58,25 @@ def read(
     MissingExtraError
     """
     try:
-        import duckdb
+        import duckdb  # noqa: F401  said before anything is read
     except ImportError:
         raise MissingExtraError("a query over files needs DuckDB", hint="pip install 'penstock[duckdb]'") from None
     table, sniffed = ingest.read(source, expect=expect, **more)
+    try:
+        found = _found(table, query, params)
+    finally:
+        if isinstance(table, Written):
+            os.unlink(table.path)
+    summary = f"{sniffed['summary']} → duckdb · {found.num_rows:,} × {found.num_columns}"
+    types = [[field.name, str(field.type)] for field in found.schema]
+    told = {"n_rows": found.num_rows, "n_columns": found.num_columns, "types": types, "summary": summary}
+    return found, sniffed | told
+
+
+def _found(table: Any, query: str, params: Mapping[str, Any] | None) -> Any:
+    """The query's rows, in an order of their own where the query gives none."""
+    import duckdb
+
     connection = duckdb.connect(":memory:")
     try:
         connection.register(TABLE, _rows(table))
@@ -71,11 +87,7 @@ def read(
         found = _asked(connection, query, params)
     finally:
         connection.close()
-    found = found if has_order(query) else in_order(found)
-    summary = f"{sniffed['summary']} → duckdb · {found.num_rows:,} × {found.num_columns}"
-    types = [[field.name, str(field.type)] for field in found.schema]
-    told = {"n_rows": found.num_rows, "n_columns": found.num_columns, "types": types, "summary": summary}
-    return found, sniffed | told
+    return found if has_order(query) else in_order(found)
 
 
 def _rows(table: Any) -> Any:
@@ -111,14 +123,14 @@ def _plain(table: Any, where: str) -> Any:
     """Every column in a type that a table has."""
     import pyarrow as pa
 
-    from penstock.stages.parquet_source import _plain as plain
+    from penstock.stages.parquet_source import plain_field
 
     names = table.column_names
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         shown = ", ".join(map(repr, twice[:10]))
         raise DataError(f"column names occur more than once: {shown}", where=where, hint="name them in the query")
-    fields = [_exact(field, table.column(field.name)) or plain(field, where) for field in table.schema]
+    fields = [_exact(field, table.column(field.name)) or plain_field(field, where) for field in table.schema]
     return table.cast(pa.schema(fields)).combine_chunks()
 
 

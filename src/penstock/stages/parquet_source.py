@@ -137,8 +137,8 @@ def read_typed(
     dropped = [name for name in columns if name.startswith("__index_level_")]
     columns = [name for name in columns if name not in dropped]
     stored = [name for name in columns if name not in parts.names] or header[:1]
-    plain = _common([pa.schema([_plain(t.schema.field(n), t.where) for n in stored]) for t in tables], tables)
-    wanted = pa.schema([_declared(field, source) for field in plain])
+    plain = _common([pa.schema([plain_field(t.schema.field(n), t.where) for n in stored]) for t in tables], tables)
+    wanted = pa.schema([declared_field(field, source) for field in plain])
     limits = parts.limits
     n_rows, estimate = sum(t.n_rows for t in tables), sum(t.estimate for t in tables)
     packed = sum(t.packed for t in tables)
@@ -154,7 +154,7 @@ def read_typed(
                 limits.check_bytes(size, "bytes of texts once spelled out")
                 limits.check_growth(size, packed, ENCODED)
                 for piece in _pieces(batch, now):
-                    yield parts.with_columns(_forced(_cast(piece, plain), wanted, source, table.where), at, columns)
+                    yield parts.with_columns(forced(_cast(piece, plain), wanted, source, table.where), at, columns)
 
     if estimate > spill:
         made: Any = write(batches())
@@ -208,7 +208,7 @@ def _common(schemas: Sequence[Any], tables: Sequence[TypedTable]) -> Any:
                 hint="write it alike in all of them, or leave it out by columns=[…]",
                 column=field.name,
             ) from None
-        fields.append(_plain(pa.field(field.name, kind.type), tables[0].where))
+        fields.append(plain_field(pa.field(field.name, kind.type), tables[0].where))
     return pa.schema(fields)
 
 
@@ -236,7 +236,7 @@ def checked_names(schema: Any, where: str) -> list[str]:
     return names
 
 
-def _plain(field: Any, where: str) -> Any:
+def plain_field(field: Any, where: str) -> Any:
     """The type that a column gets: int, float, bool, text or time.
 
     Raises
@@ -271,7 +271,7 @@ def _plain(field: Any, where: str) -> Any:
     )
 
 
-def _declared(field: Any, source: Source) -> Any:
+def declared_field(field: Any, source: Source) -> Any:
     """A column with the type that `types=` and `dates=` give it."""
     import pyarrow as pa
 
@@ -283,7 +283,7 @@ def _declared(field: Any, source: Source) -> Any:
     return pa.field(field.name, plain.get(kind, field.type))
 
 
-def _forced(batch: Any, wanted: Any, source: Source, where: str) -> Any:
+def forced(batch: Any, wanted: Any, source: Source, where: str) -> Any:
     """A batch with `na=` applied to its texts and every column in the type that was declared."""
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -421,15 +421,15 @@ class _Blocks:
     def _typed(self) -> Iterator[Any]:
         import pyarrow as pa
 
-        from penstock.stages.parquet_source import _declared, _forced
+        from penstock.stages.parquet_source import declared_field, forced
 
         plain = {name: sql_types.array_of([], self.kinds[name].word).type for name in self.columns}
-        wanted = pa.schema([_declared(pa.field(n, plain[n]), self.source) for n in self.columns])
+        wanted = pa.schema([declared_field(pa.field(n, plain[n]), self.source) for n in self.columns])
         self.types = {field.name: str(field.type) for field in wanted}
         for one in self._blocks:
             batch = _opened(one) if isinstance(one, str) else one
             cast = [_as(batch.column(name), plain[name]) for name in self.columns]
-            yield _forced(pa.RecordBatch.from_arrays(cast, names=self.columns), wanted, self.source, self.where)
+            yield forced(pa.RecordBatch.from_arrays(cast, names=self.columns), wanted, self.source, self.where)
 
 
 def _opened(path: str) -> Any:
