@@ -194,6 +194,16 @@ class StepKilledError(StepError):
     """A step's process ended by itself: a signal, `os._exit`, or the machine ran out of memory."""
 
 
+class ModelError(PenstockError, RuntimeError):
+    """A class of the project's raised something in a model process, or the process did not start."""
+
+    exit_code = 5
+
+
+class ModelAwayError(ModelError):
+    """The model process ended, hung or used too much memory; it is started again."""
+
+
 class CancelledError(PenstockError):
     """The run was cancelled by Ctrl-C (130) or SIGTERM (143)."""
 

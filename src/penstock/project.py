@@ -29,9 +29,15 @@ KEYS: dict[str, type[Any]] = {
     "cache": int,
     "mlflow.tracking_uri": str,
     "mlflow.experiment": str,
+    "model_memory": int,
+    "model_timeout": int,
 }
 GROUPS = ("mlflow",)
 """Tables of settings of one part: `[mlflow] experiment = …` is the setting mlflow.experiment."""
+
+OWN_TYPE = re.compile(r"[^\W\d][\w.]*:[^\W\d]\w*@sha256:[0-9a-f]{64}")
+"""How a class or function of a project is trusted: its name and the digest of its code."""
+
 IS_CI = "PENSTOCK_RELEASE"
 """Set to "ci" by CI's templates: it says who this process is, where `release` says who may move the champion."""
 
@@ -248,6 +254,8 @@ def _checked(key: str, value: Any, where: str) -> Any:
         raise ConfigurationError(f"{key} = {value!r}: {KINDS[kind]} is meant", where=where)
     if kind is list and not all(isinstance(item, str) for item in value):
         raise ConfigurationError(f"{key} = {value!r}: every item is a name, as text", where=where)
+    if key == "trust":
+        _check_trust(value, where)
     if kind is int and value < 0:
         raise ConfigurationError(f"{key} = {value}: a whole number from 0", where=where)
     if key == "release" and value not in RELEASES:
@@ -263,6 +271,16 @@ def _checked(key: str, value: Any, where: str) -> Any:
             hint="objects may lie anywhere; the ledger is a file of this machine or a database",
         )
     return value
+
+
+def _check_trust(value: list[str], where: str) -> None:
+    bad = [item for item in value if ":" in item and not OWN_TYPE.fullmatch(item)]
+    if bad:
+        raise ConfigurationError(
+            f"trust = […, {bad[0][:200]!r}]: an exact name of a library's, own, or MODULE:NAME@sha256:DIGEST is meant",
+            where=where,
+            hint="`penstock serve` says the exact line when it refuses a type",
+        )
 
 
 def _check_store(value: str, where: str) -> None:

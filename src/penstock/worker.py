@@ -1,10 +1,12 @@
 """The process entry: imports the user's file, then runs its steps for one coordinator.
 
-Not for people: `penstock` starts it. ``python -P -m penstock.worker serve FD``.
+Not for people: `penstock` starts it. ``python -P -m penstock.worker serve FD``; and, for a server that is to run
+classes of the project, ``python -P -m penstock.worker types``, which reads source files and imports none of them.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -13,12 +15,13 @@ from typing import Any
 from penstock.core.flow import Flow
 from penstock.core.ports import Config
 from penstock.core.step import Ref
-from penstock.core.tree import is_estimator, parts_of
+from penstock.core.tree import is_estimator
 from penstock.core.workflow import Workflow
 from penstock.engine.child import Runtime
 from penstock.engine.closure import Closure
 from penstock.engine.describe import Live, describe
 from penstock.engine.importing import import_file, pick
+from penstock.engine.own_types import own_types
 from penstock.engine.server import serve
 from penstock.errors import DeclarationError
 from penstock.project import configure, open_store
@@ -140,19 +143,46 @@ def _outputs(declared: Any, request: Mapping[str, Any], config: Config) -> tuple
 
 
 def _project_types(live: Live, root: str) -> tuple[str, ...]:
-    """Exact names of classes and functions of the project's own inside the flow's estimators."""
-    inside = os.path.join(os.path.realpath(root), "")
+    """Exact names of the project's own that estimators may hold: what the user's file imported, in its work tree.
+
+    Classes of its modules, since what is fitted may hold objects that no parameter names; of functions only those
+    that the code of a declared estimator reaches.
+    """
+    own = _own_modules(root)
     names: dict[str, None] = {}
-    for call in live.calls.values():
-        for value in [*call.args, *call.kwargs.values()]:
-            if not is_estimator(value) and type(value) is not dict:  # candidates stand in a dict
-                continue
-            for _, part in parts_of(value):
-                thing = part if hasattr(part, "__qualname__") else type(part)
-                file = getattr(sys.modules.get(thing.__module__ or ""), "__file__", None) or ""
-                if os.path.realpath(file).startswith(inside) and not os.path.realpath(file).startswith(sys.prefix):
-                    names[f"{thing.__module__}.{thing.__qualname__}"] = None
+    for name in own:
+        for value in list(vars(sys.modules[name]).values()):
+            if isinstance(value, type) and value.__module__ == name:
+                names[f"{name}.{value.__qualname__}"] = None
+    for step, call in live.calls.items():
+        found = [*call.args, *call.kwargs.values()]
+        if any(is_estimator(value) or type(value) is dict for value in found):  # candidates stand in a dict
+            for part in live.graph.codes.get(live.graph.node(step).code, ()):
+                module, _, word = part.partition(":")
+                if module in own:
+                    names[f"{module}.{word}"] = None
     return tuple(names)
+
+
+def _own_modules(root: str) -> frozenset[str]:
+    """Modules that this process has imported from the project's work tree."""
+    inside = os.path.join(os.path.realpath(root), "")
+    found = set()
+    for name, module in list(sys.modules.items()):
+        file = os.path.realpath(getattr(module, "__file__", None) or "")
+        if file.startswith(inside) and not file.startswith(sys.prefix):
+            found.add(name)
+    return frozenset(found)
+
+
+def types() -> int:
+    """Answer one question about the project's own types, from JSON on standard input to JSON on standard output.
+
+    The question has "root", "names" and "folders", the answer is what `engine.own_types.own_types` gives.
+    """
+    question = json.load(sys.stdin)
+    json.dump(own_types(question["root"], question["names"], question["folders"]), sys.stdout)
+    return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -161,9 +191,11 @@ def main(arguments: list[str] | None = None) -> int:
     Parameters
     ----------
     arguments : list of str, optional
-        ``serve FD``; those of the process by default.
+        ``serve FD`` or ``types``; those of the process by default.
     """
     given = sys.argv[1:] if arguments is None else arguments
+    if given == ["types"]:
+        return types()
     if len(given) != 2 or given[0] != "serve" or not given[1].isdecimal():
         print("penstock.worker is started by penstock itself", file=sys.stderr)
         return 2

@@ -73,6 +73,8 @@ class House:
             "golden": self._json(changes.pop("golden", golden)),
         }
         files |= {"decision": self._json(decision)} if decision else {}
+        types = changes.pop("types", None)
+        files |= {"types": self._json(types)} if types is not None else {}
         files |= {name: self._json({}) for name in ("profile", "metrics", "audit", "environment", "lineage")}
         manifest = {"penstock": "bundle/1", "workflow": self.workflow, "task": contract["task"], "files": files}
         digest, size = self.objects.stage(json.dumps(manifest | changes, sort_keys=True).encode())

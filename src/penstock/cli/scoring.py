@@ -39,9 +39,10 @@ def score(home: Home, version: Version, path: str) -> tuple[Any, dict[str, int]]
     from penstock.formats.registry import FormatRegistry
     from penstock.serve.follow import load_version
     from penstock.serve.main import library_types
+    from penstock.serve.own import Host
 
     formats = FormatRegistry(trust=library_types(home.config.trust, home.config.root))
-    model = load_version(version.workflow, version.number, home.ledger, home.objects, formats)
+    model = load_version(version.workflow, version.number, home.ledger, home.objects, formats, Host.of(home.config))
     # Types that sniffing a few rows may tell otherwise: codes that look like numbers, dates.
     told = {"text": "str", "datetime": "datetime"}
     types = {column.name: told[column.kind] for column in model.contract.columns if column.kind in told}

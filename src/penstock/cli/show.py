@@ -136,17 +136,20 @@ def _tell_failure(steps: Any) -> None:
 
 
 def _version_json(home: Home, one: Standing) -> dict[str, Any]:
+    from penstock.lifecycle.own import types_of
     from penstock.lifecycle.records import parts_of
 
     files = {name: artifact.to_json() for name, artifact in parts_of(home, one.version).items()}
     for data in files.values():
         data.pop("text", None)
-    return one.to_json() | {"git": dict(one.version.body.get("git", {})), "files": files}
+    needs = {name: told.get("digest") for name, told in types_of(home, parts_of(home, one.version)).items()}
+    return one.to_json() | {"git": dict(one.version.body.get("git", {})), "needs": needs, "files": files}
 
 
 def _tell_version(home: Home, one: Standing, *, quiet: bool) -> None:
     from penstock.cli.output import clean, moment, paint, say, size_text
     from penstock.lifecycle.figures import figure_text
+    from penstock.lifecycle.own import needs_of, types_of
     from penstock.lifecycle.records import parts_of
 
     version, body = one.version, one.version.body
@@ -168,6 +171,9 @@ def _tell_version(home: Home, one: Standing, *, quiet: bool) -> None:
     for name in sorted(one.figures, key=lambda name: name != one.primary):
         say(f"    {figure_text(one.figures[name])}")
     files = parts_of(home, version)
+    if needs := needs_of(types_of(home, files)):
+        tree = " (training had changes that no commit holds)" if git.get("dirty") else ""
+        say(f"  needs: {clean(', '.join(needs))}, modules of the project, as they were in training{tree}")
     for text in _decision_lines(home, files):
         say(text)
     if one.verdict is not None:

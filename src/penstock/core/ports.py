@@ -224,7 +224,8 @@ class Config:
     jobs : int
         Steps that run at once; 0 means one a core.
     trust : tuple of str
-        Exact names of further types that artifacts may hold.
+        Exact names of further types that artifacts may hold; "module:name@sha256:…" for those of a project, "own"
+        for all of this one whose code is here as it was in training.
     hosts : tuple of str
         Hosts inside a network that `ps.read("http://…")` may reach.
     release : str or None
@@ -239,6 +240,10 @@ class Config:
         GiB of a remote store's objects that are kept on this machine.
     mlflow : dict
         "tracking_uri" and "experiment" of the MLflow server to which runs are mirrored; empty for none.
+    model_memory : int
+        MiB that a model with classes of the project may use where it is served.
+    model_timeout : int
+        Seconds that such a model may take for the answers of one request.
     """
 
     root: str
@@ -255,12 +260,22 @@ class Config:
     cache: int = 20
     hosts: tuple[str, ...] = ()
     mlflow: Mapping[str, str] = field(default_factory=dict, repr=False)
+    model_memory: int = 4_096
+    model_timeout: int = 10
     origin: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def shared(self) -> bool:
         """Whether others write to this ledger too: it is a URL."""
         return "://" in self.ledger
+
+    @property
+    def trusts_own(self) -> bool:
+        """Whether models may hold the project's own types where the code here is that of training.
+
+        So it is where nobody else writes to store and ledger: who could put a model there could as well edit the code.
+        """
+        return "own" in self.trust or not (self.shared or "://" in self.store)
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,16 @@ class Closure:
             self._known[key] = self._find(entry, others, libraries)
         return self._known[key]
 
+    def place(self, module: str) -> tuple[str, str]:
+        """Whose a module is (`modules.PROJECT`, `LIBRARY`, …), and its file where it is the project's."""
+        return self._modules.kind(module), self._modules.path(module)
+
+    def defines(self, module: str, name: str) -> bool:
+        """Whether a module of the project binds a name by a class or function of its own."""
+        found = self._modules.get(module)
+        units = [found.units[index] for index in found.binds.get(name, ())] if found is not None else []
+        return any(unit.kind in ("class", "def", "assign", "code") for unit in units)
+
     def save(self) -> None:
         """Write the cache if anything was analysed anew."""
         self._memory.save()

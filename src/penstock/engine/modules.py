@@ -91,6 +91,10 @@ class Modules:
         """PROJECT, LIBRARY, STANDARD or OWN."""
         return self._place(name)[0]
 
+    def path(self, name: str) -> str:
+        """File of a module of the project or of Penstock, "" where there is none."""
+        return self._place(name)[1]
+
     def get(self, name: str) -> Module | None:
         """A module of the project or of Penstock, or None when it is another's or there is no such file."""
         if name not in self._read:

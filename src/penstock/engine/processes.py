@@ -5,9 +5,25 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator, Sequence
+
+from penstock.core.processes import adopt_orphans, descendants, die_with_parent, kill_tree, resident_bytes
+
+__all__ = [
+    "THREAD_VARIABLES",
+    "Terminated",
+    "adopt_orphans",
+    "cores",
+    "descendants",
+    "die_with_parent",
+    "environment",
+    "kill_tree",
+    "machine_memory",
+    "resident_bytes",
+    "spawn",
+    "terminable",
+]
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -19,8 +35,6 @@ THREAD_VARIABLES = (
     "POLARS_MAX_THREADS",
     "RAYON_NUM_THREADS",
 )
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
 
 
 def spawn(arguments: Sequence[str], *, environment: dict[str, str], session: bool = True) -> int:
@@ -61,69 +75,6 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def die_with_parent(really: bool = True) -> None:
-    """Ask the kernel to kill this process when its parent dies; elsewhere than Linux a closed socket ends it."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL if really else 0)
-
-
-def adopt_orphans() -> None:
-    """Become the parent of whatever this process's descendants leave behind, so that it can be found and ended."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-
-
-def _prctl(option: int, value: int) -> None:
-    if sys.platform.startswith("linux"):
-        import ctypes
-
-        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
-
-
-def descendants(pid: int) -> list[int]:
-    """Process ids below one, found in /proc; empty where there is none."""
-    children: dict[int, list[int]] = {}
-    try:
-        names = [name for name in os.listdir("/proc") if name.isdigit()]
-    except OSError:
-        return []
-    for name in names:
-        try:
-            with open(f"/proc/{name}/stat", "rb") as file:
-                fields = file.read().rpartition(b")")[2].split()
-        except OSError:
-            continue
-        children.setdefault(int(fields[1]), []).append(int(name))
-    found: list[int] = []
-    stack = [pid]
-    while stack:
-        below = children.get(stack.pop(), [])
-        found += below
-        stack += below
-    return found
-
-
-def kill_tree(pid: int) -> None:
-    """End a worker, its process group, and children that left the group."""
-    below = descendants(pid)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-    for child in [pid, *below]:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(child, signal.SIGKILL)
-
-
-def resident_bytes(pid: int) -> int:
-    """Resident memory of a process and its descendants, in bytes; 0 where /proc does not tell."""
-    total = 0
-    page = os.sysconf("SC_PAGE_SIZE")
-    for each in [pid, *descendants(pid)]:
-        try:
-            with open(f"/proc/{each}/statm", "rb") as file:
-                total += int(file.read().split()[1]) * page
-        except (OSError, IndexError, ValueError):
-            continue
-    return total
 
 
 def machine_memory() -> int:

@@ -236,6 +236,17 @@ def types_in(data: bytes) -> list[str]:
     return sorted(names)
 
 
+def named_in(data: bytes) -> list[str]:
+    """As `types_in`, but "module:name" each, and of a bound method its class. Imports nothing.
+
+    Raises
+    ------
+    FormatError
+    """
+    schema = _schema(read_archive(data))
+    return sorted({f"{node.get('__module__')}:{node.get('__class__')}" for node in nodes(schema)})
+
+
 def untrusted_in(data: bytes, trusted: Collection[str] = ()) -> list[str]:
     """Names in an archive that neither skops, nor `trust.KNOWN`, nor `trusted` covers, sorted.
 

@@ -15,6 +15,7 @@ from penstock.core.run import Entry
 from penstock.engine.local import Effect, Execution
 from penstock.errors import ConflictError, MissingExtraError, UntrustedTypeError
 from penstock.lifecycle import promote
+from penstock.lifecycle.own import bundle_types, same_code, unlike
 from penstock.lifecycle.register import bundle, declaration_of, git_state, json_artifact, register
 from penstock.lifecycle.release import held_back, note_commit, unclean
 from penstock.lifecycle.versions import CHAMPION, Version, alias, head, parts_of, stream
@@ -90,6 +91,8 @@ class Attempt:
         recipes = {step: d.recipe for step, d in execution.outcome.decisions.items() if d.recipe is not None}
         sources = dict(execution.facts.sources)
         facts = {"recipes": recipes, "sources": sources}
+        if (types := bundle_types(self.home, self.graph, arguments, self.file)) is not None:
+            arguments["types"] = types
         made = bundle(self.home, self.graph, arguments, facts)
         self.git = git_state(_folder(self.file))
         body: dict[str, Any] = {
@@ -123,21 +126,24 @@ class Attempt:
             return Effect(skip=self.reason, changed=False)
         about: dict[str, Any] = {"champion": None, "same_declaration": False, "newer_data": False, "moves": number}
         about |= {"champion_input": None, "unseen_from": None, "same_estimator": False, "champion_threshold": None}
-        about |= {"learned": None, "champion_refit": False}
+        about |= {"learned": None, "champion_refit": False, "unanswered": ""}
         fitted = seen = NOTHING
         if present is not None:
             ours, theirs = (parts_of(self.home, one.bundle) for one in (self.version, present))
-            served = theirs["estimator"].digest == ours["estimator"].digest
+            like = same_code(ours, theirs)
+            served = like and theirs["estimator"].digest == ours["estimator"].digest
             if served and theirs.get("decision") == ours.get("decision"):
                 self.passed = True
                 self.reason = f"{present.name} is the champion, and its estimator is the same"
                 return Effect(skip=self.reason, changed=False)
             # Twins that were judged have not seen the hold-out, whatever was refitted since: equal ones are compared.
             mine, other = ours.get("judged", ours["estimator"]), theirs.get("judged", theirs["estimator"])
-            same = mine.digest == other.digest
+            same = like and mine.digest == other.digest
             fitted = other if same else theirs["estimator"]
             about |= self._about(present, theirs, execution) | {"same_estimator": same}
             if not same:
+                about["unanswered"] = unlike(self.home, theirs)
+                fitted = NOTHING if about["unanswered"] else fitted
                 seen, told = self._seen_by(present, theirs, execution)
                 about |= told
         return Effect((fitted, json_artifact(self.home.objects, about), seen), changed=False)

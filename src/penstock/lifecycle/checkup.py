@@ -35,7 +35,19 @@ def checkup(home: Home) -> dict[str, Any]:
         sentences, empty when all is well.
     """
     config = home.config
-    names = ("store", "ledger", "seed", "jobs", "trust", "release", "grace", "keep", "cache")
+    names = (
+        "store",
+        "ledger",
+        "seed",
+        "jobs",
+        "trust",
+        "release",
+        "grace",
+        "keep",
+        "cache",
+        "model_memory",
+        "model_timeout",
+    )
     values = {name: getattr(config, name) for name in names}
     configuration = {
         name: {

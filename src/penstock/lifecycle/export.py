@@ -14,6 +14,7 @@ from penstock.core.answer import with_decision
 from penstock.core.artifact import Artifact
 from penstock.core.ports import Formats, Home
 from penstock.errors import UsageError
+from penstock.lifecycle.own import needs_of, types_of
 from penstock.lifecycle.records import source_options
 from penstock.lifecycle.release import code_of
 from penstock.lifecycle.versions import Version, manifest
@@ -95,6 +96,11 @@ def export(
 
 def _write(home: Home, found: Version, folder: str, formats: Formats, missing: tuple[str, ...]) -> None:
     files = {name: Artifact.from_json(one) for name, one in manifest(home, found.bundle)["files"].items()}
+    if needs := needs_of(types_of(home, files)):
+        raise UsageError(
+            f"{found.name} cannot be written as files of its own: it needs {', '.join(needs)}, code of the project",
+            hint="score where the project is: `penstock predict`, `penstock serve`",
+        )
     values = {name: formats.load(one, home.objects) for name, one in files.items()}
     for name, one in files.items():
         if one.format == "json":

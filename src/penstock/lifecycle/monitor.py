@@ -18,6 +18,7 @@ from penstock.core.workflow import Workflow
 from penstock.engine.local import Effect, Execution
 from penstock.errors import UnknownNameError
 from penstock.lifecycle.lower import effect, stage
+from penstock.lifecycle.own import check_code
 from penstock.lifecycle.register import json_artifact
 from penstock.lifecycle.versions import Version, alias, head, manifest, stream
 
@@ -111,11 +112,13 @@ class Watch:
         """Entry → method, for the engine."""
         return {f"penstock.lifecycle:{name}": getattr(self, name) for name in ("reference", "window")}
 
-    def reference(self, _node: Node, _inputs: Mapping[tuple[str, str], Artifact], _execution: Execution) -> Effect:
+    def reference(self, _node: Node, _inputs: Mapping[tuple[str, str], Artifact], execution: Execution) -> Effect:
         """What the champion was trained and judged on."""
         self.version, _ = alias(self.home.ledger, self.workflow, "champion")
         if self.version is None:
             raise UnknownNameError(f"{self.workflow} has no champion to monitor", hint="`penstock run` makes one")
+        if any(node.id == "answered" for node in execution.graph.nodes):
+            check_code(self.home, self.version)
         files = manifest(self.home, self.version.bundle)["files"]
         judged = self._verdict()
         artifacts = [

@@ -21,6 +21,7 @@ from penstock.errors import MissingExtraError, UntrustedTypeError, UsageError
 from penstock.lifecycle import promote
 from penstock.lifecycle.attempt import Attempt, Rehearse, keywords
 from penstock.lifecycle.lower import effect, stage
+from penstock.lifecycle.own import check_code
 from penstock.lifecycle.register import json_artifact, manifest_of, register
 from penstock.lifecycle.release import code_of
 from penstock.lifecycle.run import Report, Request, carry_out, conclude
@@ -103,6 +104,7 @@ class Redecision(Attempt):
         """What the version was made and judged from."""
         assert self.base is not None
         files = parts_of(self.home, self.base.bundle)
+        check_code(self.home, self.base)
         predictions = self._output("evaluate", 1)
         train, test = self._output("split", 0), self._output("split", 1)
         judged = files.get("judged", files["estimator"])

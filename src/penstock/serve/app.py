@@ -88,8 +88,11 @@ class Service:
 
     async def readyz(self, _request: Request) -> Response:
         """A model answers. A failed load of a newer one leaves this as it is: the old one goes on."""
-        if self.holder.live is None:
+        live = self.holder.live
+        if live is None:
             raise self._not_ready()
+        if live.model.process is not None and not live.model.process.is_ready:
+            raise refusal(503, f"the model process of {live.model.name} is being started again; /model says why")
         return _OK
 
     async def model(self, _request: Request) -> Response:
@@ -107,6 +110,7 @@ class Service:
             "last_error": self.holder.last_error,
             "rows": self.predictor.counters.rows,
             "unseen": dict(self.predictor.counters.unseen),
+            "process": live.model.process.state() if live and live.model.process else None,
             "log": self.predictor.log.state(),
             "following": self.following() if self.following else None,
             "input": live.model.contract.raw if live else None,

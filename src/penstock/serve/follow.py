@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from penstock.core.artifact import Artifact
@@ -19,6 +20,7 @@ from penstock.core.ports import Formats, Ledger, Objects
 from penstock.core.run import Entry
 from penstock.errors import PenstockError, UnknownNameError, bounded
 from penstock.serve.model import Model
+from penstock.serve.own import Host
 from penstock.serve.predict import Live
 
 POLL_S = 0.2
@@ -61,7 +63,9 @@ def for_clients(error: BaseException) -> str:
     return bounded(_FOLDERS.sub("…/", error.what), 500)
 
 
-def load_deployed(workflow: str, entry: Entry, ledger: Ledger, objects: Objects, formats: Formats) -> Model:
+def load_deployed(
+    workflow: str, entry: Entry, ledger: Ledger, objects: Objects, formats: Formats, host: Host | None = None
+) -> Model:
     """The model that a deployment entry names.
 
     Raises
@@ -72,11 +76,15 @@ def load_deployed(workflow: str, entry: Entry, ledger: Ledger, objects: Objects,
     version = int(entry.body["version"])
     bundle = entry.body.get("bundle")
     if bundle is None:
-        return load_version(workflow, version, ledger, objects, formats)
-    return Model.load(workflow, version, Artifact.from_json(bundle), objects, formats)
+        return load_version(workflow, version, ledger, objects, formats, host)
+    made = ledger.stream(f"{workflow}/version", after=version - 1) if host is not None and version > 0 else []
+    host = _without_own(host, made[0]) if made else host
+    return Model.load(workflow, version, Artifact.from_json(bundle), objects, formats, host)
 
 
-def load_version(workflow: str, version: int, ledger: Ledger, objects: Objects, formats: Formats) -> Model:
+def load_version(
+    workflow: str, version: int, ledger: Ledger, objects: Objects, formats: Formats, host: Host | None = None
+) -> Model:
     """The model of one registered version, deployed or not.
 
     Raises
@@ -89,7 +97,13 @@ def load_version(workflow: str, version: int, ledger: Ledger, objects: Objects, 
     entries = ledger.stream(f"{workflow}/version", after=version - 1) if version > 0 else []
     if not entries or entries[0].number != version:
         raise UnknownNameError(f"the ledger has no {workflow}@{version}", hint="`penstock models` lists the versions")
-    return Model.load(workflow, version, Artifact.from_json(entries[0].body["bundle"]), objects, formats)
+    host = _without_own(host, entries[0])
+    return Model.load(workflow, version, Artifact.from_json(entries[0].body["bundle"]), objects, formats, host)
+
+
+def _without_own(host: Host | None, entry: Entry) -> Host | None:
+    """A host that asks the configuration about each type of a version that another ledger has registered."""
+    return host if host is None or entry.body.get("from") is None else replace(host, own=host.own_always)
 
 
 class Follower:
@@ -115,6 +129,7 @@ class Follower:
         formats: Formats,
         holder: Holder,
         *,
+        host: Host | None = None,
         poll_s: float = POLL_S,
         retry_s: tuple[float, float] = RETRY_S,
         prepare: Callable[[Model], Live] = Live.of,
@@ -126,6 +141,7 @@ class Follower:
         self._open_ledger = open_ledger
         self._objects = objects
         self._formats = formats
+        self._host = host
         self._poll_s = poll_s
         self._retry_s = retry_s
         self._prepare = prepare
@@ -195,7 +211,7 @@ class Follower:
         assert self._ledger is not None
         live = self.holder.live
         try:
-            model = load_deployed(self.workflow, entry, self._ledger, self._objects, self._formats)
+            model = load_deployed(self.workflow, entry, self._ledger, self._objects, self._formats, self._host)
             if live is None or (live.model.bundle, live.model.version) != (model.bundle, model.version):
                 self.holder.swap(self._prepare(model))
             else:

@@ -224,17 +224,19 @@ class _Process:
         from penstock.formats.registry import FormatRegistry
         from penstock.serve.follow import Follower, Holder, load_version
         from penstock.serve.log import NoLog, PredictionLog
+        from penstock.serve.own import Host
         from penstock.serve.predict import Live, Predictor
 
         self.options = options
         home = open_home(options.project)
         formats = FormatRegistry(library_types(home.config.trust, home.config.root))
+        host = Host.of(home.config, options.token or "")
         self.socket = bind(options.host, options.port)
         self.holder = Holder()
         self.follower: Follower | None = None
         if options.version is not None:
             with contextlib.closing(home.ledger):
-                model = load_version(options.workflow, options.version, home.ledger, home.objects, formats)
+                model = load_version(options.workflow, options.version, home.ledger, home.objects, formats, host)
             self.holder.swap(Live.of(model))
         else:
             home.ledger.close()
@@ -244,6 +246,7 @@ class _Process:
                 home.objects,
                 formats,
                 self.holder,
+                host=host,
             )
         folder = os.path.join(home.config.root, ".penstock", "predictions", options.workflow)
         self.log = PredictionLog(folder) if options.log else NoLog()
@@ -279,6 +282,8 @@ class _Process:
     def _stop(self) -> bool:
         if self.follower is not None:
             self.follower.stop(0.5)
+        if self.holder.live is not None:
+            self.holder.live.model.close()
         ended = self.predictor.close(0.5)
         self.log.close()
         return ended

@@ -7,9 +7,11 @@ No web library is needed here: `penstock predict` scores files with the same obj
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +30,8 @@ from penstock.errors import (
     bounded,
 )
 from penstock.serve.contract import Contract
+from penstock.serve.own import Host, admit
+from penstock.serve.process import ModelProcess
 
 TOLERANCE = 1e-9
 """How far a replayed golden answer may lie from the expected one, absolute and relative."""
@@ -35,10 +39,13 @@ TOLERANCE = 1e-9
 CHUNK_ROWS = 50_000
 """Rows of a file that are scored at once."""
 
+CHUNK_S = 600.0
+"""Seconds that a process of its own may take for them."""
+
 _SCHEME = "bundle/1"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Model:
     """One version, ready to answer.
 
@@ -48,12 +55,14 @@ class Model:
     version : int
     bundle : str
         Digest of the manifest: everything below is named by it.
-    estimator : fitted estimator
-        The whole pipeline, preprocessing included.
+    estimator : fitted estimator or None
+        The whole pipeline, preprocessing included; None where it is in a process of its own.
     contract : Contract
         What may come in.
     golden_rows, golden_answers : tuple of dict
         Training records, and the answers that the version gave when it was registered.
+    process : ModelProcess or None
+        Where a model with classes of the project runs. It ends with this object.
     """
 
     workflow: str
@@ -63,6 +72,7 @@ class Model:
     contract: Contract
     golden_rows: tuple[Mapping[str, Any], ...]
     golden_answers: tuple[Mapping[str, Any], ...]
+    process: ModelProcess | None = None
 
     @property
     def name(self) -> str:
@@ -70,13 +80,23 @@ class Model:
         return f"{self.workflow}@{self.version}"
 
     @classmethod
-    def load(cls, workflow: str, version: int, bundle: Artifact, objects: Objects, formats: Formats) -> Model:
+    def load(
+        cls,
+        workflow: str,
+        version: int,
+        bundle: Artifact,
+        objects: Objects,
+        formats: Formats,
+        host: Host | None = None,
+    ) -> Model:
         """Load a version and prove that it answers here as it did when it was registered.
 
         Parameters
         ----------
         bundle : Artifact
             The manifest, as the ledger's `W/version` or `W/deployment` entry names it.
+        host : Host or None
+            What classes of a project may do here; None runs none of them.
 
         Raises
         ------
@@ -98,26 +118,26 @@ class Model:
             contract = Contract.from_json(with_decision(formats.load(files["input"], objects), decision))
             golden = formats.load(files["golden"], objects)
             rows, expected = tuple(golden["rows"]), tuple(golden["expected"])
+            claimed = formats.load(files["types"], objects) if "types" in files else None
+        parts = (contract, rows, expected)
+        if claimed is not None and host is not None:
+            process = _own_process(name, files["estimator"], claimed, contract, objects, host)
+            model = cls(workflow, version, bundle.digest, None, *parts, process)
+            weakref.finalize(model, process.close)
+        else:
+            estimator = _in_process(name, files["estimator"], objects, formats)
+            model = cls(workflow, version, bundle.digest, estimator, *parts)
         try:
-            estimator = formats.load(files["estimator"], objects)
-        except UntrustedTypeError as error:
-            raise UntrustedTypeError(
-                f"{name} cannot be served: {error.what}",
-                where=error.where,
-                hint="a class of the project's own cannot be served or score yet: build it of library types; a "
-                "library's type is trusted by its exact name under [tool.penstock] trust",
-            ) from error
-        model = cls(
-            workflow,
-            version,
-            bundle.digest,
-            estimator,
-            contract,
-            rows,
-            expected,
-        )
-        model.replay()
+            model.replay()
+        except BaseException:
+            model.close()
+            raise
         return model
+
+    def close(self) -> None:
+        """End the model's process where it has one of its own; asked again it has no answer."""
+        if self.process is not None:
+            self.process.close()
 
     def frame(self, records: Sequence[Mapping[str, Any]]) -> Any:
         """The frame of checked records, as in training; see `Contract.frame`."""
@@ -131,18 +151,27 @@ class Model:
         DataError
             The estimator refuses these values, or its answer is not a finite number; `row` is the first one.
         """
-        given = self._ask(self.frame(records))
+        process = self.process
+        given = self._asked(lambda: self._ask(self.frame(records)) if process is None else process.records(records))
         for row, answer in enumerate(given):
             if not _finite(answer):
                 raise DataError("the model's answer is not a finite number", where=f"record {row}", row=row)
         return given
 
     def _ask(self, frame: Any) -> list[dict[str, Any]]:
+        """Answers for a frame with the contract's columns and dtypes."""
         import numpy as np
 
+        if self.process is not None:
+            return self.process.frame(frame, CHUNK_S)
+        with np.errstate(all="ignore"):
+            return answers(self.estimator, frame, self.contract.raw)
+
+    def _asked(self, ask: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
         try:
-            with np.errstate(all="ignore"):
-                return answers(self.estimator, frame, self.contract.raw)
+            return ask()
+        except PenstockError:
+            raise
         except (ValueError, TypeError, ArithmeticError) as error:
             raise DataError(
                 f"the model cannot answer for these values: {bounded(str(error), 500)}", where=self.name
@@ -205,8 +234,10 @@ class Model:
 
         checked = as_trained(frame, self.contract)
         parts = [
-            pd.DataFrame(self._flat(self._ask(checked.frame.iloc[start : start + CHUNK_ROWS])))
-            for start in range(0, len(frame), CHUNK_ROWS)
+            pd.DataFrame(
+                self._flat(self._asked(functools.partial(self._ask, checked.frame.iloc[at : at + CHUNK_ROWS])))
+            )
+            for at in range(0, len(frame), CHUNK_ROWS)
         ]
         scored = pd.concat(parts, ignore_index=True)
         scored.index = frame.index
@@ -221,6 +252,43 @@ class Model:
             row |= {f"score_{name}": value for name, value in answer.get("scores", {}).items()}
             flat.append(row)
         return flat
+
+
+def _in_process(name: str, artifact: Artifact, objects: Objects, formats: Formats) -> Any:
+    """An estimator of library types, in this process."""
+    try:
+        return formats.load(artifact, objects)
+    except UntrustedTypeError as error:
+        raise UntrustedTypeError(
+            f"{name} cannot be served: {error.what}",
+            where=error.where,
+            hint="a library's type is trusted by its exact name under [tool.penstock] trust; a class of the project's "
+            "own runs where its bundle names it and a project's configuration trusts its code: train it again",
+        ) from error
+
+
+def _own_process(
+    name: str, artifact: Artifact, claimed: Any, contract: Contract, objects: Objects, host: Host
+) -> ModelProcess:
+    """A process for an estimator with types of the project, started where this host allows them."""
+    data = objects.read(artifact.digest)
+
+    def begin() -> tuple[dict[str, Any], bytes]:
+        admitted = admit(name, claimed, host)
+        about = {
+            "root": host.root,
+            "folders": admitted.folders,
+            "files": dict(admitted.files),
+            "names": admitted.names,
+            "trust": [word for word in host.trust if ":" not in word],
+            "contract": contract.raw,
+            "memory": host.memory,
+        }
+        return about, data
+
+    process = ModelProcess(name, begin, host)
+    process.start()
+    return process
 
 
 def same_answer(expected: Mapping[str, Any], got: Mapping[str, Any], tolerance: float = TOLERANCE) -> bool:

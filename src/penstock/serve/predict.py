@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from penstock.errors import DataError
+from penstock.errors import DataError, ModelAwayError
 from penstock.serve.contract import Fault
 from penstock.serve.door import Door, pick, refusal
 from penstock.serve.model import Model
@@ -190,6 +190,8 @@ def _given(model: Model, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """
     try:
         return model.answer(records)
+    except ModelAwayError as error:
+        raise refusal(503, error.what) from error
     except DataError as error:
         row = error.facts.get("row")
         if row is None:

@@ -222,7 +222,7 @@ def _ask_champion(
 ) -> tuple[Predicted | None, str]:
     """The champion's answers, or why there are none: an old model need not fit today's table."""
     if champion is None:
-        return None, "it was not found" if about.get("champion") else ""
+        return None, about.get("unanswered") or ("it was not found" if about.get("champion") else "")
     columns = about.get("champion_input")
     try:
         rows = X if columns is None else test[list(columns)]
