@@ -271,7 +271,10 @@ def _own_process(
     name: str, artifact: Artifact, claimed: Any, contract: Contract, objects: Objects, host: Host
 ) -> ModelProcess:
     """A process for an estimator with types of the project, started where this host allows them."""
+    from penstock.formats.skops import types_in
+
     data = objects.read(artifact.digest)
+    types_in(data)  # what is no archive of ours needs no process to be refused
 
     def begin() -> tuple[dict[str, Any], bytes]:
         admitted = admit(name, claimed, host)

@@ -180,8 +180,9 @@ class ModelProcess:
                 return
             self._running = None
             self._restarts += 1
+            self._why = why or "it ended"
         said = running.end_and_tell()
-        self._why = why or said or "it ended"
+        self._why = why or said or self._why
         print(f"penstock serve: the model process of {self.name} was ended: {self._why}", file=sys.stderr)
         self._woken.set()
 
