@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from penstock.core.gate import AtLeast, AtMost, Beats, Improves, NotWorse, NoWorseOn
     from penstock.core.join import asof_join
     from penstock.core.metric import Metric, metric
-    from penstock.core.notes import note
+    from penstock.core.notes import log
     from penstock.core.secret import Secret
     from penstock.core.source import read
     from penstock.core.split import Split
@@ -58,8 +58,8 @@ _LAZY = {
     "asof_join": "penstock.core.join",
     "check": "penstock.core.data_check",
     "load": "penstock.python.loading",
+    "log": "penstock.core.notes",
     "metric": "penstock.core.metric",
-    "note": "penstock.core.notes",
     "plan": "penstock.python.running",
     "read": "penstock.core.source",
     "run": "penstock.python.running",
@@ -94,8 +94,8 @@ __all__ = [
     "asof_join",
     "check",
     "load",
+    "log",
     "metric",
-    "note",
     "plan",
     "read",
     "run",

@@ -210,7 +210,7 @@ LEAVES = [
     "OTHER = []\nOTHER.append(3)",
     "print('imported')",
     "import logging\nlogging.basicConfig(level=3)",
-    "import penstock as ps\nps.note('imported')",
+    "import penstock as ps\nps.log('imported')",
     "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import zz_nowhere",
 ]
 
@@ -464,7 +464,7 @@ def test_our_own_steps_are_digested_by_our_own_definitions(tmp_path: Path) -> No
 
 
 def test_a_users_step_does_not_follow_penstock(part: Callable[..., CodePart]) -> None:
-    found = part("zz_s:go", zz_s="import penstock as ps\n@ps.step\ndef go(x):\n    ps.note('a', 1)\n    return x\n")
+    found = part("zz_s:go", zz_s="import penstock as ps\n@ps.step\ndef go(x):\n    ps.log('a', 1)\n    return x\n")
     assert set(found.parts) == {"zz_s:go", "python"}
 
 

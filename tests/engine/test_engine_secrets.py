@@ -41,7 +41,7 @@ STEPS = """
 
     @ps.step
     def noted(token: str) -> int:
-        ps.note(token=token, inside={"a": [token]})
+        ps.log(token=token, inside={"a": [token]})
         return 1
 
     @ps.step

@@ -26,7 +26,7 @@ BAD = {
     "says_int": ("return 'x'", StepOutputError, "returned a builtins.str"),
     "gives_nothing": ("return None", StepOutputError, "nothing (None)"),
     "gives_an_object": ("return object()", StepOutputError, "object"),
-    "notes_an_object": ("ps.note(seen=object()); return 1", StepOutputError, "noted"),
+    "notes_an_object": ("ps.log(seen=object()); return 1", StepOutputError, "noted"),
     "interrupts": ("raise KeyboardInterrupt", StepError, "KeyboardInterrupt"),
     "runs_out": ("raise MemoryError", StepError, "MemoryError"),
 }

@@ -368,3 +368,43 @@ def test_html_is_escaped_and_has_no_script(first: Any, churn: Any) -> None:
     text = io.StringIO(pages[1]).read()
     assert "champion: python_churn@1" in text
     assert "penstock serve" in text
+
+
+# ── what steps log ───────────────────────────────────────────────────────────────────────────────────────────
+
+LOGS = """
+import penstock as ps
+
+@ps.step
+def drawn(x: int) -> int:
+    ps.log(rows=x, curve="<svg xmlns='http://www.w3.org/2000/svg'><text>hostile</text></svg>")
+    return x
+
+logged = ps.Flow(drawn(ps.Param("x", 3)), name="logged")
+"""
+
+
+def test_what_a_step_logs_is_kept_shown_reused_and_not_collected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from penstock.store.gc import collect
+
+    (tmp_path / ".penstock").mkdir()
+    (tmp_path / "logs_for_python.py").write_text(LOGS)
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):  # the second reuses it
+        logged = ps.run("logs_for_python.py").logged("drawn")
+        assert logged["rows"] == 3
+        assert logged["curve"].kind == "svg"
+        assert b"hostile" in logged["curve"].data
+        assert "hostile" not in logged["curve"]._repr_html_()
+    shown = subprocess.run(
+        [sys.executable, "-m", "penstock", "show", "last~1"], capture_output=True, text=True, check=True
+    )
+    assert "drawn logged rows 3 · figure curve (svg, " in shown.stdout
+    home = open_home(".")
+    objects: Any = home.objects
+    ledger: Any = home.ledger
+    assert collect(objects, ledger, grace_s=-10.0, dry_run=True).objects == 0
+    assert collect(objects, ledger, grace_s=-10.0, keep_s=-10.0, dry_run=True).objects == 1
+    home.ledger.close()

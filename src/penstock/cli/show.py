@@ -100,6 +100,8 @@ def _tell_run(home: Home, run: Run, *, quiet: bool) -> None:
     if rows:
         for line in columns(["", "step", "time", "why"], rows, right=[2]):
             say(line)
+    for text in _logged_lines(steps):
+        say(text)
     for one in figures_of(home, run, steps).values():
         say(f"  {figure_text(one)}")
     for text in (*cost_line(info), *search_lines(home, steps)):
@@ -117,6 +119,21 @@ def _tell_code(home: Home, found: Any) -> int:
 
     say(harmless(difference_of(home, found)), end="")
     return 0
+
+
+def _logged_lines(steps: Any) -> list[str]:
+    """Figures that steps logged, and what else they told of themselves in a word or a number."""
+    from penstock.cli.output import clean, size_text
+    from penstock.lifecycle.lower import STAGES
+
+    lines = []
+    for seen in steps.values():
+        figures = seen.notes.get("figures", {})
+        told = [f"{name} {value}" for name, value in seen.notes.items() if isinstance(value, str | int | float)]
+        told += [f"figure {name} ({one['kind']}, {size_text(one['size'])})" for name, one in figures.items()]
+        if told and (figures or seen.step not in STAGES):
+            lines.append(f"  {clean(seen.step)} logged {clean(' · '.join(told))}")
+    return lines
 
 
 def _mark(state: str, action: str) -> str:

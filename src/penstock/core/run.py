@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.core.artifact import Artifact
+from penstock.core.notes import FIGURES
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,12 @@ class StepRun:
     wall_s: float = 0.0
     cpu_s: float = 0.0
     peak_bytes: int = 0
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """Digests of the figures that the step logged."""
+        kept = self.notes.get(FIGURES)
+        return tuple(one["digest"] for one in kept.values()) if isinstance(kept, Mapping) else ()
 
 
 @dataclass(frozen=True, slots=True)

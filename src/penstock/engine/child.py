@@ -18,7 +18,7 @@ from typing import Any
 from penstock.core import checkpoints
 from penstock.core.artifact import Artifact
 from penstock.core.flow import Node, substitute
-from penstock.core.notes import take
+from penstock.core.notes import FIGURES, begin, take, take_pictures
 from penstock.core.ports import Formats, Objects
 from penstock.core.secret import Secret, found_in, reveal
 from penstock.core.source import Found
@@ -74,10 +74,15 @@ def run_task(
     """Run one step and tell what came of it; no exception leaves this function but the process's own end."""
     began, cpu, start = time.time(), time.process_time(), time.perf_counter()
     offset = os.lseek(log, 0, os.SEEK_END) if log is not None else 0
+    begin()
     with Discretion(log):
         answer = attempt(task, node, live, runtime)
         _flush_output()
     notes, problem = _noted()
+    try:
+        notes |= _figures(node, runtime)
+    except PenstockError as error:
+        problem = problem or error.what
     if problem and "error" not in answer:
         answer = {"step": node.id, "error": StepOutputError(problem, where=f"step {node.id}").to_json()}
     answer |= {"notes": notes, "began": began, "wall_s": time.perf_counter() - start}
@@ -310,6 +315,15 @@ def _noted() -> tuple[dict[str, Any], str]:
             kind = f"{type(value).__module__}.{type(value).__qualname__}"
             return {}, f"noted {name!r} of type {kind}, which is no plain JSON ({error})"
     return notes, ""
+
+
+def _figures(node: Node, runtime: Runtime) -> dict[str, Any]:
+    """Stage the figures that the step logged; give what its notes tell of them."""
+    stage, kept = guarded(runtime.objects.stage, f"step {node.id}"), {}
+    for name, picture in take_pictures().items():
+        digest, size = stage(picture.data)
+        kept[name] = {"kind": picture.kind, "digest": digest, "size": size}
+    return {FIGURES: kept} if kept else {}
 
 
 def _flush_output() -> None:

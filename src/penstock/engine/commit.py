@@ -51,6 +51,7 @@ class Committer:
             self._group.decided.append(decided)
         if step_run is not None:
             self._group.step_runs.append(step_run)
+            self._staged.update(dict.fromkeys(step_run.figures))
             for artifact in step_run.outputs:
                 if artifact.text is None and step_run.action == "run":
                     self._staged[artifact.digest] = None

@@ -27,6 +27,8 @@ class StepSeen:
     peak_bytes : int
     outputs : tuple of Artifact
     error : dict or None
+    notes : dict
+        What it noted and logged.
     """
 
     step: str
@@ -38,6 +40,7 @@ class StepSeen:
     peak_bytes: int = 0
     outputs: tuple[Artifact, ...] = ()
     error: Mapping[str, Any] | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
@@ -60,6 +63,7 @@ def steps_of(home: Home, run: Run) -> dict[str, StepSeen]:
             row.peak_bytes,
             row.outputs,
             row.error,
+            row.notes,
         )
     if found:
         return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import os
 import sys
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.core import markup
 from penstock.core.artifact import Artifact
 from penstock.core.names import did_you_mean
+from penstock.core.notes import FIGURES
 from penstock.core.plan import Plan as Decided
 from penstock.core.ports import Home
 from penstock.core.run import Entry
@@ -22,6 +22,7 @@ from penstock.lifecycle.run import Report
 from penstock.lifecycle.versions import LOOKED, Version, head, resolve, stream, who_am_i
 from penstock.python.found import Found
 from penstock.python.listening import Listener, LiveBlock, Markup, lines_html
+from penstock.python.pages import Figure, Page
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,30 +58,6 @@ class Verdict:
 
     def __str__(self) -> str:
         return self.sentence
-
-
-class Page(str):
-    """A report's HTML; a notebook shows it in a frame of its own, in which no script runs."""
-
-    __slots__ = ()
-
-    def save(self, path: str) -> str:
-        """Write it to a file; give its absolute path.
-
-        Raises
-        ------
-        OSError
-        """
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(str(self))
-        return os.path.abspath(path)
-
-    def __repr__(self) -> str:
-        return f"<report, {len(self):,} characters of HTML>"
-
-    def _repr_html_(self) -> str:
-        style = "width:100%;height:60vh;border:1px solid rgba(128,128,128,.4)"
-        return f'<iframe sandbox="" title="report" style="{style}" srcdoc="{html.escape(str(self))}"></iframe>'
 
 
 class Run:
@@ -252,12 +229,7 @@ class Run:
         ------
         UnknownNameError
         """
-        if step not in self.steps:
-            known = list(self.steps)
-            raise UnknownNameError(
-                f"run {self.id[:4]} has no step {step!r}{did_you_mean(step, known)}",
-                hint=f"there are {', '.join(known)}",
-            )
+        self._check_step(step)
         name = "".join(c if c.isalnum() or c in "-_." else "_" for c in step)
         for run in dict.fromkeys((self.id, self._maker(step))):
             path = os.path.join(self._config.root, ".penstock", "logs", run, f"{name}.log")
@@ -265,6 +237,31 @@ class Run:
                 with open(path, encoding="utf-8", errors="replace") as file:
                     return file.read()
         return ""
+
+    def logged(self, step: str) -> dict[str, Any]:
+        """What a step logged by `ps.log`, in this run or in the one whose result was reused; figures as `Figure`.
+
+        Raises
+        ------
+        UnknownNameError
+        PenstockError
+            A figure cannot be read.
+        """
+        self._check_step(step)
+        runs = dict.fromkeys(run for run in (self.id, self._maker(step)) if run)
+        with self._home() as home:
+            rows = [row for run in runs for row in home.ledger.step_runs(run) if row.step == step and row.notes]
+        found = dict(rows[0].notes) if rows else {}
+        figures = found.pop(FIGURES, {})
+        return found | {name: Figure(one["kind"], self._objects.read(one["digest"])) for name, one in figures.items()}
+
+    def _check_step(self, step: str) -> None:
+        if step not in self.steps:
+            known = list(self.steps)
+            raise UnknownNameError(
+                f"run {self.id[:4]} has no step {step!r}{did_you_mean(step, known)}",
+                hint=f"there are {', '.join(known)}",
+            )
 
     # ── the ledger ──────────────────────────────────────────────────────────────────────────────────────────
 

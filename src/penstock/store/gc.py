@@ -122,6 +122,7 @@ def _follow_results(ledger: KeptLedger, reach: Reach, since: float) -> list[str]
     last = {one.recipe for flow in {run.flow for run in young} for one in ledger.decided(flow).values()}
     decided = frozenset(reach.found)
     reach.follow([digest for run in young for digest in kept_by(run)], decided=False)
+    kept = set(makers)
     recipes, forgotten = ledger.recipes(), []
     for start in range(0, len(recipes), _CHUNK):
         for result in ledger.results(recipes[start : start + _CHUNK]).values():
@@ -129,6 +130,9 @@ def _follow_results(ledger: KeptLedger, reach: Reach, since: float) -> list[str]
             wanted = result.made.get("run") in makers or result.recipe in last
             if wanted or not decided.isdisjoint(outputs):
                 reach.follow(outputs, decided=False)
+                kept.add(str(result.made.get("run", "")))
             else:
                 forgotten.append(result.recipe)
+    for run in sorted(kept):  # what their steps logged is looked at with them
+        reach.follow([digest for row in ledger.step_runs(run) for digest in row.figures], decided=False)
     return forgotten
