@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from penstock.stages.bands import bands
 from penstock.stages.predicted import Predicted
 from penstock.stats.intervals import wilson_interval
-from penstock.stats.weighting import weighted_share
+from penstock.stats.weighting import weighted_quantile, weighted_share
 
 MAX_POINTS = 200
 MAX_RESIDUALS = 500
@@ -23,18 +24,18 @@ def curves(predicted: Predicted) -> dict[str, Any]:
     Returns
     -------
     dict
-        binary {"roc", "precision_recall", "calibration"}; multiclass {"calibration"} of the predicted class;
-        regression {"residuals"}.
+        binary {"roc", "precision_recall", their bands (see `bands.bands`), "calibration"}; multiclass {"calibration"}
+        of the predicted class; regression {"residuals", "residual_bins"}.
     """
     if len(predicted) == 0:
         return {}
     if predicted.problem.task == "regression":
-        return {"residuals": _residuals(predicted)}
+        return {"residuals": _residuals(predicted), "residual_bins": _residual_bins(predicted)}
     found: dict[str, Any] = {}
     weighing = predicted.y if predicted.weight is None else predicted.y[predicted.weight > 0]
     both = 0 < int(weighing.sum()) < len(weighing)
     if predicted.problem.task == "binary" and both:
-        found = {"roc": _roc(predicted), "precision_recall": _precision_recall(predicted)}
+        found = {"roc": _roc(predicted), "precision_recall": _precision_recall(predicted), **bands(predicted)}
     if predicted.has_proba:
         found["calibration"] = _calibration(predicted)
     return found
@@ -141,3 +142,20 @@ def _residuals(predicted: Predicted) -> dict[str, list[float]]:
         "predicted": [float(value) for value in predicted.answers[keep, 0]],
         "observed": [float(value) for value in predicted.y[keep]],
     }
+
+
+def _residual_bins(predicted: Predicted) -> list[dict[str, float | int]]:
+    """Median and quartiles of observed minus predicted, in ten bins of equally many rows by what was predicted."""
+    import numpy as np
+
+    said = predicted.answers[:, 0]
+    rest = predicted.y - said
+    bins: list[dict[str, float | int]] = []
+    for rows in np.array_split(np.argsort(said, kind="stable"), min(BINS, len(said))):
+        weight = None if predicted.weight is None else predicted.weight[rows]
+        if weight is not None and not weight.sum() > 0:
+            continue
+        low, middle, high = (weighted_quantile(rest[rows], q, weight) for q in (0.25, 0.5, 0.75))
+        mean = float(np.average(said[rows], weights=weight))
+        bins.append({"predicted": mean, "low": low, "median": middle, "high": high, "n": len(rows)})
+    return bins

@@ -15,7 +15,9 @@ from penstock.core.threshold import Threshold
 from penstock.stages import scoring
 from penstock.stages.baseline import baseline_answers, baseline_name
 from penstock.stages.curves import confusion, curves
+from penstock.stages.dependence import dependences
 from penstock.stages.importance import importances
+from penstock.stages.mistakes import worst_rows
 from penstock.stages.own import prove
 from penstock.stages.predicted import Predicted, join, predict
 from penstock.stages.problem import Problem, problem_of
@@ -30,7 +32,6 @@ from penstock.stats.weighting import effective_rows
 if TYPE_CHECKING:
     import pandas as pd
 
-WORST_ROWS = 10
 SLICE_BOOT = 200
 """Bootstrap replicates for a slice, where a metric has no closed form: slices are many."""
 
@@ -127,11 +128,12 @@ def evaluate(
     found.sort(key=lambda one: (one["low"] is None, one["low"] or 0.0, one["label"]))
     X, y = features_and_target(train, target, roles)
     estimator, rows = out.last
-    judged = train.iloc[rows]
-    drops = importances(
-        estimator, X.iloc[rows], y.iloc[rows], problem, metric=names[0], seed=seed, table=judged, weight=roles.weight
-    )
+    asked: tuple[Any, ...] = (estimator, X.iloc[rows], y.iloc[rows], problem)
+    drops = importances(*asked, metric=names[0], seed=seed, table=train.iloc[rows], weight=roles.weight)
+    first = [one["column"] for one in drops] or [str(name) for name in X.columns]
     report = _report(out, names, found, drops, len(train), seed, baseline_name(baseline))
+    report["dependence"] = dependences(*asked, first, weight=weights_of(train, roles, rows))
+    report["worst_rows"] = worst_rows(out.model, out.rows, X, first)
     if out.model.weight is not None:
         report["weight"] = weight_json(str(roles.weight), out.model)
     if decide is not None:
@@ -170,7 +172,6 @@ def _report(
         "curves": curves(out.model),
         "confusion": confusion(out.model),
         "importance": importance,
-        "worst_rows": _worst_rows(out),
         "scope": f"cross-validated on {len(out.rows):,} training rows; the hold-out was not opened",
         **({"baseline": against} if against else {}),
     }
@@ -296,25 +297,6 @@ def _folds(out: OutOfFold, names: tuple[str, ...]) -> list[dict[str, Any]]:
         values = {name: json_number(scoring.figure(name, rows)) for name in names}
         found.append({"fold": number, "n_judged": len(rows), "metrics": values})
     return found
-
-
-def _worst_rows(out: OutOfFold) -> list[dict[str, Any]]:
-    """The rows with the greatest loss: log loss where there are probabilities, else wrong labels or errors."""
-    import numpy as np
-
-    problem = out.model.problem
-    if problem.task == "regression":
-        name = "neg_mean_absolute_error"
-    else:
-        name = "neg_log_loss" if out.model.has_proba else "accuracy"
-    loss = -scoring.row_scores(name, out.model)
-    worst = np.lexsort((out.rows, -loss))[:WORST_ROWS]
-    frame = out.model.take(worst).to_frame()
-    said = "value" if problem.task == "regression" else "label"
-    return [
-        {"row": int(out.rows[at]), "loss": json_number(float(loss[at])), "y_true": truth, "predicted": answer}
-        for at, truth, answer in zip(worst, frame["y_true"].tolist(), frame[said].tolist(), strict=True)
-    ]
 
 
 def _summary(name: str, figure: dict[str, Any], slices: list[dict[str, Any]], against: str) -> str:

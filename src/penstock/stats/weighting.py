@@ -96,3 +96,28 @@ def weighted_share(hit: Bools, weights: Floats) -> tuple[float, float]:
     if variance == 0.0:
         return share, effective_rows(weights, len(weights))
     return share, min(share * (1 - share) / variance, float(np.count_nonzero(weights)))
+
+
+def weighted_quantile(x: ArrayLike, q: float, weights: ArrayLike | None = None) -> float:
+    """The least value that at least a share q of the weight does not exceed: the inverse of the distribution function.
+
+    Parameters
+    ----------
+    x : array of shape (n,)
+        At least one value, none missing.
+    q : float
+        In [0, 1].
+    weights : array of shape (n,), optional
+        Not negative, not all zero.
+
+    Examples
+    --------
+    >>> weighted_quantile([3.0, 1.0, 2.0, 4.0], 0.5), weighted_quantile([3.0, 1.0, 2.0], 0.5, [8, 1, 1])
+    (2.0, 3.0)
+    """
+    values = np.asarray(x, dtype=np.float64)
+    order = np.argsort(values, kind="stable")
+    w = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=np.float64)[order]
+    reached = np.cumsum(w)
+    at = int(np.searchsorted(reached, q * reached[-1] * (1 - 1e-12)))
+    return float(values[order][min(at, len(values) - 1)])
