@@ -72,6 +72,7 @@ def test_every_value_tells_its_origin(root, monkeypatch):
         "release": "penstock.toml",
         "trust": "PENSTOCK_TRUST",
         "hosts": "default",
+        "redact": "default",
     }
     assert made.environment == "dev"
 

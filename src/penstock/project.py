@@ -23,6 +23,7 @@ KEYS: dict[str, type[Any]] = {
     "jobs": int,
     "trust": list,
     "hosts": list,
+    "redact": list,
     "release": str,
     "grace": str,
     "keep": str,
@@ -89,6 +90,7 @@ def configure(root: str, flags: Mapping[str, Any] | None = None, environment: st
         "jobs": 0,
         "trust": [],
         "hosts": [],
+        "redact": [],
     }
     origin = dict.fromkeys(values, "default")
     name = environment or os.environ.get("PENSTOCK_ENV") or "dev"
@@ -111,7 +113,7 @@ def configure(root: str, flags: Mapping[str, Any] | None = None, environment: st
             origin[key] = f"--{key}"
     for key in ("store", "ledger"):
         values[key] = _place(root, values[key])
-    values["trust"], values["hosts"] = tuple(values["trust"]), tuple(values["hosts"])
+    values |= {key: tuple(values[key]) for key in ("trust", "hosts", "redact")}
     for group in GROUPS:
         names = [key for key in values if key.startswith(f"{group}.")]
         values[group] = {key.removeprefix(f"{group}."): values.pop(key) for key in names}

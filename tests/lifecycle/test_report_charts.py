@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from penstock.lifecycle import charts
-from penstock.lifecycle.charts import Axis, Dots, Line, chart, harmless, level_bar, padded, range_bar, ticks
+from penstock.lifecycle.charts import Axis, Dots, Line, chart, harmless, padded, range_bar, ticks
 
 UNIT = Axis("share", 0.0, 1.0)
 CANARY = '"><img src=x onerror=alert(1)></svg><script>alert(2)</script>{{7*7}}\u2028\u202e\x00'
@@ -99,13 +99,6 @@ def test_a_range_bar_shows_an_open_bound_to_the_edge_and_keeps_what_is_beyond_wi
     assert float(svg.find("circle").get("cx")) == charts.BAR_WIDTH - 4
     assert not list(drawn(range_bar(0.0, None, 1.0, (0.0, 1.0))).iter("circle"))
     assert len(list(drawn(range_bar(0.2, 0.2, 0.2, (0.2, 0.2))).iter("circle"))) == 1
-
-
-def test_a_level_bar_is_as_long_as_its_share():
-    def width(*sizes):
-        return float(drawn(level_bar(*sizes)).find("rect").get("width"))
-
-    assert (width(1.0, 2.0), width(0.0, 0.0), width(-1.0, 2.0)) == (charts.BAR_WIDTH / 2, 0.0, 0.0)
 
 
 @given(st.text())

@@ -244,6 +244,8 @@ class Config:
         MiB that a model with classes of the project may use where it is served.
     model_timeout : int
         Seconds that such a model may take for the answers of one request.
+    redact : tuple of str
+        Columns whose values no report shows.
     """
 
     root: str
@@ -262,6 +264,7 @@ class Config:
     mlflow: Mapping[str, str] = field(default_factory=dict, repr=False)
     model_memory: int = 4_096
     model_timeout: int = 10
+    redact: tuple[str, ...] = ()
     origin: Mapping[str, str] = field(default_factory=dict)
 
     @property

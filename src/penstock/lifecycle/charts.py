@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Union
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 WIDTH, HEIGHT = 360.0, 300.0
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 12.0, 10.0, 44.0
 BAR_WIDTH, BAR_HEIGHT = 180.0, 18.0
+SPARK_WIDTH, SPARK_HEIGHT = 110.0, 24.0
+FEW_BARS = 12
+"""Up to so many bars stand apart."""
 MAX_TICKS = 6
 _UNSEEN = {
     **dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(127, 160)), "\N{REPLACEMENT CHARACTER}"),
@@ -51,11 +55,40 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line through points; `style` is "main" or "guide"."""
+    """A line through points; `style` is "main", "guide" or "second" … "fourth", `name` stands at its end."""
+
+    x: Sequence[float]
+    y: Sequence[float | None]
+    style: str = "main"
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """What lies between two lines, such as a band; `style` is "band"."""
 
     x: Sequence[float]
     y: Sequence[float]
-    style: str = "main"
+    back_x: Sequence[float]
+    back_y: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """An upright line at a value of x, with a word at its top."""
+
+    x: float
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rug:
+    """Short strokes on the floor: where values of x lie."""
+
+    x: Sequence[float]
+
+
+Mark = Union["Line", "Area", "Rule", "Rug", "Dots"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +102,7 @@ class Dots:
     style: str = "main"
 
 
-def chart(name: str, title: str, told: str, x: Axis, y: Axis, marks: Sequence[Line | Dots]) -> str:
+def chart(name: str, title: str, told: str, x: Axis, y: Axis, marks: Sequence[Mark]) -> str:
     """A chart with two axes.
 
     Parameters
@@ -79,7 +112,7 @@ def chart(name: str, title: str, told: str, x: Axis, y: Axis, marks: Sequence[Li
     title, told : str
         What screen readers say: the chart's name, and what is to be seen on it.
     x, y : Axis
-    marks : sequence of Line or Dots
+    marks : sequence of Line, Area, Rule, Rug or Dots
         Drawn in this order; values that are not finite, or lie outside both ranges by far, are left out.
 
     Returns
@@ -101,10 +134,8 @@ def chart(name: str, title: str, told: str, x: Axis, y: Axis, marks: Sequence[Li
     place = _Place(x, y)
     _axes(svg, place)
     for mark in marks:
-        if isinstance(mark, Line):
-            _line(svg, place, mark)
-        else:
-            _dots(svg, place, mark)
+        _DRAWN[type(mark)](svg, place, mark)
+    _names(svg, place, [mark for mark in marks if isinstance(mark, Line) and mark.name])
     return tostring(svg, encoding="unicode")
 
 
@@ -147,13 +178,23 @@ def range_bar(
     return tostring(svg, encoding="unicode")
 
 
-def level_bar(value: float, most: float) -> str:
-    """A plain bar from zero, for a column of sizes that stand beside it as numbers."""
-    svg = _root("level", BAR_WIDTH, BAR_HEIGHT)
+def histogram_bar(heights: Sequence[float]) -> str:
+    """A histogram the size of a word, as one path; the numbers stand beside it, so readers skip it.
+
+    Parameters
+    ----------
+    heights : sequence of float
+        Not negative; the tallest fills the height.
+    """
+    svg = _root("histogram", SPARK_WIDTH, SPARK_HEIGHT)
     svg.set("aria-hidden", "true")
-    length = max(value, 0.0) / most * BAR_WIDTH if most > 0 else 0.0
-    box = {"class": "bar", "x": "0", "y": "4", "height": _n(BAR_HEIGHT - 8), "width": _n(min(length, BAR_WIDTH))}
-    SubElement(svg, "rect", box)
+    most, width = max(heights, default=0.0), SPARK_WIDTH / max(len(heights), 1)
+    gap, floor = (2.0 if len(heights) <= FEW_BARS else 0.0), _n(SPARK_HEIGHT)
+    bars = []
+    for i, height in enumerate(heights):
+        top = SPARK_HEIGHT - (height / most * (SPARK_HEIGHT - 1) if most > 0 else 0.0)
+        bars.append(f"M{_n(i * width)},{floor}V{_n(top)}H{_n((i + 1) * width - gap)}V{floor}")
+    SubElement(svg, "path", {"class": "bar", "d": "".join(bars)})
     return tostring(svg, encoding="unicode")
 
 
@@ -229,10 +270,50 @@ def _axes(svg: Element, place: _Place) -> None:
 
 
 def _line(svg: Element, place: _Place, line: Line) -> None:
-    points = [(place.across(x), place.up(y)) for x, y in zip(line.x, line.y, strict=True) if _known(x, y)]
+    pairs = [(x, y) for x, y in zip(line.x, line.y, strict=True) if y is not None and _known(x, y)]
+    points = [(place.across(x), place.up(y)) for x, y in pairs]
     if len(points) > 1:
         path = " ".join(f"{_n(x)},{_n(y)}" for x, y in points)
         SubElement(svg, "polyline", {"class": f"line {line.style}", "points": path})
+
+
+def _area(svg: Element, place: _Place, area: Area) -> None:
+    there = [(place.across(x), place.up(y)) for x, y in zip(area.x, area.y, strict=True) if _known(x, y)]
+    back = [(place.across(x), place.up(y)) for x, y in zip(area.back_x, area.back_y, strict=True) if _known(x, y)]
+    path = " ".join(f"{_n(x)},{_n(y)}" for x, y in [*there, *reversed(back)])
+    SubElement(svg, "polygon", {"class": "band", "points": path})
+
+
+def _rule(svg: Element, place: _Place, rule: Rule) -> None:
+    if not _known(rule.x):
+        return
+    at = place.across(rule.x)
+    _stroke(svg, "rule", at, TOP, at, HEIGHT - BOTTOM)
+    left = at > (LEFT + WIDTH - RIGHT) / 2
+    _label(svg, rule.name, at + (-5 if left else 5), TOP + 11, "end" if left else "start", "name")
+
+
+def _rug(svg: Element, place: _Place, rug: Rug) -> None:
+    for x in rug.x:
+        if _known(x) and place.x.low <= x <= place.x.high:
+            _stroke(svg, "rug", place.across(x), HEIGHT - BOTTOM, place.across(x), HEIGHT - BOTTOM - 7)
+
+
+def _names(svg: Element, place: _Place, lines: Sequence[Line]) -> None:
+    """Each line's name at the point where it is furthest from the other lines."""
+    shown = {i: [(x, y) for x, y in zip(one.x, one.y, strict=True) if y is not None] for i, one in enumerate(lines)}
+    drawn = {i: [(place.across(x), place.up(y)) for x, y in points if _known(x, y)] for i, points in shown.items()}
+    for i, line in enumerate(lines):
+        others = [points for j, points in drawn.items() if j != i and points]
+        inner = [(x, y) for x, y in drawn[i] if LEFT + 40 <= x <= WIDTH - RIGHT - 40] or drawn[i]
+        if inner:
+            x, y = max(inner, key=lambda point: min((_apart(point, points) for points in others), default=0.0))
+            _label(svg, line.name, x, y - 7 if y > TOP + 20 else y + 16, "middle", f"name {line.style}")
+
+
+def _apart(point: tuple[float, float], line: Sequence[tuple[float, float]]) -> float:
+    """How far above or below a line a point lies."""
+    return abs(point[1] - min(line, key=lambda other: abs(other[0] - point[0]))[1])
 
 
 def _dots(svg: Element, place: _Place, dots: Dots) -> None:
@@ -244,6 +325,15 @@ def _dots(svg: Element, place: _Place, dots: Dots) -> None:
             _stroke(svg, "error", place.across(x), place.up(dots.low[i]), place.across(x), place.up(dots.high[i]))
         circle = {"class": f"dot {dots.style}", "cx": _n(place.across(x)), "cy": _n(place.up(y)), "r": radius}
         SubElement(svg, "circle", circle)
+
+
+_DRAWN: dict[type, Callable[[Element, _Place, Any], None]] = {
+    Line: _line,
+    Area: _area,
+    Rule: _rule,
+    Rug: _rug,
+    Dots: _dots,
+}
 
 
 def _known(*values: float | None) -> bool:

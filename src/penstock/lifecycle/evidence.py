@@ -9,18 +9,22 @@ from typing import Any
 from penstock.core.artifact import Artifact
 from penstock.core.ports import Home
 from penstock.core.run import Entry, Result, Run
-from penstock.errors import CorruptObjectError, MissingObjectError
-from penstock.lifecycle.versions import CHALLENGER, CHAMPION, Version, alias, manifest, stream
+from penstock.errors import CorruptObjectError, MissingObjectError, UnknownNameError, UsageError
+from penstock.lifecycle.records import results_of, steps_of
+from penstock.lifecycle.versions import CHALLENGER, CHAMPION, MOST_DIGITS, Version, alias, manifest, stream
+from penstock.lifecycle.versions import version as find_version
 
-BUNDLE = ("metrics", "audit", "input", "schema", "environment", "decision", "threshold", "refit", "learned")
+BUNDLE = ("metrics", "audit", "input", "schema", "environment", "decision", "threshold", "refit", "learned", "profile")
 """The files of a bundle that a report tells; a version without one of them is told without it."""
 
 STAGES = ("validate", "split", "train")
+OF_A_RUN = {"schema": ("validate", 1), "metrics": ("evaluate", 0), "audit": ("audit", 0), "threshold": ("decide", 1)}
+"""Where a run without a version has what a bundle would hold: step and place among its outputs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What speaks for and against a version.
+    """What speaks for and against a version, or for a run that registered none.
 
     Attributes
     ----------
@@ -45,6 +49,12 @@ class Evidence:
         Definition of the project's own → digest.
     run : Run or None
         The run that registered it.
+    before : (str, dict)
+        The champion that it was compared with, and the profile of that one's training rows by column.
+    title : str
+        Of a run without a version: "run 3f9c of churn". Its `version` is then number 0 and stands on no ledger.
+    redacted : tuple of str
+        Columns whose values were left out.
     """
 
     version: Version
@@ -59,6 +69,19 @@ class Evidence:
     results: Mapping[str, Result] = field(default_factory=dict)
     code: Mapping[str, str] = field(default_factory=dict)
     run: Run | None = None
+    before: tuple[str, Mapping[str, Any]] = ("", {})
+    title: str = ""
+    redacted: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """As people call it."""
+        return self.title or self.version.name
+
+    @property
+    def is_try(self) -> bool:
+        """Whether no version came of it: there are cross-validated figures only."""
+        return bool(self.title)
 
     @property
     def is_champion(self) -> bool:
@@ -112,7 +135,66 @@ def evidence(home: Home, version: Version) -> Evidence:
         results=results,
         code=_code(home, results),
         run=_run(home, version),
+        before=_before(home, version, verdict),
     )
+
+
+def evidence_of_run(home: Home, run: Run) -> Evidence:
+    """Read what is on record of a run that registered no version: what its steps gave.
+
+    Raises
+    ------
+    UsageError
+        It evaluated nothing, or its figures are not kept any more.
+    """
+    steps = steps_of(home, run)
+    results = results_of(home, steps)
+    files = {name: _of_run(home, results, *OF_A_RUN[name]) if name in OF_A_RUN else {} for name in BUNDLE}
+    if not files["metrics"]:
+        why = "is not kept any more" if "evaluate" in results else "was never made"
+        raise UsageError(
+            f"run {run.id[:4]} has no report: its evaluation {why}",
+            hint=f"penstock show run:{run.id[:4]} tells what there is",
+        )
+    parted = _of_run(home, results, "split", 2)
+    sources = {step: results[step].outputs[0].digest for step in run.info.get("sources", {}) if step in results}
+    body = {
+        "run": run.id,
+        "recipes": {step: result.recipe for step, result in results.items()},
+        "sources": {step: results[step].source or digest for step, digest in sources.items()},
+        "rows": {side: parted[side] for side in ("n_train", "n_test") if side in parted},
+    }
+    about = Version(run.flow, 0, Entry(stream(run.flow, "version"), 0, body, at=run.started))
+    return Evidence(
+        about,
+        files,
+        champion=alias(home.ledger, run.flow, CHAMPION)[0],
+        reports=_reports(home, about, results),
+        results=results,
+        code=_code(home, results),
+        run=run,
+        title=f"run {run.id[:4]} of {run.flow}",
+    )
+
+
+def _of_run(home: Home, results: Mapping[str, Result], step: str, at: int) -> Mapping[str, Any]:
+    """A JSON output of a step, {} where it is not there any more."""
+    outputs = results[step].outputs if step in results else ()
+    return _kept(home, outputs[at].to_json()) if len(outputs) > at and outputs[at].format == "json" else {}
+
+
+def _before(home: Home, version: Version, verdict: Entry | None) -> tuple[str, Mapping[str, Any]]:
+    """The champion that a version was compared with, and what that one had learned from."""
+    against = str((verdict.body.get("against") if verdict is not None else None) or "")
+    number = against.rpartition("@")[2]
+    if not (number.isdecimal() and len(number) <= MOST_DIGITS):
+        return "", {}
+    try:
+        older = find_version(home.ledger, version.workflow, int(number))
+        profile = Artifact.from_json(manifest(home, older.bundle)["files"]["profile"])
+        return older.name, _load(home, profile).get("columns", {})
+    except (UnknownNameError, MissingObjectError, CorruptObjectError, KeyError):
+        return "", {}
 
 
 def _load(home: Home, artifact: Artifact) -> Mapping[str, Any]:

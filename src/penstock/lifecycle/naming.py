@@ -42,6 +42,17 @@ def is_file(text: str) -> bool:
     return file.endswith(".py") or "/" in file or os.sep in file
 
 
+def is_run(text: str) -> bool:
+    """Whether a text names a run rather than a version or a file.
+
+    Examples
+    --------
+    >>> is_run("run:3f9c"), is_run("last~1"), is_run("churn@7")
+    (True, True, False)
+    """
+    return _RUN.match(text) is not None
+
+
 def only_file(root: str) -> str:
     """The one Python file in a folder that declares a workflow, found by its text.
 
@@ -135,7 +146,7 @@ def run_or_version(home: Home, text: str | None) -> Run | Version:
     ------
     UnknownNameError
     """
-    if text is None or _RUN.match(text):
+    if text is None or is_run(text):
         return resolve_run(home.ledger, text or "last")
     if is_file(text):
         return resolve(home.ledger, workflow_of(home, text))

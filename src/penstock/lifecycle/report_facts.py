@@ -6,11 +6,15 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from markupsafe import Markup
+
 from penstock.core.run import Entry
+from penstock.lifecycle import report_profile
 from penstock.lifecycle.evidence import STAGES, Evidence
 from penstock.lifecycle.records import outcome_of
 from penstock.lifecycle.report_figures import capital, interval, number
 from penstock.lifecycle.versions import CHAMPION
+from penstock.lifecycle.wiring import drawing
 
 MAX_COLUMNS = 300
 MAX_CODE = 100
@@ -32,7 +36,10 @@ def moment(at: float) -> str:
 
 def standing(seen: Evidence) -> dict[str, str]:
     """Where the version stands, in a word, a sentence and its reason; "tone" is good, warn, bad or plain."""
-    name, verdict = seen.version.name, seen.verdict
+    name, verdict = seen.name, seen.verdict
+    if seen.is_try:
+        why = "Cross-validated on its training rows only: the hold-out was not opened, and no gate has judged it."
+        return _stands("a try", "plain", capital(name), why)
     why = capital(str(verdict.body["sentence"])) if verdict is not None else ""
     passed = verdict is not None and bool(verdict.body["passed"])
     if seen.is_champion:
@@ -83,9 +90,9 @@ def compared(seen: Evidence) -> list[str]:
     c, against = seen.comparison, seen.verdict.body.get("against")
     rows = f"the same {c['n_rows']:,} held-out rows" if "n_rows" in c else "the same held-out rows"
     if against:
-        found = [f"{seen.version.name} was compared with {against}, then the champion, and with a baseline, on {rows}."]
+        found = [f"{seen.name} was compared with {against}, then the champion, and with a baseline, on {rows}."]
     else:
-        found = [f"There was no champion yet: {seen.version.name} was compared with a baseline, on {rows}."]
+        found = [f"There was no champion yet: {seen.name} was compared with a baseline, on {rows}."]
     if c.get("scope"):
         found.append(f"The verdict is {c['scope']}.")
     if seen.look is not None:
@@ -134,7 +141,11 @@ def audited(seen: Evidence) -> dict[str, Any] | None:
     proof = seen.files["audit"]
     if not proof:
         return None
-    findings = [one | {"tone": GRADES.get(one["grade"], "plain")} for one in proof.get("findings", ())]
+    findings = [
+        {**one, "grade": "waived" if one.get("kind") == "waived" else one["grade"]}
+        | {"tone": GRADES.get(one["grade"], "plain")}
+        for one in proof.get("findings", ())
+    ]
     total = sum(proof.get("n_findings", {}).values())
     return {
         "summary": capital(str(proof.get("summary", ""))),
@@ -153,7 +164,9 @@ def data(seen: Evidence) -> dict[str, Any]:
     notes = [note for stage in ("validate", "split") for note in seen.reports.get(stage, {}).get("notes", ())]
     schema, reads = seen.files["schema"], _reads(seen)
     every = schema.get("columns") or [{"name": name, "role": "feature"} for name in reads]
-    columns = [_column(one, reads.get(one["name"]), schema) for one in every]
+    profiles = seen.files["profile"].get("columns", {})
+    columns = [_column(one, reads.get(one["name"]), schema, profiles.get(one["name"])) for one in every[:MAX_COLUMNS]]
+    before, older = seen.before
     return {
         "told": [
             {"stage": stage, "text": before + str(found["summary"])}
@@ -161,8 +174,11 @@ def data(seen: Evidence) -> dict[str, Any]:
             if "summary" in found
         ],
         "notes": notes,
-        "columns": columns[:MAX_COLUMNS],
-        "more": max(len(columns) - MAX_COLUMNS, 0),
+        "columns": columns,
+        "more": max(len(every) - MAX_COLUMNS, 0),
+        "profiled": seen.files["profile"].get("n"),
+        "moved": {"since": before, **report_profile.moved(profiles, older)} if before and profiles else None,
+        "weight": seen.files["metrics"].get("weight"),
         "target": schema.get("target", ""),
     }
 
@@ -172,20 +188,27 @@ def _reads(seen: Evidence) -> dict[str, Mapping[str, Any]]:
     return {one["name"]: one for one in seen.files["input"].get("columns", ())}
 
 
-def _column(one: Mapping[str, Any], reads: Mapping[str, Any] | None, schema: Mapping[str, Any]) -> dict[str, Any]:
+def _column(
+    one: Mapping[str, Any], reads: Mapping[str, Any] | None, schema: Mapping[str, Any], profile: Any
+) -> dict[str, Any]:
     """A row of the table of columns: what the schema allows, and what training rows held."""
     levels = one.get("categories") or (reads or {}).get("categories")
     role = str(one.get("role", ""))
     if one["name"] == schema.get("target"):
         role, levels = "target", schema.get("classes") or levels
+    hidden = bool(one.get("redacted"))
+    held = report_profile.column(profile) if profile else {"missing": "", "said": "", "drawn": ""}
+    between = "" if levels or reads is None else _between(reads)
+    if hidden or not profile:
+        held["said"] = "redacted" if hidden else between
     return {
+        "held": held,
         "name": one["name"],
         "role": role,
         "said": "feature, not read" if role == "feature" and reads is None else role,
         "type": one.get("type") or (reads or {}).get("kind", ""),
-        "missing": "allowed" if one.get("null") else "no",
-        "allowed": _levels(levels) if levels else _between(one),
-        "seen": "" if levels or reads is None else _between(reads),
+        "missing": held["missing"] or ("allowed" if one.get("null") else "no"),
+        "allowed": "redacted" if hidden else _levels(levels) if levels else _between(one),
         "unseen": {"refuse": "refused", "count": "counted"}.get((reads or {}).get("unseen", ""), "") if levels else "",
     }
 
@@ -236,7 +259,8 @@ def lineage(seen: Evidence) -> dict[str, Any]:
         "run": body.get("run", ""),
         "file": seen.file,
         "recipes": [{"step": step, "digest": digest} for step, digest in body.get("recipes", {}).items()],
-        "bundle": seen.version.bundle.digest,
+        "bundle": "" if seen.is_try else seen.version.bundle.digest,
+        "drawn": Markup(drawing(seen.results, seen.name)),  # noqa: S704  our own drawing
         "declaration": body.get("declaration", ""),
     }
 
@@ -260,8 +284,10 @@ def _file(seen: Evidence, step: str) -> str:
 
 def history(seen: Evidence) -> list[dict[str, str]]:
     """Every decision on this version, oldest first: who, when, why."""
+    if seen.is_try:
+        return []
     entry = seen.version.entry
-    found = [(entry.at, 0, _row(entry, f"{seen.version.name} registered"))]
+    found = [(entry.at, 0, _row(entry, f"{seen.name} registered"))]
     if seen.verdict is not None:
         word = outcome_of(seen.verdict.body)
         found.append((seen.verdict.at, 1, _row(seen.verdict, f"verdict {seen.verdict.number}: {word}")))
@@ -273,14 +299,22 @@ def history(seen: Evidence) -> list[dict[str, str]]:
 
 
 def _row(entry: Entry, what: str) -> dict[str, str]:
-    return {"at": moment(entry.at), "what": what, "who": entry.who, "why": entry.why}
+    return {"at": moment(entry.at), "what": what, "who": entry.who.partition("@")[0], "why": entry.why}
 
 
 def commands(seen: Evidence) -> list[dict[str, str]]:
     """What to do next, and how to make it again."""
-    name, workflow = seen.version.name, seen.version.workflow
+    name, workflow = seen.name, seen.version.workflow
     file = seen.file or f"{workflow}.py"
     found = []
+    if seen.is_try:
+        return [
+            _command(
+                f"penstock run {file}", "let the gate judge it on held-out rows: a version, or the reason why not"
+            ),
+            _command(f"penstock try {file}", "try a change; the hold-out stays closed"),
+            _command(f"penstock runs {workflow}", "the tries beside it"),
+        ]
     if seen.is_champion:
         found.append(_command(f"penstock serve {workflow}", "answer over HTTP with the champion"))
         found.append(_command(f"penstock rollback {workflow}", "go back to the champion before it"))
@@ -293,6 +327,34 @@ def commands(seen: Evidence) -> list[dict[str, str]]:
     if commit:
         found.append(_command(f"git checkout {commit[:12]}", "the code as it was"))
     found.append(_command(f"penstock run {file} --force train", "fit it again: equal bytes are the same version"))
+    if seen.files["decision"]:
+        line = f'penstock promote {name} --threshold {seen.files["decision"]["threshold"]:.3g} --because "…"'
+        found.append(_command(line, "the same model under another threshold, as a version with a verdict of its own"))
+    return found
+
+
+def told_threshold(seen: Evidence) -> dict[str, Any] | None:
+    """The threshold in use and how it came about."""
+    told, decision = seen.files["threshold"], seen.files["decision"]
+    if not told and not decision:
+        return None
+    return {
+        "threshold": number(told.get("threshold", decision.get("threshold"))),
+        "rule": told.get("rule") or decision.get("rule", ""),
+        "summary": capital(str(told.get("summary", ""))),
+        "scope": capital(str(told.get("scope", ""))).replace("`", ""),
+    }
+
+
+def served(seen: Evidence) -> list[str]:
+    """What is served, where it is not what was judged; and what rows it has learned from."""
+    found = []
+    if seen.files["refit"].get("summary"):
+        found.append(f"{capital(str(seen.files['refit']['summary']))}; the verdict is about the twin that was judged.")
+    learned = seen.files["learned"]
+    if learned:
+        names = "content" if learned["by"] == "content" else ", ".join(learned["columns"])
+        found.append(f"It has learned from {learned['n_rows']:,} rows, known again by {names}.")
     return found
 
 

@@ -8,13 +8,16 @@ from typing import Any
 
 from markupsafe import Markup
 
-from penstock.lifecycle.charts import level_bar, padded, range_bar
+from penstock.lifecycle.charts import padded, range_bar
 
 MAX_CLASSES = 12
 """Up to so many classes a confusion matrix is shown whole; of more, only the commonest confusions."""
 MAX_CONFUSIONS = 15
 MAX_IMPORTANT = 15
 MAX_SLICES = 60
+MAX_CANDIDATES = 20
+MAX_SEARCHED = 20
+MAX_PARAMETERS = 6
 
 Shown = Mapping[str, Any]
 
@@ -37,6 +40,32 @@ def number(value: float | None) -> str:
     else:
         text = f"{value:.3f}" if size >= 0.01 or value == 0 else f"{value:.2g}"
     return text.replace("-", "−")
+
+
+def value(one: float) -> str:
+    """A value of a column: whole where it is whole.
+
+    Examples
+    --------
+    >>> value(72.0), value(-1234.0), value(20.65)
+    ('72', '−1,234', '20.6')
+    """
+    if math.isfinite(one) and one == int(one) and abs(one) < 1e15:
+        return f"{int(one):,}".replace("-", "−")
+    return number(one)
+
+
+def aligned(values: Sequence[float | None]) -> list[str]:
+    """Figures of one column with equally many decimals, three digits for the largest; "" for none.
+
+    Examples
+    --------
+    >>> aligned([0.2158, 0.00075, None]), aligned([1834.2, 12.5])
+    (['0.216', '0.001', ''], ['1,834', '12'])
+    """
+    most = max((abs(one) for one in values if one is not None), default=0.0)
+    digits = 3 if most <= 0 else min(max(3 - math.ceil(math.log10(most) + 1e-9), 0), 6)
+    return ["" if one is None else f"{one:,.{digits}f}".replace("-", "−") for one in values]
 
 
 def capital(text: str) -> str:
@@ -153,14 +182,18 @@ def _held_slice(one: Mapping[str, Any] | None, span: tuple[float, float], guide:
     return cell(one["shown"], span, guide, "faint" if one["small"] else "other") if one else None
 
 
-def confusion(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Rows by true and predicted class: the matrix, or the commonest confusions where there are many classes."""
-    found = metrics.get("confusion")
+def confusion(metrics: Mapping[str, Any], threshold: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Rows by true and predicted class: the matrix, or the commonest confusions where there are many classes.
+
+    Where a threshold is in use, at that threshold.
+    """
+    found = threshold.get("confusion") or metrics.get("confusion")
     if not found or not found["classes"]:
         return None
     names, counts = [str(one) for one in found["classes"]], found["counts"]
     truths, said = [sum(row) for row in counts], [sum(column) for column in zip(*counts, strict=True)]
     view: dict[str, Any] = {
+        "at": number(threshold["threshold"]) if threshold.get("confusion") else "",
         "sentence": _sentence(metrics, found, truths, said),
         "classes": [
             {
@@ -217,18 +250,22 @@ def importance(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
     found = list(metrics.get("importance") or ())
     if not found:
         return None
-    shown = [one for one in found if one["drop"] > 0][:MAX_IMPORTANT]
-    most = max((one["high"] for one in shown), default=0.0)
+    telling = [one for one in found if one["drop"] > 0 and not _useless(one)]
+    rest = [one["column"] for one in found if one["drop"] <= 0 or _useless(one)]
+    shown = telling[:MAX_IMPORTANT]
+    ends = [end for one in shown for end in (one["low"], one["drop"], one["high"]) if end is not None]
+    span = (0.0, max(ends, default=1.0))
+    every = aligned([one[part] for part in ("drop", "low", "high") for one in shown])
+    texts = (every[: len(shown)], every[len(shown) : 2 * len(shown)], every[2 * len(shown) :])
     rows = [
         {
             "column": one["column"],
-            "drop": number(one["drop"]),
-            "range": f"{number(one['low'])} … {number(one['high'])}",
-            "bar": Markup(level_bar(one["drop"], most)),  # noqa: S704  our own drawing
+            "drop": drop,
+            "range": "" if one["low"] is None else f"{low} … {high}",
+            "bar": Markup(range_bar(one["low"], one["drop"], one["high"], span)),  # noqa: S704  our own drawing
         }
-        for one in shown
+        for one, drop, low, high in zip(shown, *texts, strict=True)
     ]
-    rest = [one["column"] for one in found if one["drop"] <= 0]
     figure = (metrics["metrics"].get(metrics["primary"]) or {}).get("shown", {})
     return {
         "rows": rows,
@@ -239,20 +276,105 @@ def importance(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def worst_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows with the greatest loss, out of fold."""
+def _useless(one: Shown) -> bool:
+    """Whether a column's loss is not told from none by these rows."""
+    return one["low"] is not None and one["low"] <= 0
 
-    def said(value: Any) -> str:
-        if not isinstance(value, float):
-            return str(value)
-        return f"{int(value):,}" if value.is_integer() and abs(value) < 1e15 else number(value)
 
-    return [
+def levels(found: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Partial dependence of categories: a row for each level, drawn on one scale."""
+    told = []
+    for one in found:
+        if one["kind"] == "numeric":
+            continue
+        first = one["lines"][0]
+        span = padded([value for line in one["lines"] for value in (*line["low"], *line["high"])])
+        rows = [
+            {
+                "level": level,
+                "n": one["rows"][i],
+                "mean": number(first["mean"][i]),
+                "others": [number(line["mean"][i]) for line in one["lines"][1:]],
+                "bar": Markup(range_bar(first["low"][i], first["mean"][i], first["high"][i], span)),  # noqa: S704  ours
+            }
+            for i, level in enumerate(one["at"])
+        ]
+        names = [line["name"] for line in one["lines"]]
+        told.append({"column": one["column"], "of": one["of"], "names": names, "rows": rows})
+    return told
+
+
+def worst_rows(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The rows with the greatest loss, out of fold, with the columns that matter most."""
+    found = list(metrics.get("worst_rows") or ())
+    if not found:
+        return None
+    known = {name for one in found for part in ("values", "rare", "redacted") for name in one.get(part) or ()}
+    first = [one["column"] for one in metrics.get("importance") or ()]
+    columns = [*(name for name in first if name in known), *sorted(known - set(first))]
+    rows = [
         {
             "row": f"{one['row']:,}",
-            "truth": said(one["y_true"]),
-            "said": said(one["predicted"]),
+            "truth": _cell(one["y_true"]),
+            "said": _cell(one["predicted"]) + (f" ({number(one['score'])})" if one.get("score") is not None else ""),
             "loss": number(one["loss"]),
+            "cells": [_shown_cell(one, name) for name in columns],
         }
-        for one in metrics.get("worst_rows") or ()
+        for one in found
     ]
+    return {"rows": rows, "columns": columns, "rare": any(one.get("rare") for one in found)}
+
+
+def _shown_cell(one: Mapping[str, Any], name: str) -> str:
+    if name in (one.get("redacted") or ()):
+        return "redacted"
+    if name in (one.get("rare") or ()):
+        return "(rare)"
+    value = (one.get("values") or {}).get(name)
+    return "–" if value is None else _cell(value)
+
+
+def _cell(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{int(value):,}" if value.is_integer() and abs(value) < 1e15 else number(value)
+
+
+def candidates(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The leaderboard of several candidates, the best first."""
+    board = list(metrics.get("candidates") or ())
+    if len(board) < 2:
+        return None
+    span = span_of([one["shown"] for one in board])
+    rows = [
+        {
+            "name": one["name"],
+            "chosen": one["chosen"],
+            "cell": cell(one["shown"], span, None, "main" if one["chosen"] else "other"),
+            "behind": one["behind"]["text"] if one["behind"] else "",
+        }
+        for one in board[:MAX_CANDIDATES]
+    ]
+    shown = board[0]["shown"]
+    more = max(len(board) - MAX_CANDIDATES, 0)
+    return {"rows": rows, "more": more, "why": capital(str(metrics.get("why", ""))), "metric": shown["name"]}
+
+
+def search(trained: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a search tried, the best first, with the parameters that differ among its candidates."""
+    found = (trained.get("search") or {}).get("candidates") or ()
+    if not found:
+        return None
+    names = sorted({name for one in found for name in one["params"]})
+    names = [name for name in names if len({one["params"].get(name) for one in found}) > 1 or len(found) == 1]
+    rows = [
+        {
+            "rank": one["rank"],
+            "params": [one["params"].get(name, "–") for name in names[:MAX_PARAMETERS]],
+            "score": number(one["score"]),
+            "std": "" if one["std"] is None else f"± {number(one['std'])}",
+        }
+        for one in found[:MAX_SEARCHED]
+    ]
+    shown = names[:MAX_PARAMETERS]
+    return {"names": shown, "rows": rows, "more": max(len(found) - MAX_SEARCHED, 0), "left": len(names) - len(shown)}

@@ -56,7 +56,7 @@ def dependences(
     weights = None if weight is None else weight[keep]
     if weights is not None and not weights.sum() > 0:
         return []
-    found = []
+    found: list[dict[str, Any]] = []
     for name in columns:
         values = X[named[name]].dropna().reset_index(drop=True) if name in named else ()
         if len(found) == MAX_COLUMNS or not len(values) or kind_of(values) == "datetime":

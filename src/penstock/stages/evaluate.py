@@ -128,11 +128,11 @@ def evaluate(
     found.sort(key=lambda one: (one["low"] is None, one["low"] or 0.0, one["label"]))
     X, y = features_and_target(train, target, roles)
     estimator, rows = out.last
-    asked: tuple[Any, ...] = (estimator, X.iloc[rows], y.iloc[rows], problem)
-    drops = importances(*asked, metric=names[0], seed=seed, table=train.iloc[rows], weight=roles.weight)
+    judged = (X.iloc[rows], y.iloc[rows], problem)
+    drops = importances(estimator, *judged, metric=names[0], seed=seed, table=train.iloc[rows], weight=roles.weight)
     first = [one["column"] for one in drops] or [str(name) for name in X.columns]
     report = _report(out, names, found, drops, len(train), seed, baseline_name(baseline))
-    report["dependence"] = dependences(*asked, first, weight=weights_of(train, roles, rows))
+    report["dependence"] = dependences(estimator, *judged, first, weight=weights_of(train, roles, rows))
     report["worst_rows"] = worst_rows(out.model, out.rows, X, first)
     if out.model.weight is not None:
         report["weight"] = weight_json(str(roles.weight), out.model)

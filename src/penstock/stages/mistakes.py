@@ -52,13 +52,15 @@ def worst_rows(predicted: Predicted, rows: Any, X: Any, columns: list[str]) -> l
     found = []
     for i, at in enumerate(worst):
         cells = {column: json_cell(values.iloc[int(rows[at])]) for column, values in shown.items()}
-        rare = [
-            c for c, cell in cells.items() if cell is not None and common[c] is not None and str(cell) not in common[c]
-        ]
+        rare = [c for c, cell in cells.items() if cell is not None and not _fit(cell, common[c])]
         told = {"row": int(rows[at]), "loss": json_number(float(loss[at])), "y_true": frame["y_true"].tolist()[i]}
         told |= {"predicted": said[i], "values": {c: cell for c, cell in cells.items() if c not in rare}, "rare": rare}
         found.append(told | ({"score": json_number(score[i])} if score is not None else {}))
     return found
+
+
+def _fit(cell: Any, common: set[str] | None) -> bool:
+    return common is None or str(cell) in common
 
 
 def _common(values: Any) -> set[str] | None:
