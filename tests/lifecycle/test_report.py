@@ -9,12 +9,15 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from jinja2 import Environment
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
@@ -24,10 +27,12 @@ from penstock.core.ports import Config, Home
 from penstock.core.run import Entry, Group, Result, Run
 from penstock.core.split import Split
 from penstock.core.target import Roles, Target
-from penstock.errors import CorruptObjectError, StoreError
+from penstock.errors import CorruptObjectError, StoreError, UsageError
 from penstock.formats.registry import FormatRegistry
-from penstock.lifecycle import promote
+from penstock.lifecycle import promote, redaction
 from penstock.lifecycle import report as module
+from penstock.lifecycle.card import plain
+from penstock.lifecycle.charts import harmless
 from penstock.lifecycle.register import json_artifact, register
 from penstock.lifecycle.report import report, write_report
 from penstock.lifecycle.versions import Version
@@ -39,6 +44,7 @@ from penstock.stages.package import package
 from penstock.stages.split import split
 from penstock.stages.train import train
 from penstock.stages.validate import validate
+from penstock.stats.profile import numeric_profile
 from penstock.testing import MemoryLedger, MemoryObjects
 
 CANARY = '"><img src=x onerror=alert(1)></script></style><script>alert(2)</script>{{7*7}}\u2028\u202e'
@@ -498,3 +504,238 @@ def test_equal_evidence_gives_equal_text_in_every_process_without_a_heavy_librar
         heavy, _, text = done.stdout.partition("\n")
         assert heavy == "[]"
         assert text == mine
+
+
+# ── redaction ────────────────────────────────────────────────────────────────────────────────────────────────
+
+SECRET = "Reykjavik"
+
+
+@pytest.fixture(scope="module")
+def sliced():
+    """Evidence with a column of which no value is to be shown, in every place where one could stand."""
+    what = told("binary")
+    files = json.loads(json.dumps(what["files"], default=str).replace("Rome", SECRET))
+    comparison = json.loads(json.dumps(what["comparison"], default=str).replace("Rome", SECRET))
+    metrics = files["metrics"]
+    metrics["worst_rows"][0] |= {"values": {"city": SECRET, "age": 1.5}, "rare": []}
+    line = {"name": "", "mean": [0.1, 0.2], "low": [0, 0], "high": [1, 1]}
+    levels = {"at": [SECRET, "Oslo"], "rows": [30, 20], "of": "probability of yes", "n_rows": 9, "lines": [line]}
+    metrics["dependence"].append({"column": "city", "kind": "categorical", **levels})
+    files["profile"] = {"n": 90, "columns": {"city": {"kind": "categorical", "n": 90, "missing": 0,
+                                                      "counts": {SECRET: 60, "Oslo": 30}}}}  # fmt: skip
+    files["audit"]["findings"] = [
+        {"grade": "note", "kind": "copy", "what": "city copies", "column": "city", "rows": 1, "example": SECRET}
+    ]
+    comparison["sentence"] = f"worse on city={SECRET}"
+    comparison["rules"][0]["text"] = f"city={SECRET} 0.4"
+    what["reports"]["validate"] |= {"notes": [f"city holds {SECRET}"]}
+    return what | {"files": files, "comparison": comparison}
+
+
+def told_of(home, version, **how):
+    return [report(home, version, form=form, **how) for form in ("html", "md")]
+
+
+def test_no_value_of_a_redacted_column_stands_anywhere(sliced, tmp_path):
+    home = memory_home(tmp_path)
+    version = registered(home, sliced)
+    judged(home, version, sliced, sentence=sliced["comparison"]["sentence"])
+    page, card = told_of(home, version, redact=["city"])
+    assert SECRET not in page + card
+    assert "Values of city are left out" in check_page(page).text
+    assert "Values of city are redacted" in card
+    assert "city (redacted) 0.4" in page
+    open_page, open_card = told_of(home, version)
+    assert open_page.count(SECRET) >= 8, "each of the places shows it where nothing is redacted"
+    assert SECRET in open_card
+
+
+def test_the_setting_redacts_too_and_a_name_that_is_no_column_is_passed_over_there_alone(sliced, tmp_path):
+    home = memory_home(tmp_path)
+    version = registered(home, sliced)
+    kept = Home(Config(str(tmp_path), "", "", redact=("city", "elsewhere")), home.objects, home.ledger, home.formats)
+    assert SECRET not in "".join(told_of(kept, version))
+    with pytest.raises(UsageError, match=r"--redact citty: no such column: did you mean 'city'\?|citty"):
+        report(home, version, redact=["citty"])
+    with pytest.raises(UsageError, match="it is the target"):
+        report(home, version, redact=["y"])
+
+
+def test_without_one_of_its_parts_redaction_would_leak(sliced, tmp_path, monkeypatch):
+    home = memory_home(tmp_path)
+    version = registered(home, sliced)
+    judged(home, version, sliced)
+    for part in ("_replaced", "_row", "_bare", "_finding", "_report"):
+        with monkeypatch.context() as broken:
+            broken.setattr(redaction, part, lambda value, *_: value)
+            assert SECRET in report(home, version, redact=["city"]), part
+
+
+# ── a run without a version ──────────────────────────────────────────────────────────────────────────────────
+
+
+def tried(home, what):
+    """A try on record: its steps with what they gave."""
+    given = {
+        "validate": [what["files"]["schema"]] * 2,
+        "split": [what["rows"]] * 3,
+        "evaluate": [what["files"]["metrics"]],
+    }
+    recipes = {}
+    for step, values in given.items():
+        outputs = tuple(home.formats.dump(value, home.objects.stage) for value in values)
+        recipes[step] = digest_bytes(step.encode())
+        home.ledger.commit(Group(codes={"c" * 64: {}}, results=[Result(recipes[step], "c" * 64, [], None, outputs)]))
+    info = {"file": "churn.py", "recipes": recipes, "note": "one more tree", "sources": {}}
+    run = Run("4b1d" * 4, "churn", "try", "done", 1.0, info=info)
+    home.ledger.commit(Group(runs=[run]))
+    return run
+
+
+def test_a_try_is_told_by_its_cross_validated_evidence_alone(binary, tmp_path):
+    home = memory_home(tmp_path)
+    run = tried(home, binary)
+    page = check_page(report(home, run))
+    assert "Run 4b1d of churn" in page.text
+    assert "one more tree" in page.text
+    assert "the hold-out was not opened" in page.text
+    assert "held-out rows" not in page.text.replace("let the gate judge it on held-out rows", "")
+    assert "penstock run churn.py" in page.text
+    assert "Decisions" not in page.text
+    assert report(home, run, form="md").startswith("# run 4b1d of churn: a try\n")
+    assert write_report(home, run).endswith("run-4b1d4b1d.html")
+
+
+def test_a_run_that_evaluated_nothing_has_no_report(tmp_path):
+    home = memory_home(tmp_path)
+    run = Run("5c" * 8, "churn", "run", "failed", 1.0)
+    home.ledger.commit(Group(runs=[run]))
+    with pytest.raises(UsageError, match="run 5c5c has no report: its evaluation was never made"):
+        report(home, run)
+
+
+# ── the card ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def parsed(text):
+    from markdown_it import MarkdownIt
+
+    every = MarkdownIt("commonmark", {"linkify": False}).enable("table").parse(text)
+    return every, [one for block in every for one in (block, *(block.children or ()))]
+
+
+def test_the_card_tells_the_same_facts_and_names_nobody(world, binary):
+    home, version = world
+    verdict = judged(home, version, binary)
+    promote.move(home, version, why="it was better", who="ada@lab", verdict=verdict.number)
+    text = report(home, version, form="md")
+    blocks, _ = parsed(text)
+    assert text.startswith("# churn&#64;1: champion\n")
+    assert sum(block.type == "table_open" for block in blocks) >= 4
+    figure = binary["files"]["metrics"]["metrics"]["roc_auc"]["shown"]
+    assert f"{figure['value']:.3f}" in text
+    assert "ada" not in text
+    assert "lab" not in text.replace("label", "").replace("available", "")
+    assert len(text) < 20_000
+
+
+def test_no_text_on_record_becomes_markup_in_the_card(hostile):
+    home, named, version = hostile
+    for one in (named, version):
+        _, tokens = parsed(report(home, one, form="md"))
+        assert not {"html_block", "html_inline", "link_open", "image", "hr"} & {token.type for token in tokens}
+        rows = [token for token in tokens if token.type == "tr_open"]
+        assert rows
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_one_cell_of_a_table_and_reads_as_it_is(text):
+    blocks, tokens = parsed(f"| a | b |\n|---|---|\n| {plain(text)} | end |\n")
+    cells = [one.content for one in blocks if one.type == "inline"]
+    assert len(cells) == 4
+    assert cells[3] == "end"
+    assert {one.type for one in tokens} <= TABLE
+    shown = "".join(one.content for one in tokens if one.type in ("text", "text_special"))
+    assert shown.startswith("ab") or not text
+    assert shown == "ab" + " ".join(harmless(text).split()) + "end"
+
+
+TABLE = {f"{part}_{side}" for part in ("table", "thead", "tbody", "tr", "th", "td") for side in ("open", "close")}
+TABLE |= {"inline", "text", "text_special"}
+
+
+# ── size ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_wide_table_with_many_slices_stays_below_a_megabyte_and_a_half(binary, tmp_path):
+    rng = np.random.default_rng(0)
+    names = [f"a column with a name of forty letters {i:03}" for i in range(500)]
+    one = numeric_profile(rng.normal(size=300)).to_json()
+    profile = dict.fromkeys(names, one)
+    metrics = dict(binary["files"]["metrics"])
+    one = metrics["slices"][0]
+    metrics["slices"] = [one | {"label": f"{one['label']} {i}"} for i in range(50)]
+    metrics["importance"] = [{"column": name, "drop": 0.01, "low": 0.001, "high": 0.02} for name in names]
+    columns = [{"name": name, "role": "feature", "type": "number", "min": -9.0, "max": 9.0} for name in names]
+    schema = binary["files"]["schema"] | {"columns": columns}
+    files = binary["files"] | {"metrics": metrics, "schema": schema, "profile": {"n": 3_000, "columns": profile}}
+    home = memory_home(tmp_path)
+    version = registered(home, binary | {"files": files})
+    text = report(home, version)
+    assert len(text.encode()) < 1_500_000
+    page = check_page(text)
+    assert "200 more columns are not shown" in page.text
+    assert "485 more columns matter less" in page.text
+    assert len(report(home, version, form="md")) < 30_000
+
+
+# ── a real browser ───────────────────────────────────────────────────────────────────────────────────────────
+
+RUN = "document.title='ran'"
+RUNS = f'"><img src=x onerror="{RUN}"><script>{RUN}</script><svg onload="{RUN}">'
+POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
+
+
+@pytest.fixture
+def browse(system_command, tmp_path):
+    """What a page is after a real browser has run whatever it runs."""
+    chromium = system_command("chromium")
+
+    def opened(text, *flags):
+        profile = tempfile.mkdtemp(dir=tmp_path)  # of its own: a browser that is about to end would take the page over
+        path = tmp_path / "page.html"
+        path.write_text(text, encoding="utf-8")
+        command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                   f"--user-data-dir={profile}", "--dump-dom"]  # fmt: skip
+        done = subprocess.run([*command, *flags, path.as_uri()], capture_output=True, text=True, timeout=60, check=True)
+        return done.stdout
+
+    return opened
+
+
+def ran(dom):
+    return "<title>ran</title>" in dom
+
+
+def test_in_a_browser_no_canary_runs_and_escaping_and_policy_each_hold_alone(binary, tmp_path, browse, monkeypatch):
+    home = memory_home(tmp_path)
+    what = json.loads(json.dumps(binary, default=str).replace("Rome", json.dumps(RUNS)[1:-1]))
+    version = registered(home, what)
+    escaped = report(home, version)
+    assert "&lt;img src=x" in escaped
+    assert not ran(browse(POLICY.sub("", escaped))), "escaping alone holds"
+    bare = Environment(loader=module._template().environment.loader, autoescape=False)
+    monkeypatch.setattr(module, "_template", lambda: bare.get_template("report.html.j2"))
+    broken = report(home, version).replace("alert(", "Number(")  # a dialog would wait for a person
+    assert not ran(browse(broken)), "the policy alone holds"
+    assert ran(browse(POLICY.sub("", broken))), "the canary would run"
+
+
+def test_on_a_narrow_screen_nothing_is_wider_than_the_screen(world, browse):
+    text = POLICY.sub("", report(*world))
+    measure = "<script>onload=()=>parent.postMessage(document.documentElement.scrollWidth,'*')</script></body>"
+    framed = html.escape(text.replace("</body>", measure))
+    frame = f'<body><script>onmessage=e=>document.title=e.data</script><iframe width=420 height=900 srcdoc="{framed}">'
+    width = int(re.search(r"<title>(\d+)</title>", browse(frame, "--virtual-time-budget=1500"))[1])
+    assert 380 <= width <= 424

@@ -13,7 +13,7 @@ from typing import Any, Union
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 WIDTH, HEIGHT = 360.0, 300.0
-LEFT, RIGHT, TOP, BOTTOM = 52.0, 12.0, 10.0, 44.0
+LEFT, RIGHT, TOP, BOTTOM = 58.0, 12.0, 10.0, 44.0
 BAR_WIDTH, BAR_HEIGHT = 180.0, 18.0
 SPARK_WIDTH, SPARK_HEIGHT = 110.0, 24.0
 FEW_BARS = 12

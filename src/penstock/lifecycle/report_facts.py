@@ -110,13 +110,13 @@ def tiles(seen: Evidence) -> list[dict[str, str]]:
     held = (c.get("metrics") or {}).get(primary, {}).get("challenger")
     if held:
         shown = held["shown"]
-        found.append(_tile(f"{shown['name']}, held out", shown["value"], _noted(shown)))
+        found.append(_tile(f"held out: {shown['name']}", shown["value"], _noted(shown)))
     crossed = (metrics.get("metrics") or {}).get(primary)
     if crossed:
         shown = crossed["shown"]
-        found.append(_tile(f"{shown['name']}, cross-validated", shown["value"], _noted(shown)))
+        found.append(_tile(f"cross-validated: {shown['name']}", shown["value"], _noted(shown)))
         found.append(
-            _tile("baseline, cross-validated", crossed.get("baseline_shown"), "a model that looks at no column")
+            _tile("cross-validated: baseline", crossed.get("baseline_shown"), "a model that looks at no column")
         )
     worst = next((one for one in metrics.get("slices") or () if not one["small"] and one["low"] is not None), None)
     if worst:
