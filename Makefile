@@ -10,7 +10,7 @@ STAMP := .venv/.penstock-stamp
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock test format lint types imports docstrings doctest unit campaign demo bench changelog clean
+.PHONY: help venv mlflow lock test format lint types imports docstrings doctest unit campaign demo bench changelog clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,12 +21,20 @@ $(STAMP): requirements/dev.txt pyproject.toml tools/venv.py
 	@$(PYTHON) tools/venv.py
 	@touch $@
 
+mlflow: .venv-mlflow/.penstock-stamp ## make .venv-mlflow, a real MLflow server for the tests, from its own lock
+
+.venv-mlflow/.penstock-stamp: requirements/mlflow.txt tools/venv.py
+	@$(PYTHON) tools/venv.py mlflow
+	@touch $@
+
 # XGBoost asks for a GPU library of 300 MB and does without it on a machine that has no GPU.
 lock: ## write requirements/dev.txt anew (needs uv)
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 \
 		--no-emit-package nvidia-nccl-cu12 --no-emit-package nvidia-nccl-cu13 \
 		--custom-compile-command "make lock" --upgrade \
 		pyproject.toml $(EXTRAS:%=--extra %) --group dev -o requirements/dev.txt
+	uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 \
+		--custom-compile-command "make lock" --upgrade requirements/mlflow.in -o requirements/mlflow.txt
 
 test: venv ## the whole truth: format, lint, types, imports, docstrings, doctests, tests
 	@for part in lint types imports docstrings doctest unit; do \
@@ -52,6 +60,10 @@ docstrings: venv ## every public name has a docstring
 
 doctest: venv ## the examples in docstrings
 	$(PY) -m pytest -q --doctest-modules src
+
+ifdef PENSTOCK_CI
+unit: mlflow
+endif
 
 unit: venv ## the tests, JOBS at once
 	$(PY) -m pytest -n $(JOBS) --dist loadscope

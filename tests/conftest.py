@@ -106,6 +106,15 @@ def postgres(postgres_server: PostgresServer) -> Iterator[str]:
 
 
 @pytest.fixture
+def mlflow_command() -> Path:
+    """The command of a real MLflow in an environment of its own; skips, loudly, where it was not made."""
+    path = ROOT / ".venv-mlflow" / "bin" / "mlflow"
+    if not path.exists():
+        pytest.skip("not built yet: make mlflow")
+    return path
+
+
+@pytest.fixture
 def shared_data() -> Callable[[str], Path]:
     """Path of a table in `../shared/data`; skips, loudly, where that folder is absent."""
 

@@ -1,8 +1,9 @@
-"""Make `.venv` from the lock: with uv when it is there, else with venv and pip.
+"""Make `.venv` from the lock: with uv when it is there, else with venv and pip. `venv.py mlflow` makes `.venv-mlflow`.
 
 Runs on any Python 3, so that one that is too old is told so instead of failing on the syntax. Nothing but the
 standard library is used. The lock names all that is needed, so nothing is resolved here; every package is checked
-against its hash in `requirements/dev.txt`. Penstock itself is then installed in place, with the lock's build backend.
+against its hash in `requirements/dev.txt`. Penstock itself is then installed in place, with the lock's build backend;
+not beside a peer.
 """
 
 import os
@@ -56,7 +57,7 @@ def with_uv(uv):
         return False
     if run([*install, "--compile-bytecode", "--no-deps", "--require-hashes", "--requirement", LOCK], env):
         return False
-    return run(install + SELF, env) == 0
+    return not SELF or run(install + SELF, env) == 0
 
 
 def with_pip():
@@ -73,11 +74,18 @@ def with_pip():
         pip = [sys.executable, "-m", "pip", "--python", PYTHON]
     if run([*pip, "install", "--quiet", "--no-deps", "--require-hashes", "--requirement", LOCK]):
         return False
-    return run([*pip, "install", "--quiet", *SELF]) == 0
+    return not SELF or run([*pip, "install", "--quiet", *SELF]) == 0
+
+
+def choose(name):
+    """Mean the environment of a peer, with a lock of its own."""
+    global VENV, PYTHON, LOCK, SELF  # noqa: PLW0603  a script: these are its settings
+    VENV = os.path.join(ROOT, ".venv-" + name)
+    PYTHON, LOCK, SELF = os.path.join(VENV, "bin", "python"), os.path.join("requirements", name + ".txt"), []
 
 
 def main():
-    """Make or refresh `.venv`; give the exit status."""
+    """Make or refresh the environment; give the exit status."""
     if sys.version_info < OLDEST:
         found = "{}.{}".format(*sys.version_info[:2])
         print("Penstock needs Python 3.11 or newer, and {} is {}.".format(sys.executable, found))
@@ -96,4 +104,6 @@ def main():
 
 
 if __name__ == "__main__":
+    if sys.argv[1:]:
+        choose(sys.argv[1])
     sys.exit(main())
