@@ -4,11 +4,15 @@ import os
 import resource
 import shutil
 import subprocess
+import time
+import uuid
 
+import fsspec
 import pytest
 
 from penstock.errors import StoreError
 from penstock.store.objects import DirectoryObjects
+from penstock.store.remote import RemoteObjects
 from penstock.testing.crash import VERBS, Acknowledged, breaches, work
 
 
@@ -48,6 +52,34 @@ def test_a_full_disk(small_disk, capfd, verbs, seed):
     assert after.failed == []
     assert len(after) > 5
     assert breaches(small_disk, after) == []
+
+
+def test_a_full_disk_below_the_copies_of_a_remote_store(small_disk, tmp_path):
+    """What arrives, and what is made, is refused in a sentence and leaves nothing; then all goes on without repair."""
+    url = f"memory://disk-{uuid.uuid4().hex}"
+    maker = RemoteObjects(url, str(tmp_path / "maker"))
+    digests = [maker.stage(bytes([number]) * 900_000)[0] for number in range(5)]
+    maker.publish(digests)
+    here = RemoteObjects(url, os.path.join(small_disk, "here"))
+    began = time.monotonic()
+    with pytest.raises(StoreError, match="the disk is full") as caught:
+        for digest in digests:
+            here.fetch(digest)
+    with pytest.raises(StoreError, match="the disk is full"):
+        here.stage(bytes(2_000_000))
+    assert time.monotonic() - began < 5.0  # nothing is tried again: no wait empties a disk
+    assert "→" in str(caught.value)
+    copies = list(here.local.walk())
+    assert 1 <= len(copies) <= 3
+    assert os.listdir(os.path.join(here.local.root, "tmp")) == []
+    assert list(here.leftovers()) == []
+    for item in copies:
+        here.local.delete(item.digest)
+    assert here.read(digests[-1]) == bytes([4]) * 900_000
+    staged, _ = here.stage(b"made when there was room again")
+    here.publish([staged])
+    assert maker.read(staged) == b"made when there was room again"
+    fsspec.filesystem("memory").rm(url, recursive=True)
 
 
 def in_child(do):

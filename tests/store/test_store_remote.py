@@ -1,5 +1,6 @@
 """A store behind a URL: the promises of every store, on two kinds of remote file system."""
 
+import errno
 import os
 import threading
 import time
@@ -7,6 +8,7 @@ import uuid
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from penstock.core.digest import digest_bytes
 from penstock.errors import CorruptObjectError, MissingObjectError, StoreError, StoreTooNewError
@@ -51,6 +53,55 @@ class TestWithoutCopies(TestRemoteObjects):
     @pytest.fixture
     def objects(self, tmp_path, url):
         return RemoteObjects(url, str(tmp_path / "here")).direct()
+
+
+class Piecemeal(MemoryFileSystem):
+    """A file system whose uploads can be seen half done, as SFTP's or a mounted folder's, and whose moves are whole."""
+
+    protocol = "piecemeal"
+    store = {}
+    pseudo_dirs = [""]
+    watch = staticmethod(lambda fs: None)
+    cuts = 0
+    refuses_names_in_use = False
+
+    def pipe_file(self, path, value, mode="overwrite", **_):
+        super().pipe_file(path, value[: len(value) // 2])
+        type(self).watch(self)
+        if type(self).cuts:
+            type(self).cuts -= 1
+            raise ConnectionResetError("cut off")
+        super().pipe_file(path, value)
+
+    def mv(self, path1, path2, **options):
+        if self.refuses_names_in_use and self.exists(path2):
+            raise OSError("Failure")  # all that SFTP says
+        super().mv(path1, path2, **options)
+
+
+@pytest.fixture
+def piecemeal(monkeypatch):
+    fsspec.register_implementation("piecemeal", Piecemeal, clobber=True)
+    for name, value in (("store", {}), ("pseudo_dirs", [""]), ("cuts", 0), ("watch", lambda fs: None)):
+        monkeypatch.setattr(Piecemeal, name, staticmethod(value) if callable(value) else value)
+    return "piecemeal://folder"
+
+
+class TestPiecemeal(TestRemoteObjects):
+    """Uploads go under another name first."""
+
+    @pytest.fixture
+    def url(self, piecemeal):
+        return piecemeal
+
+
+class TestNamesInUse(TestPiecemeal):
+    """And nothing can be moved onto a name that is taken."""
+
+    @pytest.fixture
+    def url(self, piecemeal, monkeypatch):
+        monkeypatch.setattr(Piecemeal, "refuses_names_in_use", True)
+        return piecemeal
 
 
 @pytest.fixture
@@ -323,3 +374,68 @@ def test_a_provider_without_conditional_writes_is_written_to_all_the_same(url):
     fs._pipe_file = lambda path, data, mode="overwrite": None
     assert bucket.put("name", b"bytes", create=True)
     assert bucket.stat("name").size == 5
+
+
+# ── uploads that can be seen half done ───────────────────────────────────────────────────────────────────────
+
+
+def names_seen(piecemeal, tmp_path):
+    """Publish an object; the names below `objects` that were there while an upload was half done."""
+    seen = []
+    Piecemeal.watch = staticmethod(lambda fs: seen.extend(fs.find("/folder/objects")))
+    objects = RemoteObjects(piecemeal, str(tmp_path / "here"))
+    digest = published(objects, b"bytes" * 100)
+    assert objects.direct().read(digest) == b"bytes" * 100
+    return seen
+
+
+def test_a_half_upload_is_never_seen_under_its_name(piecemeal, tmp_path):
+    assert names_seen(piecemeal, tmp_path) == []
+
+
+def test_without_the_other_name_a_half_upload_would_be_seen(piecemeal, tmp_path, monkeypatch):
+    """Sabotage of the safeguard that the test above relies on."""
+    monkeypatch.setattr("penstock.store.bucket._WHOLE_PUTS", ("piecemeal",))
+    assert names_seen(piecemeal, tmp_path) != []
+
+
+def test_an_upload_that_is_cut_off_is_tried_again_and_one_that_never_ends_leaves_no_object(piecemeal, tmp_path):
+    waits = []
+    bucket = Bucket(piecemeal, wait=waits.append)
+    Piecemeal.cuts = 2
+    assert bucket.put("objects/ab/cd", b"bytes", create=True)
+    assert len(waits) == 2
+    assert not bucket.put("objects/ab/cd", b"other", create=True)
+    assert list(bucket.listed("tmp")) == []
+    Piecemeal.cuts = 10**6
+    with pytest.raises(StoreError, match="ConnectionResetError"):
+        Bucket(piecemeal, deadline_s=0.2).put("objects/ef/01", b"bytes")
+    Piecemeal.cuts = 0
+    assert [name for name, _ in bucket.listed("objects")] == ["ab/cd"]
+    objects = RemoteObjects(piecemeal, str(tmp_path / "here"))
+    assert [item.kind for item in objects.leftovers() if item.kind == "tmp"] == ["tmp"]
+    assert objects.sweep(-60.0) == 1
+    assert list(bucket.listed("tmp")) == []
+
+
+# ── a full disk on this machine ──────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [(errno.ENOSPC, "the disk is full"), (errno.EDQUOT, "quota is used up"), (errno.EROFS, "read-only")],
+)
+def test_a_full_disk_here_is_told_at_once_and_is_not_the_provider_s_fault(url, tmp_path, code, said):
+    Bucket(url).put("name", b"bytes")
+    bucket, _, waits = flaky(url, OSError(code, os.strerror(code), str(tmp_path)), 1)
+    with pytest.raises(StoreError, match=said) as caught:
+        bucket.get("name", str(tmp_path / "copy"))
+    assert waits == []
+    assert caught.value.where == str(tmp_path)
+    assert "network" not in str(caught.value)
+    wrapped = OSError("cannot write")
+    wrapped.__cause__ = OSError(code, os.strerror(code))
+    bucket, _, waits = flaky(url, wrapped, 1)
+    with pytest.raises(StoreError, match=said):
+        bucket.get("name", str(tmp_path / "copy"))
+    assert waits == []

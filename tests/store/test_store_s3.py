@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -237,3 +238,55 @@ def test_a_writer_killed_in_the_middle_of_its_uploads_leaves_whole_objects_or_no
         for digest in there:
             reader.read(digest)  # verified
         assert kill or sorted(there) == sorted(digests)
+
+
+# ── uploads in parts ─────────────────────────────────────────────────────────────────────────────────────────
+
+LARGE = random.Random(2).randbytes(12 << 20)
+
+
+@pytest.fixture
+def parts(monkeypatch):
+    """Parts of 5 MiB, the least that S3 takes; the client's own are of 50 MiB."""
+    monkeypatch.setattr("s3fs.core.calculate_chunksize", lambda _size, chunksize=None: chunksize or 5 << 20)
+
+
+def open_uploads(s3, proxy):
+    bucket = s3.removeprefix("s3://").partition("/")[0]
+    with urllib.request.urlopen(f"{proxy.url}/{bucket}?uploads") as answer:
+        return answer.read().count(b"<UploadId>")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [None, Fault("status", 503, "partNumber=2"), Fault("cut", 0, "partNumber=3"), Fault("lost", 500, "partNumber=1"),
+     Fault("status", 503, "uploadId="), Fault("delay", 0.5, "partNumber=1")],
+    ids=lambda fault: "none" if fault is None else f"{fault.kind}-{fault.match}",
+)  # fmt: skip
+def test_a_large_object_goes_up_in_parts_and_is_seen_whole(machine, s3, proxy, parts, fault):
+    writer = machine("writer")
+    digest, size = writer.stage(LARGE)
+    assert size == len(LARGE)
+    if fault is not None:
+        proxy.plan(fault)
+    writer.publish([digest])
+    assert proxy.faults == []
+    asked = [line for line in proxy.seen if "partNumber=" in line]
+    assert {line.partition("partNumber=")[2][0] for line in asked} == {"1", "2", "3"}
+    assert machine("reader").direct().read(digest) == LARGE
+    assert [(item.digest, item.size) for item in writer.direct().walk()] == [(digest, len(LARGE))]
+    assert open_uploads(s3, proxy) == 0  # one that was cut off is given up, and costs nothing
+
+
+def test_an_upload_in_parts_that_never_ends_leaves_no_object(machine, s3, proxy, parts):
+    writer = machine("writer", deadline_s=1.0)
+    digest, _ = writer.stage(LARGE)
+    proxy.plan(*[Fault("status", 503, "partNumber=2")] * 50)
+    with pytest.raises(StoreError, match="cannot write"):
+        writer.publish([digest])
+    proxy.faults.clear()
+    reader = machine("reader").direct()
+    assert reader.missing([digest]) == {digest}
+    assert open_uploads(s3, proxy) == 0
+    writer.publish([digest])
+    assert reader.read(digest) == LARGE

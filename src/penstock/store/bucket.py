@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import errno
 import inspect
 import os
 import random
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from penstock.core.urls import masked, scheme
 from penstock.errors import MissingExtraError, StoreError, bounded
+from penstock.store.files import explain
 from penstock.store.mark import unique_name
 
 T = TypeVar("T")
@@ -38,6 +40,8 @@ _WHOLE_PUTS = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "o
 _TIMES = ("LastModified", "mtime", "last_modified", "modified", "updated", "created", "creation_time")
 _AGAIN = (408, 409, 425, 429)
 _FINAL = (PermissionError, ImportError, ValueError, TypeError)
+_OF_THIS_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EMFILE)
+"""What the system says of a disk that is full or may not be written: no wait helps, and no provider is to blame."""
 _NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "CredentialRetrievalError")
 
 
@@ -110,12 +114,22 @@ class Bucket:
             fs.makedirs(os.path.dirname(self._path(draft)), exist_ok=True)
             self._put(fs, draft, data, create=False)
             fs.makedirs(os.path.dirname(self._path(name)), exist_ok=True)
-            fs.mv(self._path(draft), self._path(name))
+            self._move(fs, draft, name)
             return True
 
         if create and self.stat(name) is not None:
             return False
         return self._try(f"write {name}", moved)
+
+    def _move(self, fs: Any, draft: str, name: str) -> None:
+        """Give a whole draft its name; where a name in use is refused (SFTP), that one goes first: a miss meanwhile."""
+        try:
+            fs.mv(self._path(draft), self._path(name))
+        except OSError:
+            if not fs.exists(self._path(name)):
+                raise
+            fs.rm_file(self._path(name))
+            fs.mv(self._path(draft), self._path(name))
 
     def _put(self, fs: Any, name: str, data: bytes | str, *, create: bool) -> bool:
         options = {"mode": "create"} if create and _takes_mode(fs) else {}
@@ -270,6 +284,8 @@ class Bucket:
                 return call(fs)
             except Exception as error:
                 tries += 1
+                if (full := _of_this_disk(error)) is not None:
+                    raise explain(full, doing, str(full.filename or self.url)) from error
                 pause = random.uniform(0, min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0**tries))
                 if _stays(error) or time.monotonic() + pause >= end:
                     raise self._explained(error, doing, tries) from error
@@ -313,6 +329,15 @@ def status_of(error: BaseException | None) -> int | None:
             if isinstance(status, int) and 100 <= status < 600:
                 return status
         error = error.__cause__ or error.__context__
+    return None
+
+
+def _of_this_disk(error: BaseException | None) -> OSError | None:
+    """What this machine's disk refused, where that is why a request failed."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _OF_THIS_DISK:
+            return error
+        error = error.__cause__
     return None
 
 
