@@ -256,3 +256,22 @@ def test_checks_are_of_tables_and_not_of_the_log():
 
     assert [one.name for one in asked("april.csv")["checks"]] == ["few_prizes"]
     assert "checks" not in asked(None)
+
+
+def test_a_table_is_read_as_the_declared_source_is():
+    def source_of(data, path):
+        declared = ps.Workflow(name="shop", data=data, target="y", model=LogisticRegression())
+        outputs, _ = lower_window(declared, {"data": path, "log": "log"})
+        return next(call for call in calls_of(outputs) if call.kind == "source").args[0]
+
+    declared = ps.read("sales.csv", na=["?"], strip=False, sep=";", encoding="latin-1", dates=["day"])
+    same, other = source_of(declared, "april.csv"), source_of(declared, "april.tsv")
+    assert (same.na, same.strip, same.sep, same.encoding) == (("?",), False, ";", "latin-1")
+    assert (other.na, other.strip, other.sep, other.encoding) == (("?",), False, None, None)
+    assert same.dates == ()  # columns that this table need not have
+    assert source_of(prepared.ref(), "april.csv").na == ()
+
+
+@ps.step
+def prepared() -> pd.DataFrame:
+    return pd.DataFrame({"y": [0, 1]})

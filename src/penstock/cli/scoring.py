@@ -7,7 +7,7 @@ import tempfile
 from typing import Any
 
 from penstock.core.ports import Home
-from penstock.core.source import Source, stem_and_suffix
+from penstock.core.source import Source, meant_for, stem_and_suffix
 from penstock.errors import DataError, SourceNotFoundError, StoreError, UsageError
 from penstock.lifecycle.records import source_options
 from penstock.lifecycle.versions import Version
@@ -68,7 +68,7 @@ def _read(path: str, types: dict[str, str], declared: dict[str, Any]) -> Any:
     from penstock.stages.ingest import read
 
     suffix = _suffix(path)
-    keep = {name: declared[name] for name in _meant(suffix, str(declared.get("suffix", ""))) if name in declared}
+    keep = {name: declared[name] for name in meant_for(suffix, str(declared.get("suffix", ""))) if name in declared}
     try:
         table, _ = read(Source(os.path.abspath(path), suffix, types=types, **keep))
     except DataError:  # held against the model, what is wrong with a column is told in the model's words
@@ -81,11 +81,6 @@ def _read(path: str, types: dict[str, str], declared: dict[str, Any]) -> Any:
         return pd.read_parquet(table.path)
     finally:
         os.unlink(table.path)
-
-
-def _meant(suffix: str, declared: str) -> tuple[str, ...]:
-    """Options of the declaration that are meant for a file: those of a text's form only for one of the same kind."""
-    return ("na", "strip", *(("sep", "encoding", "sheet") if suffix == declared else ()))
 
 
 def check_output(path: str) -> None:

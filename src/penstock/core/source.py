@@ -324,6 +324,22 @@ def stem_and_suffix(text: str) -> tuple[str, str]:
     return stem, suffix.lower()
 
 
+def meant_for(suffix: str, declared: str) -> tuple[str, ...]:
+    """Options of a declared source that are meant for another file of its rows: of its form only for one of its kind.
+
+    Parameters
+    ----------
+    suffix, declared : str
+        Of the other file, and of the source.
+
+    Examples
+    --------
+    >>> meant_for(".csv", ".csv"), meant_for(".parquet", ".csv")
+    (('na', 'strip', 'sep', 'encoding', 'sheet'), ('na', 'strip'))
+    """
+    return ("na", "strip", *(("sep", "encoding", "sheet") if suffix == declared else ()))
+
+
 def masked(url: str) -> str:
     """A URL without its password.
 

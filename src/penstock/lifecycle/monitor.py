@@ -12,8 +12,8 @@ from penstock.core.flow import Node
 from penstock.core.metric import own_metrics, scorer_names
 from penstock.core.ports import Home
 from penstock.core.run import Entry
-from penstock.core.source import read
-from penstock.core.step import Call, Options, Ref
+from penstock.core.source import READ, Source, meant_for, read, stem_and_suffix
+from penstock.core.step import Call, Options, Ref, call_of
 from penstock.core.workflow import Workflow
 from penstock.engine.local import Effect, Execution
 from penstock.errors import UnknownNameError
@@ -43,7 +43,7 @@ def lower_window(workflow: Workflow, extra: Mapping[str, Any]) -> tuple[tuple[Re
     # Checks are of a table: the log holds what the model reads and no more, however many rows there happen to be.
     reference = effect("reference", outputs=REFERENCE)
     if extra.get("data"):
-        current: Any = read(os.path.abspath(extra["data"]), name="window_data")
+        current: Any = read(os.path.abspath(extra["data"]), name="window_data", **_as_declared(workflow, extra["data"]))
         told = stage(
             "answered",
             current,
@@ -82,6 +82,15 @@ def lower_window(workflow: Workflow, extra: Mapping[str, Any]) -> tuple[tuple[Re
     recorded = effect("window", Ref(window))
     about = {"workflow": workflow.name, "seed": workflow.seed}
     return (Ref(recorded),), about
+
+
+def _as_declared(workflow: Workflow, path: str) -> dict[str, Any]:
+    """How the workflow's one source is read, as far as it is meant for another file of such rows."""
+    call = call_of(workflow.data)
+    source = call.args[0] if call.entry == READ else None
+    if not isinstance(source, Source):
+        return {}
+    return {name: getattr(source, name) for name in meant_for(stem_and_suffix(path)[1], source.suffix)}
 
 
 def _beside(workflow: Workflow) -> dict[str, Any]:
