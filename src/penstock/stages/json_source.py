@@ -10,6 +10,7 @@ from typing import Any
 from penstock.core.source import Source
 from penstock.errors import DataError, bounded
 from penstock.stages import csv_stream
+from penstock.stages.json_plain import PlainCells
 from penstock.stages.sniff import Lines
 from penstock.stages.spool import Spool
 from penstock.stages.text_source import Cells, Number, joined
@@ -30,6 +31,8 @@ class JsonTable:
         Where its cells are put.
     source : Source
     compression, where : str
+    many : bool
+        Whether the table has other files: their columns must agree as text.
 
     Raises
     ------
@@ -37,13 +40,14 @@ class JsonTable:
         A line that is no object, a key twice in one, more columns than a table may have: with the line.
     """
 
-    def __init__(self, text: Spool, start: int, into: Spool, source: Source, compression: str, where: str) -> None:
+    def __init__(
+        self, text: Spool, start: int, into: Spool, source: Source, compression: str, where: str, *, many: bool
+    ) -> None:
         self.where = where
         self._nested: dict[str, None] = {}
-        self._cells = Cells(into, source.na, where)
-        for line, record in _records(text, start, where):
-            self._cells.add({name: self._cell(name, value, line) for name, value in record.items()})
-        self._cells.flush()
+        plain = PlainCells(into, source, csv_stream.BLOCK)
+        one_by_one = many or not plain.fill(text, start)
+        self._cells = self._by_json(text, start, into, source) if one_by_one else plain
         self.header = list(self._cells.header)
         if not self.header:
             raise DataError("its objects are empty: there is no column", where=where)
@@ -53,6 +57,20 @@ class JsonTable:
         self.head = {"format": "jsonl", "encoding": "utf-8", "compression": compression}
         self.shown = "JSON lines" + (f" {compression}" if compression else "")
         self.notes = [f"nested values are kept as JSON text: {joined(self._nested)}"] if self._nested else []
+
+    def _by_json(self, text: Spool, start: int, into: Spool, source: Source) -> Cells:
+        """One line after another: for values that are no plain ones, and for faults with their lines."""
+        cells = Cells(into, source.na, self.where)
+        try:
+            for line, record in _records(text, start, self.where):
+                cells.add({name: self._cell(name, value, line) for name, value in record.items()})
+            cells.flush()
+        except UnicodeEncodeError as error:
+            half = error.object[error.start].encode("ascii", "backslashreplace").decode()
+            lines = (line for line, record in _records(text, start, self.where) if _is_halved(record))
+            at = next(lines, 0)
+            raise DataError(f"line {at}: a text holds half a character ({half})", where=self.where, line=at) from None
+        return cells
 
     def _cell(self, name: str, value: Any, line: int) -> str | None:
         kind = type(value)
@@ -67,7 +85,7 @@ class JsonTable:
             raise _too_deep(line, self.where) from None
 
     def blocks(self, columns: list[str]) -> Iterator[Any]:
-        """Record batches of text columns."""
+        """Record batches of text columns, or of values where all of a column are of one type."""
         return self._cells.blocks(columns)
 
 
@@ -88,6 +106,15 @@ def _written(value: Any) -> str:
 
 def _too_deep(line: int, where: str) -> DataError:
     return DataError(f"line {line}: nested too deeply to be read", where=where, line=line)
+
+
+def _is_halved(record: dict[str, Any]) -> bool:
+    """Whether a key or a text holds one half of a pair of surrogates, which no encoding can write."""
+    try:
+        json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -200,13 +200,16 @@ class Typing:
         return batch
 
     def _converted(self, at: int, block: Any, kinds: dict[str, str]) -> dict[str, Any]:
-        """A block of text by the rules alone."""
-        block = infer.stripped(block) if self._source.strip else block
+        """A block by types that are known for certain."""
         where, na = self._tables[at].where, self._source.na
-        return {
-            name: infer.convert(column, self.guesses[name], kinds[name], na, where, name)
-            for name, column in zip(block.schema.names, block.columns, strict=True)
-        }
+        batch = {}
+        for name, column in zip(block.schema.names, block.columns, strict=True):
+            if column.type != "string":
+                batch[name] = _widened(column, kinds[name])
+                continue
+            cells = infer.stripped_column(column) if self._source.strip else column
+            batch[name] = infer.convert(cells, self.guesses[name], kinds[name], na, where, name)
+        return batch
 
     def _refuse_nothing(self) -> None:
         if self.n_rows == 0:

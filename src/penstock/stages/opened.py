@@ -134,7 +134,8 @@ class Opened:
             if self._source.sheet is not None:
                 raise DataError("sheet= names a sheet, but this is no workbook", where=where)
             if _is_json(suffix):
-                self.texts.append(JsonTable(raw, start, self._kept, self._source, compression, where))
+                table = JsonTable(raw, start, self._kept, self._source, compression, where, many=self._many)
+                self.texts.append(table)
             else:
                 dialect = sniff(raw, start, self._source.sep, where, strip=self._source.strip)
                 kept = self._keep(raw)

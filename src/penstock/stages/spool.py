@@ -66,6 +66,15 @@ class Spool:
         else:
             self._file.write(chunk)
 
+    def cut(self, size: int) -> None:
+        """Forget all bytes behind the first `size`."""
+        self.size = size
+        if self._file is None:
+            del self._memory[size:]
+        else:
+            self._file.seek(size)
+            self._file.truncate()
+
     def head(self, size: int, start: int = 0) -> bytes:
         """The first `size` bytes from `start`."""
         if self._file is None:

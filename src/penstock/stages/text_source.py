@@ -42,7 +42,7 @@ class TextTable(Protocol):
     notes: list[str]
 
     def blocks(self, columns: list[str]) -> Iterator[Any]:
-        """Record batches of text columns, no cell missing yet; the same ones each time."""
+        """Record batches, the same ones each time: text columns, no cell missing yet, or values of one type."""
         ...
 
 
