@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from penstock.core.artifact import Written
 from penstock.core.source import Source
 from penstock.errors import DataError
-from penstock.stages import ingest, json_plain, json_source, one_pass
+from penstock.stages import ingest, json_plain, json_source, one_pass, text_source
 
 
 def outcome(path, spill, options):
@@ -33,7 +33,8 @@ def check(path, data, **options):
     whole = json_source.JsonTable._by_json
     for spill in (1 << 26, 8):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(json_plain, "PIECE", 256)
+            patch.setattr(json_plain, "PIECE", 512)
+            patch.setattr(json_plain, "FREE", 128)
             patch.setattr(one_pass, "AHEAD", 1)
             patch.setattr(json_source.JsonTable, "_by_json", lambda *args: taken.append(0) or whole(*args))
             found = outcome(path, spill, options)
@@ -129,6 +130,22 @@ def test_declarations(tmp_path, options, shortcut):
     assert check(tmp_path / "t.jsonl", lines(rows), **options) == shortcut
 
 
+def test_keys_that_never_end_are_met_in_few_rows(tmp_path, monkeypatch):
+    """Each new key is a column of all rows of its piece: many of them would fill the memory."""
+    widest = []
+    whole = json_plain._parsed
+
+    def measured(piece, types, others):
+        table = whole(piece, types, others)
+        widest.append(table.num_columns)
+        return table
+
+    monkeypatch.setattr(json_plain, "_parsed", measured)
+    monkeypatch.setattr(text_source, "MOST_COLUMNS", 50)
+    assert not check(tmp_path / "t.jsonl", "".join(f'{{"k{i}":{i}}}\n' for i in range(5000)))
+    assert max(widest) < 20
+
+
 def test_limits_refuse_alike(tmp_path):
     assert not check(tmp_path / "t.jsonl", lines(PLAIN * 9), max_rows=5)
 
@@ -147,7 +164,9 @@ SAME = st.tuples(st.integers(-9, 9), st.floats(-9, 9), st.booleans(), st.sampled
 
 @settings(max_examples=60, deadline=None)
 @given(rows=ROWS | st.lists(SAME.map(lambda row: dict(zip("abcd", row, strict=True))), min_size=1, max_size=30))
-@example(rows=[{"a": 1}] * 30 + [{"a": 1, "b": "2026-01-31"}] * 30 + [{"b": "x"}])
+@example(rows=[{"a": 1}] * 90 + [{"a": 1, "b": "2026-01-31"}] * 90 + [{"b": "x"}])
+@example(rows=[{"a": 1, "b": None}] * 90 + [{"a": 1.5, "b": True}] * 90 + [{"a": None}])
+@example(rows=[{"a": 1.5}] * 90 + [{"a": 2**53 + 1}] * 90 + [{"a": -0.0}])
 def test_both_ways_give_the_same(tmp_path_factory, rows):
     check(tmp_path_factory.mktemp("rows") / "t.jsonl", lines(rows))
 

@@ -12,11 +12,14 @@ from typing import Any
 
 from penstock.core.source import Source
 from penstock.errors import DataError
+from penstock.stages import text_source
 from penstock.stages.infer import MARKERS
 from penstock.stages.spool import Spool
 
 PIECE = 16 << 20
-"""Bytes of lines parsed at once."""
+"""Bytes of lines parsed at once where their keys and types are known."""
+FREE = 1 << 16
+"""The same where any key may come: each new one is a column of the rows before, so these are few."""
 _MOST_FLOAT = 1e18
 """As in `look`: beyond it a number may be text, since it has too many digits."""
 _EXACT = 1 << 53
@@ -76,7 +79,7 @@ class PlainCells:
 
         before = self._spool.size
         try:
-            plain = all(self._add(piece) for piece in _pieces(text, start)) and self._is_exact()
+            plain = all(self._add(piece) for piece in _pieces(text, start, FREE)) and self._is_exact()
         except (DataError, pa.ArrowException):
             plain = False
         if not plain:
@@ -104,9 +107,24 @@ class PlainCells:
 
         if not _one_object_a_line(piece, self._longest) or _may_be_deep(piece):
             return False
-        table = self._parsed(piece)
+        if len(piece) <= FREE:
+            return self._put(piece, self._free(piece))
+        try:
+            table = self._strict(piece)
+        except pa.ArrowInvalid:  # a new key, or a value of another type
+            lines = Spool(len(piece))
+            lines.write(piece)
+            return all(self._put(few, self._free(few)) for few in _pieces(lines, 0, FREE, FREE))
+        return self._put(piece, table)
+
+    def _put(self, piece: bytes, table: Any) -> bool:
+        """Put the rows of a piece away, when there is no doubt of them."""
+        import pyarrow as pa
+
+        if table is None or table.num_rows != piece.count(b"\n") + 1:
+            return False
         kinds = {pa.int64(): "int", pa.float64(): "float", pa.bool_(): "bool", pa.string(): "str", pa.null(): ""}
-        if table.num_rows != piece.count(b"\n") + 1 or any(t not in kinds for t in table.schema.types):
+        if any(kind not in kinds for kind in table.schema.types):
             return False
         for name, column in zip(table.column_names, table.columns, strict=True):
             if not self._fits(name, column, kinds[column.type], piece):
@@ -122,23 +140,33 @@ class PlainCells:
         self._places.append((start, self._spool.size - start))
         return True
 
-    def _parsed(self, piece: bytes) -> Any:
-        """A table in the order in which its keys came; texts stay texts, also those that are times."""
-        import pyarrow as pa
-        from pyarrow import json
+    def _strict(self, piece: bytes) -> Any:
+        """A table of the columns that are known, with their types.
 
-        texts = [name for name, kind in self.header.items() if kind == "str"]
-        options = json.ReadOptions(use_threads=False, block_size=len(piece) + 1)
+        Raises
+        ------
+        pyarrow.ArrowInvalid
+            Another key, or another type.
+        """
+        import pyarrow as pa
+
+        types = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "str": pa.string(), "": pa.null()}
+        return _parsed(piece, {name: types[kind] for name, kind in self.header.items()}, "error")
+
+    def _free(self, piece: bytes) -> Any:
+        """A table in the order in which its keys came, or None; texts stay texts, also those that are times."""
+        import pyarrow as pa
+
+        texts = {name: pa.string() for name, kind in self.header.items() if kind == "str"}
         while True:
-            schema = pa.schema([(name, pa.string()) for name in texts]) if texts else None
-            table = json.read_json(
-                pa.BufferReader(piece), read_options=options, parse_options=json.ParseOptions(explicit_schema=schema)
-            )
+            table = _parsed(piece, texts, "infer")
             self.header |= {name: "" for name in table.column_names if name not in self.header}
-            times = [field.name for field in table.schema if pa.types.is_timestamp(field.type)]
+            if len(self.header) > text_source.MOST_COLUMNS:
+                return None
+            times = {field.name: pa.string() for field in table.schema if pa.types.is_timestamp(field.type)}
             if not times:
                 return table
-            texts += times
+            texts |= times
 
     def _fits(self, name: str, column: Any, kind: str, piece: bytes) -> bool:
         """Whether a column's values are what the rules would make of their text, so far."""
@@ -180,18 +208,34 @@ class PlainCells:
         )
 
 
-def _pieces(text: Spool, start: int) -> Iterator[bytes]:
-    """Whole lines, without the line end of the last."""
-    at = start
+def _pieces(text: Spool, start: int, first: int, size: int = 0) -> Iterator[bytes]:
+    """Whole lines, without the line end of the last: a first piece, and those behind it."""
+    at, size, most = start, first, size or PIECE
     while at < text.size:
-        piece = text.head(PIECE, at)
+        piece = text.head(size, at)
         if at + len(piece) < text.size:
             end = piece.rfind(b"\n") + 1
+            if not end and size < most:  # the first line is longer than the first piece
+                size = most
+                continue
             piece = piece[: end or len(piece)]
-        at += len(piece)
+        at, size = at + len(piece), most
         piece = piece.rstrip(b"\r\n")
         if piece:
             yield piece
+
+
+def _parsed(piece: bytes, types: dict[str, Any], others: str) -> Any:
+    import pyarrow as pa
+    from pyarrow import json
+
+    return json.read_json(
+        pa.BufferReader(piece),
+        read_options=json.ReadOptions(use_threads=False, block_size=len(piece) + 1),
+        parse_options=json.ParseOptions(
+            explicit_schema=pa.schema(list(types.items())) if types else None, unexpected_field_behavior=others
+        ),
+    )
 
 
 def _one_object_a_line(piece: bytes, longest: int) -> bool:
