@@ -408,3 +408,48 @@ def test_what_a_step_logs_is_kept_shown_reused_and_not_collected(
     assert collect(objects, ledger, grace_s=-10.0, dry_run=True).objects == 0
     assert collect(objects, ledger, grace_s=-10.0, keep_s=-10.0, dry_run=True).objects == 1
     home.ledger.close()
+
+
+# ── types of the project's own ───────────────────────────────────────────────────────────────────────────────
+
+HALF = """
+from sklearn.base import BaseEstimator, TransformerMixin
+
+class Half(TransformerMixin, BaseEstimator):
+    def fit(self, X, y=None):
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    def transform(self, X):
+        return X / 2
+"""
+OWN = """
+import penstock as ps
+from halves_for_python import Half
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+own_churn = ps.Workflow(
+    name="own_churn", data=ps.read("customers.csv"), target="churned", key="customer_id", release="never",
+    model=make_pipeline(Half(), LogisticRegression()),
+)
+"""
+
+
+def test_a_model_with_own_types_is_loaded_while_the_code_here_is_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".penstock").mkdir()
+    write_table(tmp_path)
+    (tmp_path / "halves_for_python.py").write_text(HALF)
+    (tmp_path / "own_for_python.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert ps.run("own_for_python.py").version == "own_churn@1"
+    loaded = ps.load("own_churn@1")
+    assert type(loaded[0]).__name__ == "Half"
+    assert str(tmp_path) not in sys.path
+    (tmp_path / "halves_for_python.py").write_text(HALF.replace("X / 2", "X / 3"))
+    with pytest.raises(UsageError, match="was made with another halves_for_python:Half"):
+        ps.load("own_churn@1")
+    sys.modules.pop("halves_for_python", None)
