@@ -283,6 +283,17 @@ def test_what_a_recent_run_reused_is_kept(world):
     assert old.outputs[0].digest in world.digests()
 
 
+@pytest.mark.parametrize(("age", "stays"), [(1 * DAY, True), (40 * DAY, False)])
+def test_what_a_try_s_own_row_names_stays_as_long_as_its_results(world, age, stays):
+    diff, _ = world.objects.stage(b"a difference of code")
+    info = {"code": {"commit": "c", "dirty": True, "diff": {"digest": diff}}, "predictions": None}
+    tried = Run("d" * 16, "churn", "try", "done", time.time() - age, info=info)
+    world.ledger.commit(Group(runs=[tried]))
+    collect(world.objects, world.ledger, clock=later)
+    assert (diff in world.digests()) is stays
+    assert tried.id in [run.id for run in world.ledger.runs(flow="churn")]  # rows stay for ever
+
+
 def test_forgetting_keeps_what_was_last_decided(world):
     old = world.old
     decided = Decided("old", old.recipe, old.code, old.tree)

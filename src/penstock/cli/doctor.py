@@ -11,7 +11,7 @@ EPILOG = "Exit codes: 0 all is well; 1 something does not work, told in the last
 
 def command(env: Env = None, as_json: Json = False, quiet: Quiet = False) -> int:
     """Look and tell."""
-    from penstock.cli.output import document, paint, say
+    from penstock.cli.output import clean, document, paint, say
     from penstock.cli.projects import here
     from penstock.lifecycle.checkup import checkup
 
@@ -24,7 +24,7 @@ def command(env: Env = None, as_json: Json = False, quiet: Quiet = False) -> int
         for line in _lines(found):
             say(line)
     for text in found["problems"]:
-        say(paint(f"✗ {text}", "red"))
+        say(paint(f"✗ {clean(text)}", "red"))
     if not found["problems"]:
         say(paint("✓ all is well", "green"))
     return code

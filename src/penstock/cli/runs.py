@@ -42,7 +42,7 @@ def command(
     quiet: Quiet = False,
 ) -> int:
     """List, newest first."""
-    from penstock.cli.output import document, say
+    from penstock.cli.output import document, harmless, is_terminal, say
     from penstock.cli.projects import here
     from penstock.lifecycle.table import MOST_RUNS, select
 
@@ -62,7 +62,8 @@ def command(
     chosen = _chosen(columns, known, rows)
     kept = rows if as_csv else rows[: 1 if quiet else limit]
     if as_csv:
-        say(_csv(chosen, kept), end="")
+        text = _csv(chosen, kept)
+        say(harmless(text) if is_terminal() else text, end="")
     elif as_json:
         document([row | {one: row.get(one) for one in chosen} for row in kept])
     elif not kept:
