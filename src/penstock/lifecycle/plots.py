@@ -238,8 +238,8 @@ def _metric_by_threshold(
         Axis(name, *padded([value for value in y if value is not None])),
         [Line(x, y), Rule(at, number(at))],
     )
-    flat = [value for value in y if value is not None]
     value = report.get("value")
+    flat = [one for one in (*y, value) if one is not None]
     reading = f"{name} is {number(value)} at {number(at)}" if value is not None else f"{name} at each threshold"
     span = f"; over all thresholds it lies between {number(min(flat))} and {number(max(flat))}." if flat else "."
     return Plot(

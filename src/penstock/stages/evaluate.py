@@ -130,7 +130,8 @@ def evaluate(
     estimator, rows = out.last
     judged = (X.iloc[rows], y.iloc[rows], problem)
     drops = importances(estimator, *judged, metric=names[0], seed=seed, table=train.iloc[rows], weight=roles.weight)
-    first = [one["column"] for one in drops] or [str(name) for name in X.columns]
+    telling = sorted(drops, key=lambda one: one["low"] is None or one["low"] <= 0)  # what is not useless, first
+    first = [one["column"] for one in telling] or [str(name) for name in X.columns]
     report = _report(out, names, found, drops, len(train), seed, baseline_name(baseline))
     report["dependence"] = dependences(estimator, *judged, first, weight=weights_of(train, roles, rows))
     report["worst_rows"] = worst_rows(out.model, out.rows, X, first)
