@@ -13,6 +13,7 @@ import os
 os.environ |= dict.fromkeys(("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 import argparse
+import hashlib
 import importlib.util
 import subprocess
 import sys
@@ -37,7 +38,7 @@ from benchmarks.measure import environment
 from penstock.core.source import Source
 from penstock.core.target import Roles, Target
 from penstock.errors import ValidationFailedError
-from penstock.stages import ingest
+from penstock.stages import ingest, spool
 from penstock.stages.validate import _checked, validate
 
 FULL = ["customer_id", "signed_up", "age", "visits", "tickets", "balance", "rate", "churned"]
@@ -178,17 +179,36 @@ def prove(peers: list[str]) -> None:
 
 
 def readers(path: Path) -> dict[str, Callable[[], object]]:
-    def read() -> None:
-        found, _ = ingest.read(Source(str(path), ".csv"))
+    def read(spill: int = spool.SPILL) -> None:
+        found, _ = ingest.read(Source(str(path), ".csv"), spill=spill)
         if hasattr(found, "path"):
             os.unlink(found.path)
+
+    def written() -> None:
+        hashlib.sha256(path.read_bytes()).hexdigest()
+        pl.read_csv(path).write_parquet(path.with_suffix(".new"), compression="lz4", statistics=False)
+        path.with_suffix(".new").unlink()
 
     one = pa.csv.ReadOptions(use_threads=False)
     return {
         "ours": read,
+        "ours, streamed": lambda: read(1 << 20),
+        "polars, hashed, written": written,
         "polars": lambda: pl.read_csv(path),
         "pandas": lambda: pd.read_csv(path),
         "pyarrow": lambda: pa.csv.read_csv(path, read_options=one),
+    }
+
+
+def json_readers(path: Path) -> dict[str, Callable[[], object]]:
+    """The first 200,000 rows as JSON lines."""
+    lines = path.with_suffix(".jsonl")
+    if not lines.exists():
+        pd.read_csv(path, nrows=200_000).to_json(lines, orient="records", lines=True)
+    return {
+        "ours": lambda: ingest.read(Source(str(lines), ".jsonl")),
+        "polars": lambda: pl.read_ndjson(lines),
+        "pandas": lambda: pd.read_json(lines, lines=True),
     }
 
 
@@ -205,7 +225,7 @@ def in_turns(title: str, contenders: dict[str, Callable[[], object]], repeat: in
     for name, spent in times.items():
         ratios = sorted(a / b for a, b in zip(spent, times["polars"], strict=True))
         ratio = median(spent) / median(times["polars"])
-        print(f"  {name:8s} {median(spent):8.2f}  {ratio:5.2f}×  {ratios[0]:.2f} – {ratios[-1]:.2f}", flush=True)
+        print(f"  {name:24s} {median(spent):8.2f}  {ratio:5.2f}×  {ratios[0]:.2f} – {ratios[-1]:.2f}", flush=True)
 
 
 def resident(pid: int) -> tuple[list[int], int]:
@@ -261,6 +281,7 @@ def main() -> None:
         watch(text, options.rows)
     if "read" in options.only:
         in_turns(f"reading {options.rows:,} rows of CSV", readers(text), options.repeat)
+        in_turns("reading 200,000 rows of JSON lines", json_readers(text), options.repeat)
     if "checks" in options.only:
         prove(peers)
         in_turns(f"20 checks on 12 columns, {options.rows:,} rows", checkers(parquet, peers), options.repeat)
