@@ -86,7 +86,7 @@ def _tell_run(home: Home, run: Run, *, quiet: bool) -> None:
     if quiet:
         return
     info = run.info
-    say(f"  {clean(str(info.get('file', '')))} · {moment(run.started)} · {clean(str(info.get('who', '')))}")
+    say(f"  {clean(str(info.get('file', 'in memory')))} · {moment(run.started)} · {clean(str(info.get('who', '')))}")
     if info.get("note"):
         say(f"  note  {clean(info['note'])}")
     for text in (*parameter_lines(info), *code_lines(run)):
