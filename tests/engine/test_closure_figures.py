@@ -53,6 +53,12 @@ def cache(tmp_path_factory):
     return str(tmp_path_factory.mktemp("closure") / "closure.json")
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """One place for every form of the declaration: a recipe may know where its file is."""
+    return tmp_path_factory.mktemp("declared")
+
+
 def codes(folder, source, cache, monkeypatch):
     """Step id → (digest of its code, its arguments, why it cannot be cached) of a declaration."""
     (folder / "declared_shop.py").write_text(source)
@@ -70,6 +76,13 @@ def codes(folder, source, cache, monkeypatch):
     return {node.id: (node.code, repr(node.tree), node.uncacheable) for node in live.graph.nodes}
 
 
+@pytest.fixture(scope="module")
+def before(folder, cache):
+    """What the declaration has as it stands; read once."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        return codes(folder, DECLARED, cache, monkeypatch)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "moved"),
     [
@@ -83,8 +96,8 @@ def codes(folder, source, cache, monkeypatch):
         ("PRICE = 5.0\n", "PRICE = 5.0\nUNUSED = 1\n", set()),
     ],
 )
-def test_a_change_moves_the_steps_that_it_concerns_and_no_other(old, new, moved, tmp_path, cache, monkeypatch):
+def test_a_change_moves_the_steps_that_it_concerns_and_no_other(old, new, moved, before, folder, cache, monkeypatch):
     assert old in DECLARED
-    before, after = (codes(tmp_path, text, cache, monkeypatch) for text in (DECLARED, DECLARED.replace(old, new)))
+    after = codes(folder, DECLARED.replace(old, new), cache, monkeypatch)
     assert {step for step in before if before[step] != after[step]} == moved
     assert not any(uncacheable for _, _, uncacheable in before.values())

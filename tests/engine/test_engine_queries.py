@@ -66,7 +66,7 @@ def test_planning_asks_no_database(crm):
     assert reasons(crm)["crm"][0] == "run"
 
 
-def test_a_try_takes_the_newest_snapshot_and_says_its_age(crm):
+def test_a_try_takes_the_newest_snapshot_and_says_its_age_also_after_a_query_that_failed(crm):
     crm.declare("run")
     assert reasons(crm, what="try")["crm"] == ("run", "the query is read once a run")  # there is none
     run(crm)
@@ -75,6 +75,9 @@ def test_a_try_takes_the_newest_snapshot_and_says_its_age(crm):
     assert action == "reuse"
     assert reason.startswith("snapshot of ")
     assert run(crm, what="try") == ({"crm": "reused", "total": "reused"}, 3)
+    crm.sql("alter table t rename to u")
+    assert "no such table: t" in str(crm.run(variable="flow").error)
+    assert reasons(crm, what="try")["crm"][0] == "reuse"
 
 
 def test_a_manual_query_is_read_when_it_is_asked_for(crm):
@@ -105,14 +108,6 @@ def test_a_snapshot_that_is_gone_is_a_miss_that_says_so(crm):
     assert reasons(crm)["crm"] == ("run", "the query is read again: its snapshot is no longer in the store")
     assert run(crm) == ({"crm": "done", "total": "reused"}, 3)
     assert reasons(crm)["crm"][0] == "reuse"
-
-
-def test_a_query_that_fails_leaves_the_snapshot_before(crm):
-    crm.declare("run")
-    run(crm)
-    crm.sql("alter table t rename to u")
-    assert "no such table: t" in str(crm.run(variable="flow").error)
-    assert reasons(crm, what="try")["crm"][0] == "reuse"
 
 
 @pytest.mark.parametrize(
