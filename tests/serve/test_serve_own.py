@@ -24,7 +24,7 @@ from penstock.errors import ConfigurationError, FormatError, ModelAwayError, Mod
 from penstock.project import configure
 from penstock.serve import own, process
 from penstock.serve.app import Service
-from penstock.serve.follow import Holder
+from penstock.serve.follow import Holder, _without_own
 from penstock.serve.log import NoLog
 from penstock.serve.own import Host, admit
 from penstock.serve.predict import Live, Predictor
@@ -447,8 +447,8 @@ def test_a_version_of_another_ledger_is_not_trusted_for_being_in_a_local_one(tro
     trouble.ledger.append([Entry("churn/version", 2, dict(entry.body) | {"from": "prod"})])
     with pytest.raises(UntrustedTypeError, match="does not trust"):
         load(trouble, 2)
-    trouble.host = replace(trouble.host, own_always=True)
-    load(trouble, 2).close()
+    always = replace(trouble.host, own_always=True)
+    assert _without_own(always, trouble.ledger.stream("churn/version")[1]).own
 
 
 # ── the whole way ────────────────────────────────────────────────────────────────────────────────────────────
@@ -457,6 +457,18 @@ def test_a_version_of_another_ledger_is_not_trusted_for_being_in_a_local_one(tro
 def penstock(folder, *words):
     env = os.environ | {"PYTHONPATH": str(SOURCES)}
     command = [sys.executable, "-m", "penstock", *words]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=110, check=False)
+
+
+LOADS = (
+    "import penstock as ps; found = ps.load('fraud'); "
+    "print(type(found.steps[0][1]).__name__, type(found.steps[2][1].memory_).__name__)"
+)
+
+
+def python(folder, text):
+    env = os.environ | {"PYTHONPATH": str(SOURCES)}
+    command = [sys.executable, "-P", "-c", text]
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=110, check=False)
 
 
@@ -474,6 +486,8 @@ def test_from_run_to_serve(project, kit):
     assert "needs: fraud.features" in penstock(project, "show", "fraud@1").stdout
     told = json.loads(penstock(project, "show", "fraud@1", "--json").stdout)
     assert sorted(told["needs"]) == sorted(NAMES)
+    page = (project / ".penstock" / "reports" / "fraud-1.html").read_text()
+    assert "It needs fraud.features, modules of the project" in page
     command = [sys.executable, "-m", "penstock", "serve", "fraud", "--port", "0"]
     env = os.environ | {"PYTHONPATH": str(SOURCES), "PYTHONUNBUFFERED": "1"}
     server = subprocess.Popen(command, cwd=project, env=env, stdout=subprocess.PIPE, text=True)
@@ -492,8 +506,15 @@ def test_from_run_to_serve(project, kit):
         server.wait()
         server.stdout.close()
     kit.until(lambda: not is_alive(pid))
+    loaded = python(project, LOADS)
+    assert loaded.stdout == "AmountRatio Memory\n", loaded.stderr
     edit(project / "fraud" / "helpers.py", "FLOOR = 1e-9", "FLOOR = 1e-6")
+    loaded = python(project, LOADS)
+    assert "UntrustedTypeError: fraud@1 cannot be loaded here: it was made with another" in loaded.stderr
     refusal = penstock(project, "predict", "fraud", "payments.csv")
     assert refusal.returncode == 2
     assert "what differs: fraud.helpers:FLOOR" in refusal.stderr
     assert "Traceback" not in refusal.stderr
+    again = penstock(project, "run", "fraud_model.py", "--quiet")
+    assert again.returncode == 7, again.stdout + again.stderr
+    assert "the champion cannot answer: it was made with another fraud.features:AmountRatio" in again.stdout

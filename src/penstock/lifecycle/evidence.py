@@ -14,7 +14,19 @@ from penstock.lifecycle.records import results_of, steps_of
 from penstock.lifecycle.versions import CHALLENGER, CHAMPION, MOST_DIGITS, Version, alias, manifest, stream
 from penstock.lifecycle.versions import version as find_version
 
-BUNDLE = ("metrics", "audit", "input", "schema", "environment", "decision", "threshold", "refit", "learned", "profile")
+BUNDLE = (
+    "metrics",
+    "audit",
+    "input",
+    "schema",
+    "environment",
+    "decision",
+    "threshold",
+    "refit",
+    "learned",
+    "profile",
+    "types",
+)
 """The files of a bundle that a report tells; a version without one of them is told without it."""
 
 STAGES = ("validate", "split", "train")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from penstock.core.artifact import Artifact
 from penstock.core.flow import Graph
 from penstock.core.ports import Home
-from penstock.errors import UsageError
+from penstock.errors import UntrustedTypeError, UsageError
 from penstock.lifecycle.register import json_artifact
 from penstock.lifecycle.versions import Version, parts_of
 
@@ -91,6 +93,52 @@ def unlike(home: Home, files: Mapping[str, Artifact]) -> str:
             changed = ", ".join(differing(told["parts"], now["parts"])[:5])
             return f"it was made with another {name} than is here (what differs: {changed})"
     return ""
+
+
+def estimator_of(home: Home, version: Version) -> Any:
+    """A version's estimator in this process, its user's own: trusted classes of the project are imported.
+
+    Raises
+    ------
+    UntrustedTypeError
+        A type is not trusted, has other code here, or was imported from elsewhere.
+    """
+    files = parts_of(home, version.bundle)
+    types = types_of(home, files)
+    if not types:
+        return home.formats.load(files["estimator"], home.objects)
+    if why := unlike(home, files):
+        raise UntrustedTypeError(f"{version.name} cannot be loaded here: {why}")
+    config = home.config
+    own = "own" in config.trust or (config.trusts_own and version.body.get("from") is None)
+    lines = [f"{name}@{told['digest']}" for name, told in sorted(types.items())]
+    if not own and (absent := [line for line in lines if line not in config.trust]):
+        listed = ", ".join(f'"{line}"' for line in (*config.trust, *absent))
+        words = ", ".join(line.partition("@")[0] for line in absent)
+        raise UntrustedTypeError(
+            f"{version.name} cannot be loaded here: the configuration does not trust {words}",
+            where=os.path.join(config.root, "penstock.toml"),
+            hint=f"if the code is yours, set trust = [{listed}]",
+        )
+    folders = home.formats.load(files[FILE], home.objects)["folders"]
+    sys.path[:0] = [p for f in folders if (p := os.path.normpath(os.path.join(config.root, f))) not in sys.path]
+    for name, told in sorted(types.items()):
+        _check_import(version, name, os.path.join(os.path.realpath(config.root), told["file"]))
+    from penstock.formats.registry import FormatRegistry
+
+    formats = FormatRegistry(config.trust, [name.replace(":", ".") for name in types])
+    return formats.load(files["estimator"], home.objects)
+
+
+def _check_import(version: Version, name: str, file: str) -> None:
+    """Import a type's module, and see that it is the file that was read."""
+    module = importlib.import_module(name.partition(":")[0])
+    found = os.path.realpath(getattr(module, "__file__", None) or "")
+    if found != os.path.realpath(file):
+        raise UntrustedTypeError(
+            f"{version.name} cannot be loaded here: {module.__name__} was imported from {found}, not from {file}",
+            hint="start another process, in the project's folder",
+        )
 
 
 def check_code(home: Home, version: Version) -> None:

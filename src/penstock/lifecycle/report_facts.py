@@ -11,6 +11,7 @@ from markupsafe import Markup
 from penstock.core.run import Entry
 from penstock.lifecycle import report_profile
 from penstock.lifecycle.evidence import STAGES, Evidence
+from penstock.lifecycle.own import needs_of
 from penstock.lifecycle.records import outcome_of
 from penstock.lifecycle.report_figures import capital, interval, number
 from penstock.lifecycle.versions import CHAMPION
@@ -351,6 +352,8 @@ def served(seen: Evidence) -> list[str]:
     found = []
     if seen.files["refit"].get("summary"):
         found.append(f"{capital(str(seen.files['refit']['summary']))}; the verdict is about the twin that was judged.")
+    if needs := needs_of((seen.files.get("types") or {}).get("types", {})):
+        found.append(f"It needs {', '.join(needs)}, modules of the project, as they were in training.")
     learned = seen.files["learned"]
     if learned:
         names = "content" if learned["by"] == "content" else ", ".join(learned["columns"])
