@@ -121,13 +121,17 @@ def estimator_of(home: Home, version: Version) -> Any:
             hint=f"if the code is yours, set trust = [{listed}]",
         )
     folders = home.formats.load(files[FILE], home.objects)["folders"]
-    sys.path[:0] = [p for f in folders if (p := os.path.normpath(os.path.join(config.root, f))) not in sys.path]
-    for name, told in sorted(types.items()):
-        _check_import(version, name, os.path.join(os.path.realpath(config.root), told["file"]))
-    from penstock.formats.registry import FormatRegistry
+    before = list(sys.path)
+    sys.path[:0] = [os.path.normpath(os.path.join(config.root, folder)) for folder in folders]
+    try:
+        for name, told in sorted(types.items()):
+            _check_import(version, name, os.path.join(os.path.realpath(config.root), told["file"]))
+        from penstock.formats.registry import FormatRegistry
 
-    formats = FormatRegistry(config.trust, [name.replace(":", ".") for name in types])
-    return formats.load(files["estimator"], home.objects)
+        formats = FormatRegistry(config.trust, [name.replace(":", ".") for name in types])
+        return formats.load(files["estimator"], home.objects)
+    finally:
+        sys.path[:] = before
 
 
 def _check_import(version: Version, name: str, file: str) -> None:
