@@ -171,6 +171,35 @@ def test_a_file_that_is_there_is_kept(tmp_path: Path) -> None:
     assert Path(made.path).read_text() == made.text
 
 
+def test_the_folders_of_the_file_are_made(tmp_path: Path) -> None:
+    table().to_parquet(tmp_path / "table.parquet")
+    made = draft(str(tmp_path / "table.parquet"), Asked("y"), out=str(tmp_path / "new" / "deep" / "mine.py"))
+    assert not (tmp_path / "new").exists()  # drafting writes nothing
+    write(made)
+    assert (tmp_path / "new" / "deep" / "mine.py").read_text() == made.text
+
+
+@pytest.mark.parametrize(
+    ("out", "said", "better"),
+    [
+        ("", "this is a folder", "model.py"),
+        ("my flow.py", "no file that Python can import", "my_flow.py"),
+        ("flow.txt", "no file that Python can import", "flow.py"),
+        ("2026.py", "no file that Python can import", ".py"),
+        ("class.py", "no file that Python can import", ".py"),
+    ],
+)
+def test_a_file_that_could_not_be_run_is_refused_before_reading(
+    tmp_path: Path, out: str, said: str, better: str
+) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        draft("nowhere.csv", Asked("y"), out=str(tmp_path / out))
+    suggested = str(caught.value.hint).removeprefix("name a file such as ")
+    assert suggested.endswith(better)
+    with pytest.raises(SourceNotFoundError):  # what is suggested is accepted: only the table is missing
+        draft("nowhere.csv", Asked("y"), out=suggested)
+
+
 def test_a_table_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(SourceNotFoundError, match=r"no file nowhere\.csv"):
         draft("nowhere.csv", Asked("y"))

@@ -175,7 +175,7 @@ def test_two_odd_labels_are_asked_for() -> None:
         propose(made, Asked("y"))
     assert "--positive" in str(caught.value)
     assert propose(made, Asked("y", positive="bad")).target.positive == "bad"
-    with pytest.raises(DeclarationError, match="has the classes"):
+    with pytest.raises(DeclarationError, match="has no such class"):
         propose(made, Asked("y", positive="ugly"))
 
 

@@ -70,6 +70,21 @@ def scorer_for(name, positive):
     return get_scorer(name)
 
 
+def test_labels_in_one_column_are_labels():
+    """CatBoost answers several classes so."""
+
+    class Column:
+        classes_ = np.array([3, 5, 7])
+
+        def predict(self, X):
+            return self.classes_[np.arange(len(X)) % 3][:, None]
+
+    problem = Problem("multiclass", (3, 5, 7))
+    predicted = predict(Column(), pd.DataFrame({"a": range(4)}), [3, 5, 7, 5], problem)
+    assert predicted.answers[:, 0].tolist() == [0.0, 1.0, 2.0, 0.0]
+    assert scoring.figure("accuracy", predicted) == 0.75
+
+
 @pytest.mark.parametrize("labels", LABELS)
 @pytest.mark.parametrize("model", [LogisticRegression(), GaussianNB()], ids=["decision", "proba"])
 @pytest.mark.parametrize("name", BINARY)

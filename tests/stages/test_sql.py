@@ -232,6 +232,12 @@ def test_a_password_in_a_url_is_refused_with_the_cure_and_not_repeated(url):
     assert "hunter2" not in str(raised.value)
 
 
+@pytest.mark.parametrize("url", ["sqlite:///crm.db", "sqlite+pysqlite:///crm.db"])
+def test_a_file_of_sqlite_takes_no_password(url):
+    with pytest.raises(DeclarationError, match="an SQLite file has no password; leave it out"):
+        ps.read(url, query="select 1", secret=ps.Secret("env:CRM_PASSWORD"))
+
+
 def test_faults_of_a_query_come_together():
     with pytest.raises(DeclarationError) as raised:
         ps.read("postgresql://host/db", params={"a": ps.read("a.csv")}, refresh="often", secret="hunter2")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -126,15 +127,26 @@ def _advise(report: Report, progress: Progress, file: str, room: int) -> None:
     from penstock.cli.output import clean, clip, say, width
     from penstock.lifecycle import story
 
-    commands = story.next_commands(report, file)
+    show = story.next_commands(report, file)[1]
+    commands = _commands(report, file, progress.home.config.root)
     remarks = story.remarks(report.graph, progress.known, progress.load)
-    for text in _fitting(remarks, room - 1 - bool(report.page), commands[1]):
+    for text in _fitting(remarks, room - 1 - bool(report.page), show):
         say(f"note  {clip(clean(text), width() - 6)}")
     if report.page:
         say(f"page  {os.path.relpath(report.page)}")
     elif report.page_fault:
         say(f"note  the page was not written: {clip(clean(report.page_fault), width() - 33)}")
     say(f"next  {' · '.join(commands)}")
+
+
+def _commands(report: Report, file: str, root: str) -> list[str]:
+    """What to do next; from outside the project, where a name alone finds nothing, its folder comes first."""
+    from penstock.lifecycle import story
+
+    here = os.path.relpath(os.getcwd(), root)
+    if here.split(os.sep)[0] != os.pardir:
+        return story.next_commands(report, file)
+    return [f"cd {shlex.quote(os.path.relpath(root))}", *story.next_commands(report, os.path.relpath(file, root))]
 
 
 def _fitting(remarks: list[str], room: int, more: str) -> list[str]:

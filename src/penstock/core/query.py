@@ -101,7 +101,7 @@ def read_query(
     ------
     DeclarationError
     """
-    faults = [*_url_faults(url), *params_faults(params), *_refresh_faults(refresh), *_secret_faults(secret)]
+    faults = [*_url_faults(url), *params_faults(params), *_refresh_faults(refresh), *_secret_faults(url, secret)]
     text, problem = query_text(query)
     if query is None:
         problem = "read: a database needs query=: SQL, a .sql file, or the name of a table"
@@ -217,7 +217,11 @@ def _refresh_faults(refresh: Any) -> list[str]:
     return []
 
 
-def _secret_faults(secret: Any) -> list[str]:
-    if secret is None or isinstance(secret, Secret):
+def _secret_faults(url: str, secret: Any) -> list[str]:
+    if secret is None:
+        return []
+    if url.partition(":")[0] in {"sqlite", "sqlite+pysqlite"}:
+        return ["read: secret=: an SQLite file has no password; leave it out"]
+    if isinstance(secret, Secret):
         return []
     return ['read: secret=: ps.Secret("env:NAME") is meant, never the password itself']

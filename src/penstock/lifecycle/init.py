@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import os
 import sys
 from collections.abc import Mapping
@@ -58,7 +59,10 @@ def draft(table: str, asked: Asked, *, out: str | None = None, name: str | None 
     Raises
     ------
     SourceNotFoundError, DataError, DeclarationError
+    UsageError
+        `out` is no file that Python could import.
     """
+    _check_out(out)
     source, frame, sniffed = _read(table)
     options = _options(sniffed)
     if options:
@@ -81,7 +85,7 @@ def draft(table: str, asked: Asked, *, out: str | None = None, name: str | None 
 
 
 def write(made: Draft, *, force: bool = False) -> None:
-    """Write the draft's file; one that is there is kept unless forced.
+    """Write the draft's file, and the folders above it; a file that is there is kept unless forced.
 
     Raises
     ------
@@ -92,12 +96,27 @@ def write(made: Draft, *, force: bool = False) -> None:
     """
     shown = os.path.relpath(made.path)
     try:
+        os.makedirs(os.path.dirname(made.path), exist_ok=True)
         with open(made.path, "w" if force else "x", encoding="utf-8") as file:
             file.write(made.text)
     except FileExistsError:
         raise UsageError(f"there is a file {shown}", hint="--force writes over it; --out names another") from None
     except OSError as error:
         raise StoreError(f"the declaration cannot be written: {error.strerror}", where=shown) from error
+
+
+def _check_out(out: str | None) -> None:
+    """What is written must be a file that `penstock run` takes: told before the table is read."""
+    if out is None:
+        return
+    stem, suffix = os.path.splitext(os.path.basename(out))
+    if suffix != ".py" or not stem.isidentifier() or keyword.iskeyword(stem):
+        folder = os.path.isdir(out) or not suffix
+        better = os.path.join(out, "model.py") if folder else os.path.join(os.path.dirname(out), module_name(stem, ()))
+        raise UsageError(
+            f"--out {out}: this is {'a folder' if os.path.isdir(out) else 'no file that Python can import'}",
+            hint=f"name a file such as {better.removesuffix('.py')}.py",
+        )
 
 
 def _read(table: str) -> tuple[Source, Any, dict[str, Any]]:

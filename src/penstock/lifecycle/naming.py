@@ -9,7 +9,7 @@ from penstock.core.names import did_you_mean
 from penstock.core.ports import Home
 from penstock.core.run import Run
 from penstock.errors import UnknownNameError, UsageError
-from penstock.lifecycle.versions import Version, resolve, resolve_run, workflows
+from penstock.lifecycle.versions import NAMES, NOTHING_HERE, Version, resolve, resolve_run, workflows
 
 _DECLARES = re.compile(r"^[^#\n]*\bWorkflow\(", re.MULTILINE)
 _RUN = re.compile(r"^(run:.*|last|last~.*)$")
@@ -123,7 +123,7 @@ def workflow_of(home: Home, text: str | None) -> str:
         raise UnknownNameError(
             f"no workflow called {name!r} has versions here{did_you_mean(name, known)}",
             where=home.config.root,
-            hint="`penstock models` lists what there is",
+            hint=NAMES if known else NOTHING_HERE,
         )
     return name
 

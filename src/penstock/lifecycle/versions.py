@@ -102,6 +102,10 @@ def alias(ledger: Ledger, workflow: str, name: str) -> tuple[Version | None, int
     return (version(ledger, workflow, number) if number is not None else None), move.number
 
 
+NAMES = "`penstock models` lists what there is"
+NOTHING_HERE = "nothing has been registered here: versions are found from within their project's folder"
+
+
 def workflows(ledger: Ledger) -> list[str]:
     """Names of the workflows that have versions, in order."""
     return sorted(name.partition("/")[0] for name in ledger.streams() if name.endswith("/version"))
@@ -120,7 +124,7 @@ def resolve(ledger: Ledger, text: str) -> Version:
         workflow = match["workflow"] if match else text
         raise UnknownNameError(
             f"no workflow called {workflow!r} has versions here{did_you_mean(workflow, known)}",
-            hint="`penstock models` lists what there is",
+            hint=NAMES if known else NOTHING_HERE,
         )
     workflow, which = match["workflow"], match["which"] or CHAMPION
     if which.isdigit():

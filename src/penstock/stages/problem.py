@@ -47,7 +47,7 @@ class Problem:
 
         Parameters
         ----------
-        y : array-like of shape (n_rows,)
+        y : array-like of shape (n_rows,) or (n_rows, 1)
 
         Returns
         -------
@@ -62,7 +62,7 @@ class Problem:
 
         if self.task == "regression":
             return np.asarray(y, dtype=np.float64)
-        values = np.asarray(y)
+        values = np.asarray(y).reshape(len(y))  # CatBoost answers several classes in one column, not in a row
         codes = np.full(len(values), -1, dtype=np.int64)
         for code, label in enumerate(self.classes):
             codes[values == label] = code

@@ -143,13 +143,13 @@ def _positive(asked: Asked, counts: Any) -> Any:
         Naming both classes with their counts.
     """
     labels = [plain(label) for label in counts.index]
-    shown = " and ".join(f"{label!r} ({count:,} rows)" for label, count in zip(labels, counts, strict=True))
+    shown = " or ".join(f"{label!r} ({count:,} rows)" for label, count in zip(labels, counts, strict=True))
     if asked.positive is None:
         try:
             positive_of(Target(asked.target), labels, "binary")
         except DeclarationError:
             raise DeclarationError(
-                f"which class of {asked.target!r} is the positive one, {shown}? It is never guessed",
+                f"which class of {asked.target!r} is the positive one: {shown}? It is never guessed",
                 hint=f"add --positive {_shell(str(labels[-1]))}, or the other: the class whose finding matters",
             ) from None
         return None
@@ -157,7 +157,10 @@ def _positive(asked: Asked, counts: Any) -> Any:
         label for label in labels if str(label).strip().lower() == asked.positive.strip().lower()
     ]
     if len(named) != 1:
-        raise DeclarationError(f"--positive {asked.positive}: {asked.target!r} has the classes {shown}")
+        raise DeclarationError(
+            f"--positive {asked.positive}: {asked.target!r} has no such class",
+            hint=f"it is {shown}: the class whose finding matters",
+        )
     return named[0]
 
 
