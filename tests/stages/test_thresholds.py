@@ -143,6 +143,15 @@ def test_a_metric_that_no_threshold_changes_is_refused(rule, says):
         thresholds.choose(rule, noisy())
 
 
+@pytest.mark.parametrize("at", [27, 1.7, -0.1])
+def test_what_is_no_probability_is_refused_as_a_threshold_of_them(at):
+    with pytest.raises(DeclarationError, match="lie between 0 and 1"):
+        thresholds.choose(Threshold(at=at), noisy())
+    ranked = noisy()
+    ranked = Predicted(PROBLEM, ranked.y, ranked.answers[:, [0, 2]], decision=slice(1, 2))
+    assert thresholds.choose(Threshold(at=at), ranked).threshold == at  # a decision value has no bounds
+
+
 def test_three_classes_have_no_threshold_and_it_is_said_before_anything_is_fitted():
     with pytest.raises(DeclarationError, match="parts two classes, and this is a multiclass target"):
         thresholds.check_rule(Threshold(at=0.5), Problem("multiclass", (0, 1, 2)))

@@ -35,6 +35,7 @@ from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, StandardSc
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 from threadpoolctl import threadpool_limits
+from xgboost import XGBClassifier
 
 from penstock.core.notes import take
 from penstock.core.split import Split
@@ -212,6 +213,15 @@ def test_missing_and_infinite_values_are_blamed():
     with pytest.raises(ValueError, match="infinity") as caught:
         train(data.assign(b=data.b.where(data.b < 1, np.inf)), **kwargs, split=Split(), seed=0)
     assert caught.value.__notes__ == ["penstock: infinite values in column 'b'"]
+
+
+def test_texts_as_classes_are_blamed_where_an_estimator_takes_numbers_only():
+    data = table()[["id", "a", "y"]].assign(y=lambda t: np.where(t.a > t.a.median(), "yes", "no"))
+    schema = {**SCHEMA, "classes": ["no", "yes"], "positive": "yes"}
+    kwargs = {"target": TARGET, "roles": Roles(key=("id",)), "schema": schema, "split": Split(), "seed": 0}
+    with pytest.raises(ValueError, match="Invalid classes") as caught:
+        train(data, model=XGBClassifier(n_estimators=1), **kwargs)
+    assert any("code the target so in a step" in note for note in caught.value.__notes__)
 
 
 def test_dates_are_blamed():

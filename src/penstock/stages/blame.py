@@ -47,6 +47,8 @@ def _notes(message: str, X: Any, y: Any) -> list[str]:
     if "unknown categor" in lower:
         quoted = [c for c in X.columns if _holds_quoted(X[c], message)]
         notes += _named("a category that the rows it was fitted on lack, in", quoted)
+    if "invalid classes inferred" in lower:  # XGBoost's
+        notes.append("penstock: this estimator takes classes as 0, 1, 2 … only: code the target so in a step")
     if "window shape" in lower:
         notes += _named("nothing but missing values in", [c for c in X.columns if X[c].isna().all()])
     if not notes:

@@ -135,9 +135,15 @@ def rejudged(
         As the report of `decide`.
     decision : dict
         As that of `decide`.
+
+    Raises
+    ------
+    DeclarationError
+        A threshold that is no probability, for a model that gives them.
     """
     problem = problem_of(schema, target).judged_by(own)
     answers = from_frame(predictions, problem)
+    thresholds.check_given(threshold, answers)
     labelled = thresholds.relabelled(answers, threshold)
     fold = predictions["fold"].to_numpy()
     metrics = dict(old["metrics"])

@@ -144,6 +144,21 @@ def cuts(y: Any, score: Any, weight: Any = None) -> Cuts:
     )
 
 
+def check_given(threshold: float, predicted: Predicted) -> None:
+    """Refuse what a slip of the hand gives: 27 where 0.27 was meant would call no row positive, and pass many a gate.
+
+    Raises
+    ------
+    DeclarationError
+        The model gives probabilities, and the threshold is none.
+    """
+    if predicted.has_proba and not 0 <= threshold <= 1:
+        raise DeclarationError(
+            f"a threshold of {threshold:g}: this model gives probabilities, which lie between 0 and 1",
+            hint="0.27 is meant for 27 %",
+        )
+
+
 def choose(rule: Threshold, predicted: Predicted, weight: Any = None) -> Chosen:
     """The threshold that a rule asks for, on these rows.
 
@@ -164,6 +179,7 @@ def choose(rule: Threshold, predicted: Predicted, weight: Any = None) -> Chosen:
     score = scores(predicted)
     found = cuts(predicted.y, score, weight)
     if rule.rule == "at":
+        check_given(float(rule.value), predicted)
         return Chosen(float(rule.value), math.nan)
     if rule.rule in ("maximise", "minimise"):
         return _best(rule, found, predicted)
