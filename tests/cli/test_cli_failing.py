@@ -23,6 +23,7 @@ CODES = {
     errors.DataError: 3,
     errors.RefusedError: 4,
     errors.StepError: 5,
+    errors.ModelError: 5,
     errors.NotReproducibleError: 6,
     errors.CancelledError: 130,
     errors.StoreError: 1,
