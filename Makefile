@@ -65,8 +65,9 @@ ifdef PENSTOCK_CI
 unit: mlflow
 endif
 
+# Fits inside the tests take one thread each, as in a run's own workers: JOBS of them share the cores already.
 unit: venv ## the tests, JOBS at once
-	$(PY) -m pytest -n $(JOBS) --dist loadscope
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadscope
 
 campaign: venv ## the long fault and fuzz campaigns, by hand
 	$(PY) -m pytest -m campaign --timeout 0
