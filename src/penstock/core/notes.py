@@ -63,6 +63,7 @@ def log(**values: Any) -> None:
 
     Examples
     --------
+    >>> _ = take(), take_pictures()
     >>> log(rows=3, curve="<svg xmlns='http://www.w3.org/2000/svg'/>")
     >>> take(), take_pictures()
     ({'rows': 3}, {})
