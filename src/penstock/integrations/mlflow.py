@@ -32,12 +32,17 @@ MOST_S = 600
 """Seconds that one process sends for at most; what is left waits for the next one."""
 REQUEST_S = 20
 """Seconds that one request may take."""
-SILENCE = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-"""Whatever the environment says: MLflow tells nobody that it was used."""
+FORCED = {
+    # MLflow tells nobody that it was used.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    # Its client would send a request again whose answer was lost, and so make a second run. Trying again is ours: an
+    # event stays in the outbox, and what is there already is looked for first.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+}
+"""Set whatever the environment says."""
 ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": str(REQUEST_S),
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "GIT_PYTHON_REFRESH": "quiet",
 }
@@ -204,7 +209,7 @@ def main(arguments: list[str] | None = None) -> int:
     if len(given) != 2:
         print("penstock.integrations.mlflow is started by penstock itself", file=sys.stderr)
         return 2
-    os.environ.update({**ENVIRONMENT, **os.environ, **SILENCE})
+    os.environ.update({**ENVIRONMENT, **os.environ, **FORCED})
     home = open_home(given[0], environment=given[1])
     folder = outbox(home.config)
     if not home.config.mlflow.get("tracking_uri") or not os.path.isdir(folder):
