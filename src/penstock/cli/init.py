@@ -20,7 +20,10 @@ Columns = list[str] | None
 
 def command(
     table: Annotated[
-        str, typer.Option("--from", "-f", metavar="TABLE", show_default=False, help="A table, as ps.read takes it.")
+        str,
+        typer.Option(
+            "--from", "-f", metavar="TABLE", show_default=False, help="A table: one file of any format of ps.read."
+        ),
     ],
     target: Annotated[
         str, typer.Option("--target", "-t", metavar="COLUMN", show_default=False, help="The column to predict.")

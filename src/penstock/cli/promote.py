@@ -57,10 +57,9 @@ def _redecide(
     found: Version, threshold: float, because: str, *, force: bool, allow_dirty: bool, as_json: bool, quiet: bool
 ) -> int:
     """A new version of the same estimator, judged, rehearsed and promoted."""
-    from penstock.cli.output import document
     from penstock.cli.progress import Progress
     from penstock.cli.projects import SERVER, WORKER, target
-    from penstock.cli.run import conclude, title, to_json
+    from penstock.cli.run import tell, title
     from penstock.lifecycle.redecide import redecide
     from penstock.lifecycle.rehearse import rehearse_with
     from penstock.lifecycle.run import Request
@@ -81,13 +80,7 @@ def _redecide(
             began=progress.began,
         )
         progress.flush()
-    if as_json:
-        document(to_json(report))
-        return report.exit_code
-    if report.error is not None:
-        raise report.error
-    conclude(report, progress, title(at.file))
-    return report.exit_code
+    return tell(report, progress, title(at.file), as_json=as_json)
 
 
 def _asked(name: str, *, quiet: bool) -> str:

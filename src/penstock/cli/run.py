@@ -54,7 +54,6 @@ def command(
     verbose: Verbose = False,
 ) -> int:
     """Run and tell; the exit code says how it ended."""
-    from penstock.cli.output import document
     from penstock.cli.progress import Progress
     from penstock.cli.projects import SERVER, WORKER, parameters, target
     from penstock.lifecycle.rehearse import rehearse_with
@@ -78,12 +77,19 @@ def command(
     with Progress(found.home, title(found.file), quiet=quiet or as_json, verbose=verbose) as progress:
         report = run(found.home, request, WORKER, rehearse=rehearse_with(SERVER), listen=progress, began=progress.began)
         progress.flush()
+    return tell(report, progress, title(found.file), as_json=as_json)
+
+
+def tell(report: Report, progress: Progress, file: str, *, as_json: bool) -> int:
+    """Say how a run ended, as a document or for a person; its exit code. A failure is raised for a person."""
+    from penstock.cli.output import document
+
     if as_json:
         document(to_json(report))
         return report.exit_code
     if report.error is not None:
         raise report.error
-    conclude(report, progress, title(found.file))
+    conclude(report, progress, file)
     return report.exit_code
 
 

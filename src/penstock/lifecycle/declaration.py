@@ -18,7 +18,6 @@ MOST_NAMED = 60
 MOST_COMMENTED = 12
 """Lines of reasons above one field."""
 _STEP = "prepared"
-_LINEAR = {"regression": "Ridge"}
 
 
 def literal(value: Any) -> str:

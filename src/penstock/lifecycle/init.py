@@ -49,7 +49,7 @@ def draft(table: str, asked: Asked, *, out: str | None = None, name: str | None 
     Parameters
     ----------
     table : str
-        What `ps.read` takes, relative to the working directory.
+        One local file of any format that `ps.read` reads, relative to the working directory.
     asked : Asked
     out : str, optional
         The file to write; NAME.py in the working directory by default.
@@ -120,9 +120,11 @@ def _check_out(out: str | None) -> None:
 
 
 def _read(table: str) -> tuple[Source, Any, dict[str, Any]]:
-    path = table if "://" in table else os.path.abspath(table)
-    if "://" not in table and not any(sign in table for sign in "*?[") and not os.path.exists(path):
-        raise SourceNotFoundError(f"there is no file {table}", hint="--from names a table, such as data/customers.csv")
+    path = os.path.abspath(table)
+    if not os.path.isfile(path):  # of several files or a URL, one is enough to draft by
+        raise SourceNotFoundError(
+            f"there is no file {table}", hint="--from names one file, such as data/customers.csv; edit ps.read(…) later"
+        )
     source = call_of(read(path)).args[0]
     value, sniffed = ingest.read(source)
     return source, _frame(value), sniffed
@@ -165,7 +167,5 @@ def _taken() -> set[str]:
 
 
 def _from(file: str, table: str) -> str:
-    """The table as the written file names it: relative to itself, unless it is far away."""
-    if "://" in table:
-        return table
+    """The table as the written file names it: relative to itself."""
     return os.path.relpath(table, os.path.dirname(file)).replace(os.sep, "/")

@@ -35,7 +35,6 @@ RARE = 0.05
 """A positive class rarer than this is ranked by average precision first."""
 SENSITIVE = frozenset({"sex", "gender", "race", "ethnicity", "nationality", "religion", "disability", "agegroup"})
 MOST_SLICES = 10
-WEIGHTS = frozenset({"weight", "weights", "fnlwgt", "wgt", "pweight", "sampleweight"})
 AS_WEIGHT = frozenset({"fnlwgt", "wgt", "pweight"})
 
 
