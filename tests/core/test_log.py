@@ -76,3 +76,10 @@ def test_outside_a_run_no_figure_is_kept(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(notes, "_running", [False])
     log(a=PNG)
     assert take_pictures() == {}
+
+
+def test_a_step_begins_with_nothing_of_what_ran_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notes, "_running", [True])
+    log(rows=3, curve=SVG)
+    begin()
+    assert (take(), take_pictures()) == ({}, {})

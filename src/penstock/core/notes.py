@@ -78,7 +78,9 @@ def log(**values: Any) -> None:
 
 
 def begin() -> None:
-    """A step begins in this process: from here on figures are kept."""
+    """A step begins in this process: nothing noted before is its own, and from here on figures are kept."""
+    _noted.clear()
+    _pictures.clear()
     _running[0] = True
 
 

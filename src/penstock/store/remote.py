@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TypeVar
 
 from penstock.core.ports import ObjectStat
-from penstock.errors import CorruptObjectError, MissingObjectError, StoreError
+from penstock.errors import CorruptObjectError, MissingObjectError, StoreError, StoreTooNewError
 from penstock.store.bucket import DEADLINE_S, TIMEOUT_S, Bucket, Stat
 from penstock.store.files import explain, remove
 from penstock.store.mark import check_mark, mark_text, unique_name
@@ -102,13 +102,28 @@ class RemoteObjects:
         return self._plain
 
     def _check_mark(self) -> None:
+        """Refuse what is no store of this layout; a mark that arrived wrong is read again first."""
+        for tries in range(1, DOWNLOADS + 1):
+            text = self._read_mark()
+            if text is None:
+                self._plain.put("format", mark_text(), create=True)
+                break
+            try:
+                check_mark(text, f"{self.root}/format")
+                break
+            except StoreTooNewError:
+                raise
+            except StoreError:
+                if tries == DOWNLOADS:
+                    raise
+
+    def _read_mark(self) -> bytes | None:
         path = self.local.draft()
         try:
-            if self._plain.get("format", path):
-                with open(path, "rb") as file:
-                    check_mark(file.read(1_000), f"{self.root}/format")
-            else:
-                self._plain.put("format", mark_text(), create=True)
+            if not self._plain.get("format", path):
+                return None
+            with open(path, "rb") as file:
+                return file.read(1_000)
         finally:
             remove(path)
 

@@ -182,7 +182,7 @@ class ObjectsSuite:
             thread.start()
         for thread in threads:
             thread.join(30)
-        assert faults == []
+        assert not faults, faults
         assert [(item.digest, item.staged) for item in objects.walk()] == [(digest_bytes(data), False)]
 
     def test_a_reader_follows_a_move(self, objects: Objects) -> None:
@@ -206,4 +206,4 @@ class ObjectsSuite:
             objects.publish([digest])
         done.set()
         reader.join(30)
-        assert faults == []
+        assert not faults, faults
