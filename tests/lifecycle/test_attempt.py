@@ -460,6 +460,39 @@ def test_what_a_person_decided_is_not_undone_by_running_again(world):
     assert "it is churn@1 from 0.3 on, as a person decided" in report.attempt.reason
 
 
+def rolled_back(world, **given):
+    """one is champion, two takes its place, a person goes back; gives the run of two again."""
+    world.run("one")
+    world.run("two")
+    promote.rollback(world.home, "churn", why="complaints", who="ada@lab")
+    return world.run("two", **given)
+
+
+def test_what_a_person_went_back_from_does_not_come_back_by_itself(world):
+    report = rolled_back(world)
+    assert (report.exit_code, report.attempt.promoted, world.alias(), len(world.stream("look"))) == (0, False, 1, 2)
+    assert "ada@lab went back from churn@2 (complaints)" in report.attempt.reason
+    assert "penstock promote churn@2 --because" in report.attempt.reason
+    again = world.run("two", findings=[{"grade": "warning", "what": "few rows"}])  # another bundle, the same answers
+    assert (again.attempt.version.number, again.attempt.promoted, world.alias()) == (3, False, 1)
+
+
+def test_newer_data_another_model_or_a_person_bring_it_on_again(world):
+    assert rolled_back(world, rows="2026").attempt.promoted
+    promote.rollback(world.home, "churn", why="again", who="ada@lab")
+    assert world.run("three").attempt.promoted
+    promote.rollback(world.home, "churn", why="and again", who="ada@lab", to=1)
+    assert not world.run("three").attempt.promoted
+    promote.promote(world.home, world.version(4), why="it was the network", who="ada@lab")
+    assert world.run("five").attempt.promoted
+    assert world.run("three").attempt.promoted  # it was overtaken, and nobody went back from it
+
+
+def test_control_without_memory_of_the_roll_back_the_old_verdict_promotes_again(world, monkeypatch):
+    monkeypatch.setattr(promote, "taken_back", lambda *_: {})
+    assert rolled_back(world).attempt.promoted
+
+
 # ── held back ────────────────────────────────────────────────────────────────────────────────────────────────
 
 

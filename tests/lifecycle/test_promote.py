@@ -17,7 +17,7 @@ from penstock.errors import (
 )
 from penstock.formats.registry import FormatRegistry
 from penstock.lifecycle import promote as module
-from penstock.lifecycle.promote import challenger, move, previous_champion, promote, rollback
+from penstock.lifecycle.promote import challenger, move, previous_champion, promote, rollback, taken_back
 from penstock.lifecycle.register import json_artifact, register
 from penstock.lifecycle.versions import CHALLENGER, CHAMPION, alias, manifest, version
 from penstock.store.fsck import fsck
@@ -237,6 +237,23 @@ def test_a_roll_back_to_an_earlier_champion_takes_back_all_between(home):
 def test_a_roll_back_may_return_to_what_was_rolled_back(home):
     reign(home, 1, 2)
     assert [back(home), back(home, to=2)] == [1, 2]
+
+
+def test_what_was_taken_back_is_known_until_it_is_promoted_again(home):
+    reign(home, 1, 2, 3)
+    assert taken_back(home, "churn") == {}
+    back(home, to=1)
+    moved = home.ledger.stream("churn/alias/champion")[-1]
+    assert taken_back(home, "churn") == {2: moved, 3: moved}  # all that came between
+    promote(home, v(home, 2), **ADA)
+    assert taken_back(home, "churn") == {3: moved}
+    promote(home, v(home, 1), **ADA)  # by hand, on a verdict about somebody else: that is going back too
+    assert sorted(taken_back(home, "churn")) == [2, 3]
+    reign(home, 3)
+    body = {"version": 1, "passed": True, "against": "churn@3"}
+    home.ledger.append([Entry("churn/verdict", 4, body)])
+    move(home, v(home, 1), **ADA, verdict=4)  # a gate judged the two: nobody took 3 back
+    assert sorted(taken_back(home, "churn")) == [2]
 
 
 def test_without_a_champion_before_there_is_nothing_to_go_back_to(home):

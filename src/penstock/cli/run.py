@@ -169,6 +169,8 @@ def _idle_line(report: Report, took: str) -> str:
     version = f" · {attempt.version.name}" if attempt is not None and attempt.version is not None else ""
     reigns = attempt.reigning if attempt is not None else ""
     other = f" · the champion is {reigns}" if version and reigns and not version.endswith(f" {reigns}") else ""
+    if other and attempt is not None and attempt.verdict is None and attempt.reason:
+        other = f" · {attempt.reason}"  # why it was not even compared
     return f"{IDLE}{version}{other} · {took}"
 
 

@@ -18,7 +18,7 @@ from penstock.lifecycle import promote
 from penstock.lifecycle.own import bundle_types, same_code, unlike
 from penstock.lifecycle.register import bundle, declaration_of, git_state, json_artifact, register
 from penstock.lifecycle.release import held_back, note_commit, unclean
-from penstock.lifecycle.versions import CHAMPION, Version, alias, head, parts_of, stream
+from penstock.lifecycle.versions import CHAMPION, Version, alias, head, parts_of, stream, version
 
 Key = tuple[str, str]
 Rehearse = Callable[[Home, Version], int]
@@ -136,6 +136,9 @@ class Attempt:
                 self.passed = True
                 self.reason = f"{present.name} is the champion, and its estimator is the same"
                 return Effect(skip=self.reason, changed=False)
+            if (back := self._taken_back(ours, execution)) is not None:
+                self.passed, self.reason = True, f"{present.name} is the champion: {back}"
+                return Effect(skip=self.reason, changed=False)
             # Twins that were judged have not seen the hold-out, whatever was refitted since: equal ones are compared.
             mine, other = ours.get("judged", ours["estimator"]), theirs.get("judged", theirs["estimator"])
             same = like and mine.digest == other.digest
@@ -147,6 +150,22 @@ class Attempt:
                 seen, told = self._seen_by(present, theirs, execution)
                 about |= told
         return Effect((fitted, json_artifact(self.home.objects, about), seen), changed=False)
+
+    def _taken_back(self, ours: Mapping[str, Artifact], execution: Execution) -> str | None:
+        """How a person went back from a version that answers as this one and knew the same data; None where nobody did.
+
+        Nothing is known now that was not known then: the same gate would pass it again.
+        """
+        assert self.version is not None
+        for number, moved in promote.taken_back(self.home, self.graph.name).items():
+            other = version(self.home.ledger, self.graph.name, number)
+            theirs = parts_of(self.home, other.bundle)
+            answers = (theirs["estimator"].digest, theirs.get("decision"))
+            same = same_code(ours, theirs) and answers == (ours["estimator"].digest, ours.get("decision"))
+            if same and other.body["sources"] == dict(execution.facts.sources):
+                went = f"{moved.who} went back from {other.name} ({moved.why})"
+                return f"{went}; newer data, or `penstock promote {self.version.name} --because …`, brings it back"
+        return None
 
     def _about(self, present: Version, files: Mapping[str, Artifact], execution: Execution) -> dict[str, Any]:
         """How the champion came to be, and how it answers."""

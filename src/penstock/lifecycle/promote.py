@@ -181,6 +181,38 @@ def previous_champion(home: Home, workflow: str) -> int | None:
     return history[-2] if len(history) >= 2 else None
 
 
+def taken_back(home: Home, workflow: str) -> dict[int, Entry]:
+    """Versions from which a person went back to an earlier champion, each with the move that did so.
+
+    A move to a version that was champion before takes back all that came between, unless a gate made it; whoever is
+    promoted again is taken back no more.
+    """
+    back: dict[int, Entry] = {}
+    history: list[int] = []
+    for move in home.ledger.stream(stream(workflow, "alias", CHAMPION)):
+        to = move.body["version"]
+        if to is None:
+            continue
+        if to in history:
+            later = slice(history.index(to) + 1, None)
+            if not _by_gate(home, workflow, move):
+                back |= dict.fromkeys(history[later], move)
+            del history[later]
+        else:
+            history.append(to)
+        back.pop(to, None)
+    return back
+
+
+def _by_gate(home: Home, workflow: str, move: Entry) -> bool:
+    """Whether the verdict that a move names compared the two versions between which it moved."""
+    number = move.body.get("verdict")
+    if not number:
+        return False
+    verdicts = home.ledger.stream(stream(workflow, "verdict"), after=number - 1)[:1]
+    return any(one.body.get("against") == f"{workflow}@{move.body['previous']}" for one in verdicts)
+
+
 def _champions(home: Home, workflow: str) -> list[int]:
     """Where each move of the champion went, oldest first."""
     moves = home.ledger.stream(stream(workflow, "alias", CHAMPION))
@@ -213,4 +245,5 @@ __all__ = [
     "previous_champion",
     "promote",
     "rollback",
+    "taken_back",
 ]

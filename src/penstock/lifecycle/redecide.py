@@ -110,6 +110,9 @@ class Redecision(Attempt):
         judged = files.get("judged", files["estimator"])
         return Effect((files["schema"], files["metrics"], judged, predictions, train, test), changed=False)
 
+    def _taken_back(self, _ours: Mapping[str, Artifact], _execution: Execution) -> None:
+        """Nothing stands against it: a person asks for this version, with a reason."""
+
     def _output(self, step: str, at: int) -> Artifact:
         """An output of a step that the version came from.
 
