@@ -174,7 +174,9 @@ def test_a_server_that_crashes_loses_nothing(root, server, rounds, report):
     assert breaches(root, acknowledged) == []
     if rounds > 10:
         took = time.monotonic() - began
-        report(f"{rounds} crashes of the server under 2 writers: {len(acknowledged)} acknowledged, 0 lost, {took:.0f} s")
+        report(
+            f"{rounds} crashes of the server under 2 writers: {len(acknowledged)} acknowledged, 0 lost, {took:.0f} s"
+        )
 
 
 def test_control_a_lost_row_is_seen(root):

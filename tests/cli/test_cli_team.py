@@ -121,6 +121,9 @@ def test_a_push_of_everything_brings_no_champion_that_release_does_not_allow(pro
     assert "the fair" in [one["why"] for one in moves]
     again = said(project, "push")  # the same champion reigns by a move of its own: nothing is apart
     assert {"held", "promoted"}.isdisjoint(again)
+    monkeypatch.setenv("PENSTOCK_RELEASE", "ci")
+    assert {"held", "promoted", "stayed", "apart"}.isdisjoint(said(project, "push"))
+    monkeypatch.delenv("PENSTOCK_RELEASE")
     shutil.rmtree(project.folder.parent / "prod")
     monkeypatch.setenv("PENSTOCK_RELEASE", "ci")
     assert "held" not in said(project, "push")
@@ -139,6 +142,22 @@ def test_a_push_with_a_reason_asks_for_what_a_promotion_asks_for(project, monkey
     assert project.call("push", "--because", "the fair", "--allow-dirty").code == 0
     assert said(project, "models", "--env", "prod")[0]["champion"] == "churn@1"
     assert "allowed)" in project.call("log", "churn", "--env", "prod").out
+
+
+def test_places_that_were_both_decided_in_are_told_so_and_go_on(project):
+    from penstock.core.run import Entry
+    from penstock.store.ledger import SqliteLedger
+
+    project.call("push")
+    for place in (project.folder / ".penstock" / "ledger.db", project.folder.parent / "prod" / "ledger.db"):
+        ledger = SqliteLedger(str(place))
+        number = ledger.streams().get("churn/look", 0) + 1
+        ledger.append([Entry("churn/look", number, {"version": 1, "run": place.parent.name})])
+        ledger.close()
+    moved = project.call("push")
+    assert (moved.code, moved.err) == (0, "")
+    assert "churn was decided on in both places: its versions went over by name" in moved.out
+    assert said(project, "pull")["apart"] == ["churn"]
 
 
 def test_pull_brings_what_push_took_away(project):

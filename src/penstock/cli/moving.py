@@ -50,17 +50,23 @@ def tell(moved: Moved, there: Home, *, as_json: bool, quiet: bool) -> None:
     for name, arrived, new in moved.versions:
         say(f"{name} → {arrived} in {where}" if new else f"{name} is in {where} already, as {arrived}")
     rows = (
-        f"; {moved.runs:,} runs, {moved.results:,} results, {moved.entries:,} decisions" if not moved.versions else ""
+        f"; {moved.runs:,} runs, {moved.results:,} results, {moved.entries:,} decisions"
+        if moved.apart or not moved.versions
+        else ""
     )
     say(f"{moved.objects:,} objects, {size_text(moved.size)}{rows}")
+    for name in moved.apart:
+        say(f"{name} was decided on in both places: its versions went over by name, each place keeps its own decisions")
     for name in moved.promoted:
         say(f"→ champion: {name} in {where}")
     for name, why in moved.held:
         say(f"{name} arrived without being champion in {where}: {why}")
+    for name, why in moved.stayed:
+        say(f"{name} is not champion in {where}: {why}")
     if moved.held and not quiet:
         say(f'next  penstock promote {moved.held[0][0]} --env {where} --because "…"')
     fresh = [name for _, name, new in moved.versions if new]
-    if fresh and not quiet:
+    if fresh and not quiet and not moved.apart:
         told = f"{fresh[0]} --env {where}"
         say(f'next  penstock show {told} · penstock promote {told} --because "…"')
 

@@ -18,10 +18,11 @@ from penstock.core.ports import Home
 from penstock.core.run import Entry, Group
 from penstock.errors import ConflictError, CorruptObjectError, UnknownNameError
 from penstock.lifecycle import promote
+from penstock.lifecycle.mirror import tell_workflow
 from penstock.lifecycle.promote import check_promotion
 from penstock.lifecycle.register import register
 from penstock.lifecycle.release import check_code, code_of, held_back, policy
-from penstock.lifecycle.versions import CHAMPION, Version, alias, head, manifest, stream, version
+from penstock.lifecycle.versions import CHALLENGER, CHAMPION, Version, alias, head, manifest, stream, version, versions
 
 TRIES = 20
 OWN = ("content", "bundle", "artifacts", "from")
@@ -43,7 +44,11 @@ class Moved:
     held : list of (str, str)
         Champions that do not reign there, and why not.
     promoted : list of str
-        Champions that a reason brought there.
+        Champions that a reason, or a verdict on the champion there, brought there.
+    stayed : list of (str, str)
+        Champions that do not reign there although whoever pushes may release or gave a reason, and why not.
+    apart : list of str
+        Workflows that were decided on in both places, so that only their versions went over.
     """
 
     versions: list[tuple[str, str, bool]] = field(default_factory=list)
@@ -54,16 +59,20 @@ class Moved:
     entries: int = 0
     held: list[tuple[str, str]] = field(default_factory=list)
     promoted: list[str] = field(default_factory=list)
+    stayed: list[tuple[str, str]] = field(default_factory=list)
+    apart: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
         names = ("objects", "size", "runs", "results", "entries")
         versions = [{"from": here, "to": there, "new": new} for here, there, new in self.versions]
         found: dict[str, Any] = {"versions": versions} | {name: getattr(self, name) for name in names}
-        if self.held:
-            found["held"] = [{"version": name, "why": why} for name, why in self.held]
-        if self.promoted:
-            found["promoted"] = list(self.promoted)
+        for kind in ("held", "stayed"):
+            if getattr(self, kind):
+                found[kind] = [{"version": name, "why": why} for name, why in getattr(self, kind)]
+        for name in ("promoted", "apart"):
+            if getattr(self, name):
+                found[name] = list(getattr(self, name))
         return found
 
 
@@ -156,8 +165,9 @@ def _bring_verdict(source: Home, target: Home, one: Version, there: Version, who
         _carry(source, target, [comparison.digest], moved)
     name = stream(one.workflow, "verdict")
     body = {**last.body, "version": there.number, "against": reigning.name if reigning else None}
+    other = {"from": None, "run": None}  # where and when the same was found does not count
     for _ in range(TRIES):
-        same = [e for e in target.ledger.stream(name) if {**e.body, "from": None} == {**body, "from": None}]
+        same = [e for e in target.ledger.stream(name) if {**e.body, **other} == {**body, **other}]
         if same:
             number = same[-1].number
             break
@@ -172,7 +182,8 @@ def _bring_verdict(source: Home, target: Home, one: Version, there: Version, who
         break
     else:
         raise ConflictError(f"{one.workflow}: verdicts were recorded by others all the time", hint="do it again")
-    if last.body["passed"] and (reigning is None or reigning.number != there.number):
+    named = [e.body["version"] for e in target.ledger.stream(stream(one.workflow, "alias", CHALLENGER))]
+    if last.body["passed"] and there.number not in named and (reigning is None or reigning.number != there.number):
         promote.challenger(target, there, number, who)
 
 
@@ -199,8 +210,11 @@ def send_all(
 ) -> Moved:
     """Bring all objects that a ledger reaches, and then the ledger itself, to another environment.
 
-    Whoever may not release there brings everything but the moves of champions: `because` then promotes each champion
-    there as `promote` by hand does, with this reason on record; without it they are listed in `held`.
+    Where a workflow was decided on in both places, its streams cannot become one: then its versions go by name, as
+    `send` brings them. A champion whose moves cannot be copied, for that reason or because this process may not release
+    there, moves there anew: by `because`, as `promote` by hand moves it; or, where this process may release, if its
+    gate compared it with the champion there. Else it stays, with the reason in `held` or `stayed`. No champion of the
+    past comes back by this.
 
     Parameters
     ----------
@@ -220,41 +234,106 @@ def send_all(
     RefusedError
         `because` was given for a champion whose gate did not pass it, or whose code no commit holds: nothing is moved.
     ConflictError
-        The two ledgers went on apart: move versions by name.
+        Somebody decided there at the same moment.
     """
-    held, leave = _held_champions(source, target, allow_dirty=allow_dirty)
-    for champion, _ in held if because else ():
+    plan = _plan(source, target, allow_dirty=allow_dirty)
+    for champion, _ in plan.champions if because else ():
         check_promotion(source, champion)
         check_code(
             Home(target.config, source.objects, source.ledger, source.formats), champion, allow_dirty=allow_dirty
         )
-    moved = Moved()
+    moved = Moved(apart=plan.apart)
     _carry(source, target, sorted(reach(source.objects, source.ledger)), moved)
-    copied = copy(source.ledger, target.ledger, leave=leave)
+    copied = copy(source.ledger, target.ledger, leave=plan.leave)
     moved.runs, moved.results, moved.entries = copied.runs, copied.results, copied.entries
-    for champion, why in held:
-        if not because:
-            moved.held.append((champion.name, why))
-            continue
-        there = version(target.ledger, champion.workflow, champion.number)
-        if promote.promote(target, there, why=because, who=who, allow_dirty=allow_dirty) is not None:
-            moved.promoted.append(there.name)
+    for workflow in plan.apart:
+        named = send(source, target, versions(source.ledger, workflow), who=who)
+        moved.versions += [one for one in named.versions if one[2]]
+    for champion, why in plan.champions:
+        _bring_champion(source, target, champion, why, moved, who=who, because=because, allow_dirty=allow_dirty)
     return moved
 
 
-def _held_champions(source: Home, target: Home, *, allow_dirty: bool) -> tuple[list[tuple[Version, str]], list[str]]:
-    """Champions that this process may not bring and that reign not there, with the reason; streams that stay behind."""
-    release = policy(target.config, None)
-    held, leave = [], []
-    for workflow in sorted({name.partition("/")[0] for name in source.ledger.streams()}):
+@dataclass(slots=True)
+class _Plan:
+    """What of a ledger is copied, and what is not.
+
+    Attributes
+    ----------
+    leave : list of str
+        Streams that stay behind.
+    apart : list of str
+        Workflows whose streams all stay behind: both places went on from what they had in common.
+    champions : list of (Version, str or None)
+        Whose moves stay behind, with why this process may not bring them; None where it may.
+    """
+
+    leave: list[str] = field(default_factory=list)
+    apart: list[str] = field(default_factory=list)
+    champions: list[tuple[Version, str | None]] = field(default_factory=list)
+
+
+def _plan(source: Home, target: Home, *, allow_dirty: bool) -> _Plan:
+    plan, streams, release = _Plan(), sorted(source.ledger.streams()), policy(target.config, None)
+    for workflow in sorted({name.partition("/")[0] for name in streams}):
+        own = [name for name in streams if name.partition("/")[0] == workflow]
+        moves = [stream(workflow, "alias", CHAMPION), stream(workflow, "deployment")]
+        if any(_differ(source, target, name) for name in own if name not in moves):
+            plan.apart.append(workflow)
+            plan.leave += own
         champion, _ = alias(source.ledger, workflow, CHAMPION)
         if champion is None:
             continue
         why = held_back(target, release, code_of(source, champion), allow_dirty=allow_dirty)
-        if why is None:
-            continue
-        leave += [stream(workflow, "alias", CHAMPION), stream(workflow, "deployment")]
-        reigning, _ = alias(target.ledger, workflow, CHAMPION)
-        if reigning is None or reigning.entry != champion.entry:
-            held.append((champion, why))
-    return held, leave
+        if why is not None or workflow in plan.apart or any(_differ(source, target, name) for name in moves):
+            plan.leave += moves
+            plan.champions.append((champion, why))
+    return plan
+
+
+def _differ(source: Home, target: Home, name: str) -> bool:
+    """Whether a stream went on in two places."""
+    there = target.ledger.stream(name)
+    return bool(there) and any(ours != other for ours, other in zip(source.ledger.stream(name), there, strict=False))
+
+
+def _bring_champion(
+    source: Home,
+    target: Home,
+    champion: Version,
+    why: str | None,
+    moved: Moved,
+    *,
+    who: str,
+    because: str,
+    allow_dirty: bool,
+) -> None:
+    """Move a champion that has arrived as a version, or say why not."""
+    workflow, content = champion.workflow, champion.body["content"]
+    there = next(one for one in reversed(versions(target.ledger, workflow)) if one.body["content"] == content)
+    reigning, number = alias(target.ledger, workflow, CHAMPION)
+    if reigning is not None and reigning.body["content"] == content:
+        return
+    now = reigning.name if reigning else None
+    if there.number in promote.champions(target, workflow):
+        moved.stayed.append((there.name, f"it was before, and {now} took its place; `penstock promote` brings it back"))
+        return
+    if why is not None and not because:
+        moved.held.append((there.name, why))
+        return
+    verdicts = [e for e in target.ledger.stream(stream(workflow, "verdict")) if e.body["version"] == there.number]
+    last = verdicts[-1] if verdicts else None
+    judged = last is not None and last.body["passed"] and (because or last.body["against"] == now)
+    if last is None or not judged:
+        told = f"its gate has not passed it against {now or 'nobody'}, who reigns there"
+        moved.stayed.append((there.name, f"{told}: `penstock run --env {target.config.environment}` judges it"))
+        return
+    if because:
+        promote.promote(target, there, why=because, who=who, allow_dirty=allow_dirty)
+    else:
+        promote.check_whole(target, there)
+        dirty = check_code(target, there, allow_dirty=allow_dirty)
+        origin = f"pushed from {source.config.environment}: {last.body['sentence']}"
+        promote.move(target, there, why=origin, who=who, after=number, verdict=last.number, dirty=dirty)
+        tell_workflow(target, workflow)
+    moved.promoted.append(there.name)

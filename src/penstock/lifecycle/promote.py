@@ -157,7 +157,7 @@ def rollback(home: Home, workflow: str, *, why: str, who: str, to: int | None = 
     found = version(home.ledger, workflow, target)
     if found.number == present.number:
         raise UsageError(f"{found.name} is the champion already", hint="`penstock log` shows every move")
-    if found.number not in _champions(home, workflow):  # else this would be a way around the gate
+    if found.number not in champions(home, workflow):  # else this would be a way around the gate
         by_hand = f"penstock promote {found.name} --because …"
         raise UsageError(f"{found.name} never was the champion", hint=f"`{by_hand}` makes it so if its gate passed it")
     check_whole(home, found)
@@ -173,7 +173,7 @@ def previous_champion(home: Home, workflow: str) -> int | None:
     back all that came between.
     """
     history: list[int] = []
-    for number in _champions(home, workflow):
+    for number in champions(home, workflow):
         if number in history:
             del history[history.index(number) + 1 :]
         else:
@@ -213,7 +213,7 @@ def _by_gate(home: Home, workflow: str, move: Entry) -> bool:
     return any(one.body.get("against") == f"{workflow}@{move.body['previous']}" for one in verdicts)
 
 
-def _champions(home: Home, workflow: str) -> list[int]:
+def champions(home: Home, workflow: str) -> list[int]:
     """Where each move of the champion went, oldest first."""
     moves = home.ledger.stream(stream(workflow, "alias", CHAMPION))
     return [entry.body["version"] for entry in moves if entry.body["version"] is not None]
@@ -238,6 +238,7 @@ def challenger(home: Home, found: Version, verdict: int, who: str) -> None:
 
 __all__ = [
     "challenger",
+    "champions",
     "check_promotion",
     "check_whole",
     "file_of",
