@@ -110,9 +110,8 @@ def by_hand(model, data, learn, stop, fit_leaf):
 
 
 @pytest.mark.parametrize("labels", [["no", "yes"], [1, 2]], ids=["texts", "one and two"])
-@pytest.mark.parametrize("name", ["lightgbm", "catboost", "hist"])
+@pytest.mark.parametrize("name", BOOSTERS)
 def test_the_labels_themselves_change_nothing(name, labels):
-    """XGBoost itself takes no labels but 0, 1, …"""
     data, model = table(), make_pipeline(prep(), BOOSTERS[name][0]())
     told = data.assign(y=data["y"].map(dict(enumerate(labels))))
     fitted, report = ours(model, data)

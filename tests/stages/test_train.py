@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import (
+    AdaBoostClassifier,
     ExtraTreesClassifier,
     GradientBoostingClassifier,
     HistGradientBoostingClassifier,
@@ -215,12 +216,12 @@ def test_missing_and_infinite_values_are_blamed():
     assert caught.value.__notes__ == ["penstock: infinite values in column 'b'"]
 
 
-def test_texts_as_classes_are_blamed_where_an_estimator_takes_numbers_only():
+def test_texts_as_classes_are_blamed_where_an_estimator_out_of_reach_takes_numbers_only():
     data = table()[["id", "a", "y"]].assign(y=lambda t: np.where(t.a > t.a.median(), "yes", "no"))
     schema = {**SCHEMA, "classes": ["no", "yes"], "positive": "yes"}
     kwargs = {"target": TARGET, "roles": Roles(key=("id",)), "schema": schema, "split": Split(), "seed": 0}
     with pytest.raises(ValueError, match="Invalid classes") as caught:
-        train(data, model=XGBClassifier(n_estimators=1), **kwargs)
+        train(data, model=AdaBoostClassifier(XGBClassifier(n_estimators=1)), **kwargs)
     assert any("code the target so in a step" in note for note in caught.value.__notes__)
 
 

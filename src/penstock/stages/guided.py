@@ -17,6 +17,7 @@ from sklearn.utils.metaestimators import available_if
 
 from penstock.core.fit import can_stop
 from penstock.core.tree import parts_of
+from penstock.stages import labels
 from penstock.stages.guidance import Guidance
 
 
@@ -120,6 +121,16 @@ class Guided(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         """The estimator's."""
         return self.estimator_.decision_function(X)
 
+    @property
+    def feature_importances_(self) -> Any:
+        """The learner's, for what selects features by them."""
+        return labels.inside(self.estimator_).feature_importances_
+
+    @property
+    def coef_(self) -> Any:
+        """The learner's."""
+        return labels.inside(self.estimator_).coef_
+
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy, or R², as scikit-learn's mixins have it."""
         judge = accuracy_score if is_classifier(self) else r2_score
@@ -159,7 +170,7 @@ def _fit_chain(estimator: Any, X: Any, y: Any, given: dict[str, Any], held: Any,
     end = _End(leaf, given, held, rounds, holders)
     if not holders:
         end.fit(X, y)
-        return leaf
+        return end.leaf
     inner = holders[-1]
     inner.steps[-1] = (inner.steps[-1][0], end)
     # Transforms get weights only where their owner asked for it. Else routing is off for them: while it is on, a
@@ -168,7 +179,7 @@ def _fit_chain(estimator: Any, X: Any, y: Any, given: dict[str, Any], held: Any,
     passed = {name: values for name, values in given.items() if name in wanted}
     with config_context(enable_metadata_routing=bool(passed)):
         estimator.fit(X, y, **passed)
-    inner.steps[-1] = (inner.steps[-1][0], leaf)
+    inner.steps[-1] = (inner.steps[-1][0], end.leaf)
     return estimator
 
 
@@ -182,7 +193,7 @@ class _End:
         return get_tags(self.leaf)
 
     def fit(self, X: Any, y: Any) -> _End:
-        """Fit the learner on what the transforms gave."""
+        """Fit the learner on what the transforms gave; `leaf` is then what answers in the labels of `y`."""
         with config_context(enable_metadata_routing=True):
             names = sorted(self.given)
             passed = get_routing_for_object(self.leaf).consumes("fit", names) if is_around(self.leaf) else None
@@ -198,9 +209,14 @@ class _End:
                     if step is not None and step != "passthrough" and hasattr(step, "transform"):
                         seen = step.transform(seen)
             given |= stopping(self.leaf, seen, truth, weight, self.rounds, y)
+        told = y
+        if numbered := labels.takes_numbers_only(self.leaf) and not labels.are_numbers(np.unique(y).tolist()):
+            told = labels.codes(y, y)
         # What does not know metadata routing refuses weights while it is on; what does takes them either way.
         with config_context(enable_metadata_routing=False):
-            self.leaf.fit(X, y, **given)
+            self.leaf.fit(X, told, **given)
+            if numbered:
+                self.leaf = labels.around(self.leaf, y)
         return self
 
 
@@ -226,7 +242,7 @@ def is_around(estimator: Any) -> bool:
         return True
 
 
-def stopping(leaf: Any, X: Any, y: Any, weight: Any, rounds: int, labels: Any = None) -> dict[str, Any]:
+def stopping(leaf: Any, X: Any, y: Any, weight: Any, rounds: int, learned: Any = None) -> dict[str, Any]:
     """What a learner's `fit` wants, so that it stops by these rows; sets its patience where it has none.
 
     Parameters
@@ -237,35 +253,25 @@ def stopping(leaf: Any, X: Any, y: Any, weight: Any, rounds: int, labels: Any = 
         Transformed rows, their truth, and their weights or None.
     rounds : int
         Patience, in rounds.
-    labels : array-like, optional
-        Truth of the rows that it learns from, for learners that count their classes by themselves.
+    learned : array-like, optional
+        Truth of the rows that it learns from, for learners to which classes are numbers.
     """
     kinds = {base.__name__ for base in type(leaf).__mro__}
+    # LightGBM 4.7 numbers the labels that it learns from by itself, and leaves those of `eval_y` as they are.
+    if learned is not None and ("LGBMClassifier" in kinds or labels.takes_numbers_only(leaf)):
+        y = labels.codes(y, learned)
     if "XGBModel" in kinds:
         if leaf.get_params().get("early_stopping_rounds") is None:
             leaf.set_params(early_stopping_rounds=rounds)
         return {"eval_set": [(X, y)], "verbose": False, **_weights("sample_weight_eval_set", weight)}
     if "LGBMModel" in kinds:
-        # LightGBM 4.7 codes the labels that it learns from, and leaves those of `eval_y` as they are.
-        truth = y if "LGBMClassifier" not in kinds or labels is None else _codes(y, labels)
-        return {"eval_X": (X,), "eval_y": (truth,), **_weights("eval_sample_weight", weight), **_patience(leaf, rounds)}
+        return {"eval_X": (X,), "eval_y": (y,), **_weights("eval_sample_weight", weight), **_patience(leaf, rounds)}
     if "CatBoost" in kinds:
         return _catboost(leaf, X, y, weight, rounds)
     if not can_stop(leaf):
         return {}
     leaf.set_params(early_stopping=True)
     return {"X_val": X, "y_val": y, **({} if weight is None else {"sample_weight_val": weight})}
-
-
-def _codes(y: Any, labels: Any) -> Any:
-    """Labels by their place among the sorted ones that are learned from."""
-    import numpy as np
-
-    classes, values = np.unique(np.asarray(labels)), np.asarray(y)
-    codes = np.searchsorted(classes, values).clip(max=len(classes) - 1)
-    if (unknown := values[classes[codes] != values]).size:
-        raise ValueError(f"{unknown[0]!r} is a label of rows to stop by only: none to learn from has it")
-    return codes
 
 
 def _weights(name: str, weight: Any) -> dict[str, Any]:
@@ -293,7 +299,7 @@ def _catboost(leaf: Any, X: Any, y: Any, weight: Any, rounds: int) -> dict[str, 
 
 def stopped_at(fitted: Any) -> int | None:
     """The round that was best, counted from 1; None where the learner does not tell."""
-    leaf = last_of(fitted)
+    leaf = labels.inside(last_of(fitted))
     kinds = {base.__name__ for base in type(leaf).__mro__}
     if "XGBModel" in kinds:
         try:
@@ -325,8 +331,8 @@ def _plain(value: Any, seen: dict[int, Any], requests: bool) -> Any:
         return _plain(getattr(value, "estimator_", value.guided_estimator), seen, requests)
     if id(value) in seen:
         return value
-    if type(value) is dict:
-        seen[id(value)] = value
+    if isinstance(value, dict) and (type(value) is dict or type(value).__module__.startswith("sklearn.")):
+        seen[id(value)] = value  # a plain one, or a Bunch
         for name, part in value.items():
             value[name] = _plain(part, seen, requests)
     elif type(value) is list:

@@ -10,7 +10,7 @@ from penstock.core.fit import Fit
 from penstock.core.notes import note
 from penstock.core.split import Split
 from penstock.core.target import Roles, Target
-from penstock.stages import inner
+from penstock.stages import inner, labels
 from penstock.stages.problem import problem_of
 from penstock.stages.train import fit_ready
 
@@ -112,6 +112,7 @@ def settled(fitted: Any) -> tuple[Any, dict[str, Any]]:
 def _settled(fitted: Any, path: tuple[str, ...], fixed: dict[str, Any]) -> Any:
     from sklearn.base import clone
 
+    fitted = labels.inside(fitted)
     if hasattr(fitted, "best_estimator_"):
         return _settled(fitted.best_estimator_, path, fixed)
     steps = getattr(fitted, "steps", None)

@@ -16,6 +16,7 @@ from penstock.core.target import Roles, Target
 from penstock.core.tree import parts_of
 from penstock.errors import DeclarationError
 from penstock.stages.guidance import Guidance, told
+from penstock.stages.labels import are_numbers, takes_numbers_only
 from penstock.stages.problem import Problem
 from penstock.stages.rules import rule_of
 from penstock.stages.weights import weights_of
@@ -40,12 +41,15 @@ class Guided:
         What was passed where, as plain JSON; empty where nothing was.
     requests : bool
         Whether metadata requests on the estimator are ours alone, to be forgotten after the fit.
+    around : bool
+        Whether something of ours may stand in the estimator, to be taken away after the fit.
     """
 
     estimator: Any
     params: dict[str, Any] = field(default_factory=dict)
     report: dict[str, Any] = field(default_factory=dict)
     requests: bool = False
+    around: bool = False
 
 
 def guide(
@@ -88,10 +92,12 @@ def guide(
     _keep_the_folder_clean(estimator)
     weighted = weight is not None or (guidance is not None and guidance.weighs)
     report = _told(fit, roles, weight, groups, notes)
-    if not weighted and guidance is None and groups is None:
+    numbered = problem.task != "regression" and not are_numbers(problem.classes)
+    numbered = numbered and any(takes_numbers_only(part) for _, part in parts_of(estimator))
+    if not weighted and guidance is None and groups is None and not numbered:
         return Guided(estimator, report=report)
     ours = not any("_metadata_request" in getattr(part, "__dict__", {}) for _, part in parts_of(estimator))
-    router = _Router(weighted, weight is not None, guidance, groups is not None)
+    router = _Router(weighted, weight is not None, guidance, groups is not None, numbered)
     estimator = router.run(estimator)
     params: dict[str, Any] = {}
     if weight is not None:
@@ -101,7 +107,7 @@ def guide(
         params["rows"] = _positions(len(train))
     if groups is not None:
         params["groups"] = groups
-    return Guided(estimator, params, report, ours)
+    return Guided(estimator, params, report, ours, around=True)
 
 
 def _positions(n: int) -> Any:
@@ -199,10 +205,13 @@ class _Router:
     guidance : Guidance or None
     groups : bool
         A splitter inside wants groups.
+    numbered : bool
+        What takes classes as numbers only is given them so.
     """
 
-    def __init__(self, weighted: bool, declared: bool, guidance: Guidance | None, groups: bool) -> None:
+    def __init__(self, weighted: bool, declared: bool, guidance: Guidance | None, groups: bool, numbered: bool) -> None:
         self.takes, self.declared, self.guidance, self.groups = weighted, declared, guidance, groups
+        self.numbered = numbered
         self.weighted: list[str] = []
         self.row_numbers = False
         self.faults: list[str] = []
@@ -237,7 +246,7 @@ class _Router:
         self._check(last, path if last is estimator else f"{path}.{_name_of_last(estimator)}")
         divides = self.guidance is not None and (self.guidance.fit.sample is not None or can_stop(last))
         self._note_weighted(path)
-        if chain or divides or not routes(last):
+        if chain or divides or not routes(last) or (self.numbered and takes_numbers_only(last)):
             return self._chain(estimator, path, self.guidance if divides else None)
         self._request(estimator, weight=True)
         return estimator

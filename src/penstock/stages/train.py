@@ -258,7 +258,7 @@ def fit_ready(
     ready = guide(estimator, rows, problem, target=target, roles=roles, split=split, seed=seed, fit=how)
     fitted, times = fit_timed(ready.estimator, X, y, seed, ready.params)
     report = ready.report
-    if ready.estimator is not estimator or ready.params:
+    if ready.around:
         from penstock.stages.guided import guided_in, plain
 
         kept = [one for one in guided_in(getattr(fitted, "best_estimator_", fitted)) if one.guidance is not None]
@@ -270,8 +270,9 @@ def fit_ready(
 
 def _one_fit(guided: Any) -> dict[str, Any]:
     from penstock.stages.guided import last_of, stopped_at
+    from penstock.stages.labels import inside
 
-    facts = {"estimator": type(last_of(guided.estimator_)).__name__, **guided.rows_}
+    facts = {"estimator": type(inside(last_of(guided.estimator_))).__name__, **guided.rows_}
     return {**facts, "best_iteration": stopped_at(guided.estimator_)} if guided.rows_["validation_rows"] else facts
 
 
