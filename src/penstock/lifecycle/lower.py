@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from penstock.core.flow import calls_of
@@ -36,6 +37,10 @@ STAGES = (
 
 CANDIDATE = "evaluate."
 """What the id of a candidate's evaluation begins with."""
+EVALUATED = ("report", "predictions")
+"""What every evaluation gives."""
+Rows = tuple[Ref, Ref]
+"""Training and held-out rows."""
 
 
 def stage(name: str, *args: Any, outputs: tuple[str, ...] = (), entry: str = "", **kwargs: Any) -> Call:
@@ -76,80 +81,194 @@ def lower(
     DeclarationError
     """
     _check_names(workflow)
-    model = models_of(workflow, only)
-    w, seed = workflow, workflow.seed if seed is None else seed
-    roles: dict[str, Any] = {"target": w.hiding, "roles": w.roles}
-    schema = read_schema(w, file)
-    own = own_metrics(w.metrics, w.gate, w.decide)
-    rules, names = named_rules(w.gate, own), scorer_names(w.metrics)
+    model, schema = models_of(workflow, only), read_schema(workflow, file)
+    seed = workflow.seed if seed is None else seed
 
-    checked = stage(
+    checked = _validated(workflow, model, schema)
+    told = _told(workflow, seed, checked)
+    parted = _parted(workflow, seed, schema, checked)
+    rows = Ref(parted, "train"), Ref(parted, "test")
+    trained, evaluated = _learned(workflow, model, rows[0], told)
+    fitted = Ref(trained, "fitted")
+    decided = _decided(workflow, evaluated, rows[0], told)
+    refitted = _refitted(workflow, rows, fitted, told)
+    audited = _audited(workflow, rows, told)
+    registered = _registered(rows, fitted, checked, evaluated, audited, told, decided, refitted)
+    reigning = effect("champion", Ref(registered), outputs=("fitted", "about", "seen"))
+    compared = _compared(workflow, rows, fitted, reigning, told, decided)
+    ruled = effect("gate", Ref(compared), Ref(registered), Ref(audited), Ref(reigning, "about"))
+    deployed = effect("deploy", Ref(ruled), Ref(registered), Ref(compared))
+    about = _about(workflow, file, seed, has_schema=schema is not None)
+    return (Ref(deployed), Ref(evaluated, "report"), Ref(parted, "report")), about
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What stages are told beside rows and models. What is not declared is not among it: it stands in no recipe.
+
+    Attributes
+    ----------
+    seed : int
+    known : dict
+        Target, roles and schema.
+    learn : dict
+        The same, and how every fit goes.
+    judged : dict
+        Metrics, slices and baseline.
+    own : dict
+        "own": metrics of the user's own; empty without any.
+    """
+
+    seed: int
+    known: Mapping[str, Any]
+    learn: Mapping[str, Any]
+    judged: Mapping[str, Any]
+    own: Mapping[str, Any]
+
+
+def _told(w: Workflow, seed: int, checked: Call) -> _Told:
+    known = {**_roles(w), "schema": Ref(checked, "schema")}
+    learn = {**known, "split": w.split, "seed": seed, **({"fit": w.fit} if w.fit is not None else {})}
+    metrics = own_metrics(w.metrics, w.gate, w.decide)
+    own: dict[str, Any] = {"own": metrics} if metrics else {}
+    judged: dict[str, Any] = {"metrics": scorer_names(w.metrics), "slices": w.slices, **own}
+    judged |= {"baseline": w.baseline} if w.baseline is not None else {}
+    return _Told(seed, known, learn, judged, own)
+
+
+def _roles(w: Workflow) -> dict[str, Any]:
+    return {"target": w.hiding, "roles": w.roles}
+
+
+def _validated(w: Workflow, model: Any, schema: dict[str, Any] | None) -> Call:
+    kind = task_of(model)
+    return stage(
         "validate",
         w.data,
-        **roles,
+        **_roles(w),
         schema=schema,
         slices=w.slices,
-        task=task_of(model),
-        **demands(w, own, task_of(model)),
+        task=kind,
+        **demands(w, own_metrics(w.metrics, w.gate, w.decide), kind),
         outputs=("table", "schema", "report"),
     )
-    known = {**roles, "schema": Ref(checked, "schema")}
-    frozen = frozen_columns(schema) if schema else ()
-    parted = stage(
+
+
+def _parted(w: Workflow, seed: int, schema: dict[str, Any] | None, checked: Call) -> Call:
+    return stage(
         "split",
         Ref(checked, "table"),
-        **roles,
+        **_roles(w),
         split=w.split,
         seed=seed,
         schema=Ref(checked, "schema"),
-        frozen_columns=frozen,
+        frozen_columns=frozen_columns(schema) if schema else (),
         outputs=("train", "test", "report"),
         entry="penstock.stages.partition:partition",
     )
-    train, test = Ref(parted, "train"), Ref(parted, "test")
-    learn = {**known, "split": w.split, "seed": seed}
-    if w.fit is not None:  # what is not declared stands in no recipe
-        learn["fit"] = w.fit
-    mine: dict[str, Any] = {"own": own} if own else {}
-    judged: dict[str, Any] = {"metrics": names, "slices": w.slices, **mine}
-    judged |= {"baseline": w.baseline} if w.baseline is not None else {}
-    trained, evaluated = _learned(model, train, w, learn, judged)
-    fitted = served = Ref(trained, "fitted")
-    beside: dict[str, Any] = {}
-    decided: dict[str, Any] = {}
-    refitted: dict[str, Any] = {}
-    if w.decide is not None:
-        chosen = stage(
-            "decide",
-            Ref(evaluated, "predictions"),
-            train,
-            decide=w.decide,
-            **known,
-            **mine,
-            outputs=("decision", "report"),
+
+
+def _learned(w: Workflow, model: Any, train: Ref, told: _Told) -> tuple[Call, Call]:
+    """The steps that fit and evaluate: of several candidates each is evaluated by itself, and the winner is fitted."""
+    judged = {**told.judged, **({"decide": w.decide} if w.decide is not None else {})}
+    chosen_by: dict[str, Any] = {}
+    if any(not one.why_not for one in open_searches(model)):  # it chooses by the first metric, and by no other
+        first = judged["metrics"][:1]
+        own = tuple(one for one in judged.get("own", ()) if one.scorer in first)
+        chosen_by = {"metrics": first, **({"own": own} if own else {})}
+    if type(model) is not dict:
+        trained = stage("train", train, model=model, **told.learn, **chosen_by, outputs=("fitted", "report"))
+        return trained, stage("evaluate", train, model=model, **told.learn, **judged, outputs=EVALUATED)
+    entry = "penstock.stages.candidates"
+    tried = {
+        name: Call(
+            f"{entry}:candidate",
+            f"{CANDIDATE}{name}",
+            (train,),
+            {"name": name, "model": one, **told.learn, **judged},
+            Options(outputs=EVALUATED),
+            part="evaluate",
         )
-        decided = {"decision": Ref(chosen, "decision")}
-        beside |= {**decided, "threshold": Ref(chosen, "report")}
-    if w.refit == "all":
-        again = stage("refit", train, test, fitted=fitted, **learn, outputs=("fitted", "report"))
-        served = Ref(again, "fitted")
-        beside |= {"judged": fitted, "refit": Ref(again, "report")}
-        refitted = {"test": test}
+        for name, one in model.items()
+    }
+    chosen = stage(
+        "evaluate",
+        reports={name: Ref(call, "report") for name, call in tried.items()},
+        predictions={name: Ref(call, "predictions") for name, call in tried.items()},
+        names=tuple(model),
+        metrics=judged["metrics"],
+        schema=told.known["schema"],
+        target=w.target,
+        seed=told.seed,
+        **told.own,
+        outputs=(*EVALUATED, "winner"),
+        entry=f"{entry}:choose",
+    )
+    trained = stage(
+        "train",
+        train,
+        winner=Ref(chosen, "winner"),
+        model=model,
+        **told.learn,
+        **chosen_by,
+        outputs=("fitted", "report"),
+        entry=f"{entry}:train_winner",
+    )
+    return trained, chosen
+
+
+def _decided(w: Workflow, evaluated: Call, train: Ref, told: _Told) -> Call | None:
+    """The threshold, where a rule for one is declared."""
+    if w.decide is None:
+        return None
+    answers = Ref(evaluated, "predictions")
+    return stage("decide", answers, train, decide=w.decide, **told.known, **told.own, outputs=("decision", "report"))
+
+
+def _refitted(w: Workflow, rows: Rows, fitted: Ref, told: _Told) -> Call | None:
+    """The twin that is served, where all rows are to be learned from in the end."""
+    if w.refit != "all":
+        return None
+    return stage("refit", *rows, fitted=fitted, **told.learn, outputs=("fitted", "report"))
+
+
+def _audited(w: Workflow, rows: Rows, told: _Told) -> Call:
     waived = {"waive": w.audit.waive} if w.audit is not None and w.audit.waive else {}
-    audited = stage("audit", train, test, **known, **waived)
+    return stage("audit", *rows, **told.known, **waived)
+
+
+def _registered(
+    rows: Rows,
+    fitted: Ref,
+    checked: Call,
+    evaluated: Call,
+    audited: Call,
+    told: _Told,
+    decided: Call | None,
+    refitted: Call | None,
+) -> Call:
+    """What is served, what it needs and what judged it, as one bundle."""
+    train, test = rows
+    served = fitted
+    learned_from: dict[str, Any] = {}
+    beside: dict[str, Any] = _decision(decided)
+    if decided is not None:
+        beside["threshold"] = Ref(decided, "report")
+    if refitted is not None:
+        served, learned_from = Ref(refitted, "fitted"), {"test": test}
+        beside |= {"judged": fitted, "refit": Ref(refitted, "report")}
     packed = stage(
         "package",
         train,
         fitted=served,
-        **known,
-        **decided,
-        **refitted,
-        seed=seed,
+        **told.known,
+        **_decision(decided),
+        **learned_from,
+        seed=told.seed,
         outputs=("input", "golden", "profile", "seen", "learned"),
         entry="penstock.stages.package:contents",
     )
-
-    registered = effect(
+    return effect(
         "register",
         estimator=served,
         input=Ref(packed, "input"),
@@ -162,8 +281,16 @@ def lower(
         learned=Ref(packed, "learned"),
         **beside,
     )
-    reigning = effect("champion", Ref(registered), outputs=("fitted", "about", "seen"))
-    compared = stage(
+
+
+def _decision(decided: Call | None) -> dict[str, Any]:
+    return {} if decided is None else {"decision": Ref(decided, "decision")}
+
+
+def _compared(w: Workflow, rows: Rows, fitted: Ref, reigning: Call, told: _Told, decided: Call | None) -> Call:
+    """The judged estimator beside the champion, on rows that neither has learned from."""
+    train, test = rows
+    return stage(
         "compare",
         test,
         train,
@@ -171,80 +298,26 @@ def lower(
         champion=Ref(reigning, "fitted"),
         seen=Ref(reigning, "seen"),
         about=Ref(reigning, "about"),
-        rules=rules,
-        **judged,
-        **known,
-        **decided,
-        seed=seed,
+        rules=named_rules(w.gate, told.own.get("own", ())),
+        **told.judged,
+        **told.known,
+        **_decision(decided),
+        seed=told.seed,
     )
-    ruled = effect("gate", Ref(compared), Ref(registered), Ref(audited), Ref(reigning, "about"))
-    deployed = effect("deploy", Ref(ruled), Ref(registered), Ref(compared))
-    about = {
+
+
+def _about(w: Workflow, file: str, seed: int, *, has_schema: bool) -> dict[str, Any]:
+    return {
         "workflow": w.name,
         "release": w.release,
         "seed": seed,
-        "metrics": list(names),
+        "metrics": list(scorer_names(w.metrics)),
         "log": w.monitor.log,
         "schema_file": schema_path(w, file),
-        "schema": schema is not None,
+        "schema": has_schema,
         "key": list(w.key),
         "refit": w.refit,
     }
-    return (Ref(deployed), Ref(evaluated, "report"), Ref(parted, "report")), about
-
-
-def _learned(
-    model: Any, train: Ref, w: Workflow, learn: Mapping[str, Any], judged: Mapping[str, Any]
-) -> tuple[Call, Call]:
-    """The steps that fit and evaluate: of several candidates each is evaluated by itself, and the winner is fitted."""
-    if w.decide is not None:
-        judged = {**judged, "decide": w.decide}
-    made = ("report", "predictions")
-    chosen_by: dict[str, Any] = {}
-    if any(not one.why_not for one in open_searches(model)):  # it chooses by the first metric, and by no other
-        first = judged["metrics"][:1]
-        own = tuple(one for one in judged.get("own", ()) if one.scorer in first)
-        chosen_by = {"metrics": first, **({"own": own} if own else {})}
-    if type(model) is not dict:
-        trained = stage("train", train, model=model, **learn, **chosen_by, outputs=("fitted", "report"))
-        return trained, stage("evaluate", train, model=model, **learn, **judged, outputs=made)
-    entry = "penstock.stages.candidates"
-    tried = {
-        name: Call(
-            f"{entry}:candidate",
-            f"{CANDIDATE}{name}",
-            (train,),
-            {"name": name, "model": one, **learn, **judged},
-            Options(outputs=made),
-            part="evaluate",
-        )
-        for name, one in model.items()
-    }
-    chosen = stage(
-        "evaluate",
-        reports={name: Ref(call, "report") for name, call in tried.items()},
-        predictions={name: Ref(call, "predictions") for name, call in tried.items()},
-        names=tuple(model),
-        metrics=judged["metrics"],
-        schema=learn["schema"],
-        target=w.target,
-        seed=learn["seed"],
-        **({"own": judged["own"]} if "own" in judged else {}),
-        outputs=(*made, "winner"),
-        entry=f"{entry}:choose",
-    )
-    winner = Ref(chosen, "winner")
-    fit = stage(
-        "train",
-        train,
-        winner=winner,
-        model=model,
-        **learn,
-        **chosen_by,
-        outputs=("fitted", "report"),
-        entry=f"{entry}:train_winner",
-    )
-    return fit, chosen
 
 
 def models_of(workflow: Workflow, only: Sequence[str] = ()) -> Any:
