@@ -85,6 +85,18 @@ def test_rows_that_share_entity_and_time_and_differ_are_refused_with_their_numbe
         ps.asof_join(orders, twice.assign(made=1), by="driver", on="at", created="made")
 
 
+def test_rows_that_are_equal_at_each_of_two_creations_are_no_tie(orders):
+    right = pd.DataFrame({"driver": 1, "at": days("2026-01-02")[0], "made": days(*["2026-01-03", "2026-01-05"] * 2)})
+    joined = ps.asof_join(orders[:1], right.assign(x=[1, 2, 1, 2]), by="driver", on="at", created="made")
+    assert joined["x"].tolist() == [2]
+
+
+def test_large_numbers_with_and_without_a_sign_are_compared_exactly():
+    left = pa.table({"k": pa.array([2**53, 2**53 + 1], pa.int64()), "at": [2, 2]})
+    right = pa.table({"k": pa.array([2**53], pa.uint64()), "at": [1], "x": ["only the first"]})
+    assert ps.asof_join(left, right, by="k", on="at")["x"].to_pylist() == ["only the first", None]
+
+
 def test_rows_that_are_equal_are_one(orders, rates):
     once = ps.asof_join(orders, rates, by="driver", on="at")
     pd.testing.assert_frame_equal(ps.asof_join(orders, pd.concat([rates, rates]), by="driver", on="at"), once)

@@ -106,6 +106,11 @@ def test_what_needs_care_is_the_same_either_way(tmp_path, data):
     check(tmp_path / "t.jsonl", data * 200)
 
 
+def test_a_column_may_have_no_value_in_a_whole_piece(tmp_path):
+    rows = [{"a": 1, "b": "x"}] * 9 + [{"a": None, "b": "x"}] * 90 + [{"a": 2.5, "b": None}] * 90
+    assert check(tmp_path / "t.jsonl", lines(rows))
+
+
 def test_half_a_character_is_refused_with_its_line(tmp_path):
     (tmp_path / "t.jsonl").write_text('{"a":"x"}\n{"a":"\\ud800"}\n')
     with pytest.raises(DataError, match=r"line 2: a text holds half a character \(\\ud800\)"):

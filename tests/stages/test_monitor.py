@@ -275,3 +275,21 @@ def test_a_table_is_read_as_the_declared_source_is():
 @ps.step
 def prepared() -> pd.DataFrame:
     return pd.DataFrame({"y": [0, 1]})
+
+
+@pytest.mark.parametrize("name", ["y", "label", "score", "value"])
+def test_a_target_may_be_called_as_an_answer_is(name):
+    """Else the truth would be judged by itself, and no model would ever decay."""
+    rng = np.random.default_rng(0)
+    said, truth = (rng.choice(["no", "yes"], 200) for _ in range(2))
+    answers = pd.DataFrame({"id": range(200), "label": said, "score": rng.random(200)})
+    given = {
+        "profile": {"columns": {}}, "prediction_profile": None, "predictions": answers, "label_on": ("id",),
+        "input": TASKS["binary"] | {"columns": []}, "metrics": ("accuracy",), "reference_metrics": {},
+    }  # fmt: skip
+    found = window(None, labels=pd.DataFrame({"id": range(200), name: truth}), target=Target(name), **given)
+    assert found["metrics"]["accuracy"]["value"] == pytest.approx((said == truth).mean())
+    number = answers.assign(value=0.0)[["id", "value"]]
+    given |= {"predictions": number, "input": {"task": "regression", "columns": []}, "metrics": ("neg_max_error",)}
+    found = window(None, labels=pd.DataFrame({"id": range(200), name: 1.5}), target=Target(name), **given)
+    assert found["metrics"]["neg_max_error"]["value"] == -1.5

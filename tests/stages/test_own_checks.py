@@ -120,6 +120,11 @@ def test_they_are_told_beside_the_built_in_ones():
     assert [one["kind"] for one in found] == ["duplicate key", "check"]
 
 
+def test_empty_texts_count_for_nothing_however_many():
+    assert checked(_answering([""] * 60))["summary"].endswith("1 check of your own")
+    assert [one["count"] for one in failures(_answering(["", "odd"] * 30 + ["odd"] * 30))][-1] == 10
+
+
 def test_a_warning_is_shown_and_stops_nothing():
     report = checked(ps.check(no_negative_price, severity="warning"))
     assert report["warnings"][0]["count"] == 2

@@ -21,6 +21,7 @@ from penstock.stages.monitor import window
 from penstock.stages.own import prove
 from penstock.stages.predicted import Predicted
 from penstock.stages.problem import Problem
+from penstock.stages.stored import from_frame
 from penstock.stages.uncertainty import difference, interval
 from penstock.stats.bootstrap import bootstrap_interval
 
@@ -248,6 +249,19 @@ def test_a_number_is_judged_with_its_columns():
     given = {**GIVEN, "schema": {"task": "regression"}, "metrics": ("within",)}
     report, _ = evaluate(table, model=LinearRegression(), split=Split(folds=3), own=(within,), **given)
     assert report["metrics"]["within"]["value"] == 1.0
+
+
+@pytest.mark.parametrize("name", ["value", "label", "weight", "fold"])
+def test_its_column_may_be_called_as_an_answer_is(name):
+    @metric(columns=[name])
+    def mean_of(y_true, y_pred, **beside):
+        return float(np.mean(beside[name]))
+
+    mine = np.linspace(0, 1, 600)
+    stored = replace(predicted(own=(mean_of,)), columns={name: mine}, weight=np.full(600, 2.0))
+    back = from_frame(stored.to_frame(), stored.problem)
+    assert np.array_equal(back.columns[name], mine)
+    assert np.array_equal(back.weight, stored.weight)
 
 
 def test_a_monitor_judges_it_where_the_columns_are_and_says_where_not():

@@ -5,13 +5,19 @@ import pandas as pd
 import pytest
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor
-from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    VotingClassifier,
+)
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from penstock.core.fit import Fit
 from penstock.core.split import Split
 from penstock.core.target import Roles, Target
 from penstock.stages.refit import refit, settled
@@ -133,6 +139,29 @@ def test_inner_folds_are_made_anew_over_all_rows():
     judged, served, _ = twins(CalibratedClassifierCV(LogisticRegression(), cv=3))
     assert max(rows.max() for pair in judged.cv for rows in pair) == 239
     assert max(rows.max() for pair in served.cv for rows in pair) == 299
+
+
+def test_what_boosts_inside_an_ensemble_stops_anew():
+    """Its fits stopped at rounds of their own: with none to stop by each would go on to the last."""
+    learn, held = sides(600)
+    known = {**KNOWN, "fit": Fit(early_stopping=0.2, rounds=5)}
+    model = CalibratedClassifierCV(HistGradientBoostingClassifier(max_iter=150, learning_rate=0.3), cv=2)
+    judged, _ = train(learn, model=model, **known)
+    served, report = refit(learn, held, fitted=judged, **known)
+    for fitted in (judged, served):
+        assert max(one.estimator.n_iter_ for one in fitted.calibrated_classifiers_) < 100
+    assert "its parts stop anew" in report["summary"]
+
+
+def test_an_ensemble_of_a_library_that_needs_rows_to_stop_by_is_given_them():
+    xgboost = pytest.importorskip("xgboost")
+    learn, held = sides()
+    known = {**KNOWN, "fit": Fit(early_stopping=0.2)}
+    judged, _ = train(
+        learn, model=VotingClassifier([("x", xgboost.XGBClassifier(n_estimators=60, early_stopping_rounds=3))]), **known
+    )
+    served, _ = refit(learn, held, fitted=judged, **known)
+    assert served.estimators_[0].best_iteration < 59
 
 
 def test_without_fixing_the_iterations_the_twin_would_go_its_own_way():

@@ -161,6 +161,8 @@ def _codes(left: Any, right: Any, by: tuple[str, ...]) -> tuple[Any, Any]:
             )
         if _sort_of(a) == "times" and (a.dt.tz is None) != (b.dt.tz is None):
             raise _mixed_zones(name, name, "left" if a.dt.tz is not None else "right")
+        if {a.dtype.kind, b.dtype.kind} == {"i", "u"}:  # what they have in common is float64, which is not exact
+            a, b = a.astype(object), b.astype(object)
         codes, uniques = pd.factorize(pd.concat([a, b], ignore_index=True))
         missing |= codes < 0
         total = pd.factorize(total * (len(uniques) + 1) + codes)[0]
@@ -301,9 +303,10 @@ def _refuse_ties(
     if not same.any():
         return
     rows = order[np.concatenate([[False], same]) | np.concatenate([same, [False]])]
-    told = pd.DataFrame({name: _column(right, name).iloc[rows].to_numpy() for name in dict.fromkeys((*by, on, *added))})
+    named = [*by, on, *([created] if created else [])]
+    told = pd.DataFrame({name: _column(right, name).iloc[rows].to_numpy() for name in dict.fromkeys((*named, *added))})
     told = told.drop_duplicates()
-    twins = told.duplicated([*by, on], keep=False)
+    twins = told.duplicated(named, keep=False)
     if not twins.any():
         return  # equal rows: whichever is joined, the result is the same
     first = told[twins].iloc[0]

@@ -24,6 +24,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+ANSWER = "answer:"
+"""Stands before the name of an answer, so that a target or a column called "label" or "value" is told from it."""
+
+
+def as_answers(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Logged answers under names that no column of a table has."""
+    return predictions.rename(columns={name: ANSWER + name for name in ("label", "score", "scores", "value")})
+
+
 def join_labels(
     predictions: pd.DataFrame,
     labels: pd.DataFrame,
@@ -36,6 +45,7 @@ def join_labels(
     Parameters
     ----------
     predictions, labels : DataFrame
+        The former as `as_answers` gives them.
     on : tuple of str
         Columns that name a prediction in both. Compared as text where their types differ.
     target : str
@@ -155,7 +165,7 @@ def from_answers(joined: pd.DataFrame, contract: Mapping[str, Any], target: str)
     Parameters
     ----------
     joined : DataFrame
-        "score" and "label", "scores" and "label", or "value", and the target.
+        Of `as_answers` "score" and "label", "scores" and "label", or "value"; and the target.
     contract : dict
         The bundle's input contract.
     target : str
@@ -169,15 +179,15 @@ def from_answers(joined: pd.DataFrame, contract: Mapping[str, Any], target: str)
 
     problem = problem_of(contract, Target(target))
     if problem.task == "regression":
-        values = joined["value"].to_numpy(dtype=np.float64)[:, None]
+        values = joined[f"{ANSWER}value"].to_numpy(dtype=np.float64)[:, None]
         return Predicted(problem, problem.encode(joined[target]), values)
     truth = problem.encode(_as_labels(joined[target], problem))
-    label = problem.encode(_as_labels(joined["label"], problem)).astype(np.float64)[:, None]
+    label = problem.encode(_as_labels(joined[f"{ANSWER}label"], problem)).astype(np.float64)[:, None]
     if problem.task == "multiclass":
         return _several(joined, problem, truth, label)
-    if "score" not in joined.columns:
+    if f"{ANSWER}score" not in joined.columns:
         return Predicted(problem, truth, label)
-    score = joined["score"].to_numpy(dtype=np.float64)[:, None]
+    score = joined[f"{ANSWER}score"].to_numpy(dtype=np.float64)[:, None]
     if ((score >= 0) & (score <= 1)).all():
         return Predicted(problem, truth, np.hstack([label, 1 - score, score]), proba=slice(1, 3))
     return Predicted(problem, truth, np.hstack([label, score]), decision=slice(1, 2))
@@ -186,10 +196,10 @@ def from_answers(joined: pd.DataFrame, contract: Mapping[str, Any], target: str)
 def _several(joined: pd.DataFrame, problem: Problem, truth: Any, label: Any) -> Predicted:
     import numpy as np
 
-    if "scores" not in joined.columns:
+    if f"{ANSWER}scores" not in joined.columns:
         return Predicted(problem, truth, label)
     names = [str(one) for one in problem.classes]
-    proba = np.array([[float(scores[name]) for name in names] for scores in joined["scores"]])
+    proba = np.array([[float(scores[name]) for name in names] for scores in joined[f"{ANSWER}scores"]])
     return Predicted(problem, truth, np.hstack([label, proba]), proba=slice(1, 1 + len(names)))
 
 

@@ -353,7 +353,6 @@ def check_types(types: dict[str, str], where: str) -> None:
     DeclarationError
     """
     wrong = {name: kind for name, kind in types.items() if kind not in TYPES}
-    wrong = {name: kind for name, kind in types.items() if kind not in TYPES}
     faults = [f"types: {name!r}: {kind!r} is not one of {', '.join(TYPES)}" for name, kind in wrong.items()]
     if faults:
         raise DeclarationError(faults, where=where)

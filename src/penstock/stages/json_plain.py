@@ -127,7 +127,8 @@ class PlainCells:
         if any(kind not in kinds for kind in table.schema.types):
             return False
         for name, column in zip(table.column_names, table.columns, strict=True):
-            if not self._fits(name, column, kinds[column.type], piece):
+            kind = kinds[column.type] if column.null_count < len(column) else ""
+            if not self._fits(name, column, kind, piece):
                 return False
         self.n_rows += table.num_rows
         self._spool.limits.check_rows(self.n_rows)

@@ -10,7 +10,7 @@ from penstock.core.data_check import Check
 from penstock.core.metric import Metric
 from penstock.core.target import Target
 from penstock.errors import DataError, bounded
-from penstock.stages.cohort import decay, join_labels
+from penstock.stages.cohort import as_answers, decay, join_labels
 from penstock.stages.conform import Failures
 from penstock.stages.own_checks import run_checks
 from penstock.stages.profiles import compared_as, values_of
@@ -154,7 +154,7 @@ def _labelled(
     """Predictions with their labels; None where one of the two was not given."""
     if labels is None or predictions is None:
         return None
-    named = _named(predictions, current, (*on, *(name for name in beside if name not in labels.columns)))
+    named = _named(as_answers(predictions), current, (*on, *(name for name in beside if name not in labels.columns)))
     return join_labels(named, labels, _joined_on(named, labels, on), target.column, beside)
 
 

@@ -82,7 +82,8 @@ def _texts(check: Check, answer: Any, into: Failures) -> None:
         raise StepOutputError(
             f"the check {check.name!r} returned a {kind}", hint="a bool, a Series of bool, a text or several is meant"
         )
-    for text in [text for text in texts if text][:MAX_TEXTS]:
+    texts = [text for text in texts if text]
+    for text in texts[:MAX_TEXTS]:
         into.add("check", check.name, f"{check.name}: {text}")
     if len(texts) > MAX_TEXTS:
         into.add("check", check.name, f"{check.name}: {len(texts) - MAX_TEXTS:,} more", count=len(texts) - MAX_TEXTS)

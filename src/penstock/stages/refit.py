@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from penstock.core.fit import Fit
+from penstock.core.fit import Fit, can_stop
 from penstock.core.notes import note
 from penstock.core.split import Split
 from penstock.core.target import Roles, Target
+from penstock.core.tree import parts_of
 from penstock.stages import inner, labels
 from penstock.stages.problem import problem_of
 from penstock.stages.train import fit_ready
@@ -33,7 +34,8 @@ def refit(
     """The twin of the judged estimator that is served.
 
     Nothing is chosen again: of a search its best parameters stay, of early stopping the number of iterations. Seeds
-    are those of the first fit. Inner folds (of a calibrator, a stack) are made anew over all rows.
+    are those of the first fit. Inner folds (of a calibrator, a stack) are made anew over all rows, and what boosts
+    inside one, fitted several times over, stops anew in each of these fits: it has no one number of iterations.
 
     Parameters
     ----------
@@ -64,20 +66,30 @@ def refit(
         return fold_indices(rows, target=target, roles=roles, split=rule, seed=seed, task=problem.task)
 
     estimator, _ = inner.with_folds(estimator, make_folds)
-    # The rounds are fixed: nothing is left to stop by.
-    how = None if fit is None or fit.sample is None else dataclasses.replace(fit, early_stopping=None)
+    how = _still_asked(fit, estimator, fixed)
     known: dict[str, Any] = {"target": target, "roles": roles, "split": split, "seed": seed}
     again, _, times = fit_ready(estimator, rows, problem, **known, how=how)
     note(rows=len(rows), **times)
     told = ", ".join(f"{path}={value}" for path, value in fixed.items())
+    anew = how is not None and how.early_stopping is not None
     return again, {
         "summary": f"what is served is fitted on all {len(rows):,} rows; its judged twin knows {len(train):,} of them"
-        + (f" · fixed {told}" if told else ""),
+        + (f" · fixed {told}" if told else "")
+        + (" · its parts stop anew, each by rows of its own fit" if anew else ""),
         "n_rows": len(rows),
         "n_train": len(train),
         "n_test": len(test),
         "fixed": fixed,
     }
+
+
+def _still_asked(fit: Fit | None, estimator: Any, fixed: Mapping[str, Any]) -> Fit | None:
+    """What of a `Fit` holds for the twin: where the rounds are fixed, nothing is left to stop by."""
+    if fit is None:
+        return None
+    stops = not fixed and any(can_stop(part) for _, part in parts_of(estimator))
+    asked = fit if stops else dataclasses.replace(fit, early_stopping=None)
+    return asked if asked.early_stopping is not None or asked.sample is not None else None
 
 
 def settled(fitted: Any) -> tuple[Any, dict[str, Any]]:

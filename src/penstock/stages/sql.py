@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -118,30 +119,18 @@ def _read_all(folder: str, mine: str, members: Members) -> None:
                     raise
                 return
             made = table if isinstance(table, Written) else write(table.to_batches())
-            os.replace(made.path, f"{path}.parquet") if _same_disk(made.path, folder) else _copied(made.path, path)
+            shutil.move(made.path, f"{path}.parquet")
             with open(f"{path}.part", "w", encoding="utf-8") as file:
                 json.dump(sniffed, file)
             os.replace(f"{path}.part", f"{path}.json")
-
-
-def _same_disk(path: str, folder: str) -> bool:
-    return os.stat(path).st_dev == os.stat(folder).st_dev
-
-
-def _copied(made: str, path: str) -> None:
-    import shutil
-
-    shutil.move(made, f"{path}.parquet")
 
 
 def _taken(path: str) -> Any:
     """A result from the folder in the form in which it would have come alone."""
     import pyarrow.parquet as pq
 
-    if (
-        sum(pq.read_metadata(path).row_group(i).total_byte_size for i in range(pq.read_metadata(path).num_row_groups))
-        > SPILL
-    ):
+    about = pq.read_metadata(path)
+    if sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups)) > SPILL:
         return Written(path, "parquet")
     table = pq.read_table(path).replace_schema_metadata(None).combine_chunks()
     os.unlink(path)

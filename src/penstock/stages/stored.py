@@ -35,15 +35,18 @@ def from_frame(frame: pd.DataFrame, problem: Problem) -> Predicted:
     import numpy as np
 
     truth = problem.encode(frame["y_true"])
-    beside = frame.rename(columns={name: name.removeprefix("column:") for name in frame.columns})
-    weight = "weight" if "weight" in frame.columns else None
+    prefix = "column:"
+    beside: dict[str, Any] = {
+        "weight": frame["weight"].to_numpy(dtype=np.float64) if "weight" in frame.columns else None,
+        "columns": {n.removeprefix(prefix): frame[n].to_numpy() for n in frame.columns if n.startswith(prefix)},
+    }
     if problem.task == "regression":
         values = frame["value"].to_numpy(dtype=np.float64)[:, None]
-        return Predicted(problem, truth, values).beside(beside, weight)
+        return Predicted(problem, truth, values, **beside)
     parts = [problem.encode(frame["label"]).astype(np.float64)[:, None]]
     proba = _add(parts, _columns(frame, "proba", problem))
     decision = _add(parts, _columns(frame, "decision", problem))
-    return Predicted(problem, truth, np.hstack(parts), proba, decision).beside(beside, weight)
+    return Predicted(problem, truth, np.hstack(parts), proba, decision, **beside)
 
 
 def _columns(frame: pd.DataFrame, name: str, problem: Problem) -> Any:

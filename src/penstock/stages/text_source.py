@@ -185,8 +185,8 @@ def agreed(tables: Sequence[Any]) -> list[str]:
     for table in tables[1:]:
         lacks = [repr(name) for name in header if name not in set(table.header)]
         more = [repr(name) for name in table.header if name not in set(header)]
-        faults += [f"{table.where} lacks {', '.join(lacks[:5])}{_and_more(lacks)}"] if lacks else []
-        faults += [f"{table.where} also has {', '.join(more[:5])}{_and_more(more)}"] if more else []
+        faults += [f"{table.where} lacks {joined(lacks)}"] if lacks else []
+        faults += [f"{table.where} also has {joined(more)}"] if more else []
     if faults:
         raise DataError(
             f"files of one table differ in their columns: against {tables[0].where}, " + "; ".join(faults[:5]),
@@ -195,10 +195,6 @@ def agreed(tables: Sequence[Any]) -> list[str]:
             faults=faults,
         )
     return header
-
-
-def _and_more(names: Sequence[str]) -> str:
-    return f" and {len(names) - 5:,} more" if len(names) > 5 else ""
 
 
 def joined(names: Iterable[str], most: int = 5) -> str:
