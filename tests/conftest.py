@@ -105,7 +105,7 @@ def postgres(postgres_server: PostgresServer) -> Iterator[str]:
     postgres_server.drop_database(name)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def mlflow_command() -> Path:
     """The command of a real MLflow in an environment of its own; skips, loudly, where it was not made."""
     path = ROOT / ".venv-mlflow" / "bin" / "mlflow"

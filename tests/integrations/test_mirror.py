@@ -1,20 +1,38 @@
 """The mirror: what is sent, in which order, once; and what a server that is away, slow or unwilling does to it."""
 
+import fcntl
 import json
 import os
 import socket
 import time
+from dataclasses import replace
 
 import pytest
 
 from penstock.core.artifact import Artifact
+from penstock.core.plan import Reason
 from penstock.core.ports import Config, Home
-from penstock.core.run import Entry, Group, Run
+from penstock.core.run import Entry, Group, Run, StepRun
 from penstock.errors import UntrustedTypeError
 from penstock.formats.registry import FormatRegistry
-from penstock.integrations.mlflow import drain, main, sent_of
+from penstock.integrations import mlflow
+from penstock.integrations.mlflow import Sender, main
+from penstock.integrations.sent import sent_of
 from penstock.integrations.tracking import Away, Refused
-from penstock.lifecycle.mirror import FAULT, events, outbox, tell_run, tell_workflow, waiting
+from penstock.lifecycle import alive
+from penstock.lifecycle.mirror import (
+    FAULT,
+    GOING_ON,
+    LOCK,
+    events,
+    going_on,
+    outbox,
+    tell_begun,
+    tell_run,
+    tell_workflow,
+    waiting,
+)
+from penstock.lifecycle.register import json_artifact
 from penstock.testing.memory import MemoryLedger, MemoryObjects
 
 
@@ -55,9 +73,19 @@ def write(home, found, folder):
     os.makedirs(folder)
 
 
+def drain(home, folder, connect, write):
+    return Sender(home, folder, connect, write).drain()
+
+
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    monkeypatch.setattr("penstock.lifecycle.mirror.spawn", lambda *_, **__: 0)
+def started():
+    """Command lines of the processes that were started to send."""
+    return []
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch, started):
+    monkeypatch.setattr("penstock.lifecycle.mirror.spawn", lambda words, **_: started.append(words))
     config = Config(str(tmp_path), "", "", mlflow={"tracking_uri": "http://127.0.0.1:1"})
     home = Home(config, MemoryObjects(), MemoryLedger(), FormatRegistry())
     shown = {"name": "log_loss", "value": 0.3, "low": 0.2, "high": 0.4, "lower_is_better": True}
@@ -144,6 +172,169 @@ def test_odd_names_become_names_that_mlflow_takes(home):
     sent = sent_of(home, run)
     [(name, value)] = sent.params.items()
     assert (name, len(value), sent.status) == ("model.a_0__x", 500, "FAILED")
+
+
+# ── while a run goes on ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def running(home):
+    """A run that goes on in this process, and a sender for it."""
+    run = Run("e" * 16, "churn", "run", "running", 5.0, info={"parameters": {"model.C": 2}, "process": alive.mark()})
+    home.ledger.commit(Group(runs=[run]))
+    tell_begun(home, run)
+    return run
+
+
+def step(run, name, **more):
+    return StepRun(run.id, name, 1, None, "run", "done", Reason("new").to_json(), **more)
+
+
+def test_a_run_is_there_while_it_goes_on_and_ends_there_as_here(home, running):
+    server = Server()
+    sender = Sender(home, outbox(home.config), lambda _: server, write)
+    sender.look()
+    begun = server.runs[running.id]
+    assert (begun.status, begun.params, begun.metrics, begun.ended) == ("RUNNING", {"model.C": "2"}, {}, 0)
+    calls = server.calls
+    sender.look()
+    assert server.calls == calls  # no news, no request
+    notes = {"rows": 3, "label": "x", "ok": True, "figures": {"curve": {"kind": "png", "digest": "d" * 64, "size": 9}}}
+    home.ledger.commit(Group(step_runs=[step(running, "clean", wall_s=1.5, peak_bytes=7, notes=notes)]))
+    sender.look()
+    known = server.runs[running.id]
+    assert known.metrics == {"clean.rows": 3.0, "seconds.clean": 1.5, "peak_bytes": 7.0}
+    assert known.files == {"figures/clean/curve.png": "d" * 64}
+    assert sender.goes_on()
+    home.ledger.commit(Group(runs=[replace(running, state="refused", ended=9.0)]))
+    sender.look()
+    assert (server.runs[running.id].status, server.runs[running.id].ended) == ("FINISHED", 9000)
+    assert (going_on(outbox(home.config)), sender.goes_on()) == ([], False)
+
+
+def test_figures_are_there_when_they_are_known(home, running):
+    shown = {"name": "roc_auc", "value": 0.7, "low": 0.6, "high": 0.8}
+    report = json_artifact(home.objects, {"metrics": {"roc_auc": {"shown": shown}}})
+    home.ledger.commit(Group(step_runs=[step(running, "evaluate", outputs=(report,))]))
+    assert sent_of(home, running).metrics["roc_auc.low"] == 0.6
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [("done", "FINISHED"), ("undecided", "FINISHED"), ("failed", "FAILED"), ("cancelled", "KILLED")],
+)
+def test_every_end_is_told(home, running, state, status):
+    home.ledger.commit(Group(runs=[replace(running, state=state, ended=9.0)]))
+    error = {"what": "it broke"}
+    home.ledger.commit(Group(step_runs=[replace(step(running, "clean"), state="failed", error=error)]))
+    sent = sent_of(home, replace(running, state=state))
+    assert (sent.status, sent.tags["penstock.failed"]) == (status, "clean: it broke")
+
+
+def test_a_run_whose_process_was_killed_is_ended_there(home, running, monkeypatch):
+    server = Server()
+    sender = Sender(home, outbox(home.config), lambda _: server, write)
+    sender.look()
+    monkeypatch.setattr(alive, "is_gone", lambda _: True)
+    sender.look()
+    assert (server.runs[running.id].status, server.runs[running.id].ended) == ("KILLED", 0)
+    assert going_on(outbox(home.config)) == []
+
+
+def test_a_run_that_died_before_its_row_was_written_is_forgotten(home):
+    never = Run("f" * 16, "churn", "run", "running", 5.0, info={"process": alive.mark()})
+    tell_begun(home, never)
+    server = Server()
+    sender = Sender(home, outbox(home.config), lambda _: server, write)
+    sender.look()
+    assert sender.goes_on()
+    gone = alive.mark() | {"start": "1"}
+    tell_begun(home, replace(never, info={"process": gone}))
+    sender.look()
+    assert (going_on(outbox(home.config)), server.calls) == ([], 0)
+
+
+def test_a_run_of_another_machine_is_left_to_it(home, running):
+    tell_begun(home, replace(running, info={"process": alive.mark() | {"host": "elsewhere"}}))
+    server = Server()
+    sender = Sender(home, outbox(home.config), lambda _: server, write)
+    sender.look()
+    assert (server.calls, sender.goes_on(), going_on(outbox(home.config))) == (0, False, [running.id])
+
+
+def test_a_version_and_an_alias_are_there_before_their_run_has_ended(home, running):
+    server = Server()
+    sender = Sender(home, outbox(home.config), lambda _: server, write)
+    sender.look()
+    assert server.models == {}
+    bundle = Artifact("c" * 64, "bundle", 1).to_json()
+    home.ledger.append([Entry("churn/version", 3, {"bundle": bundle, "run": running.id})])
+    home.ledger.append([Entry("churn/alias/challenger", 1, {"version": 3})])
+    sender.look()
+    assert server.models[3] == "v3"
+    assert server.aliases["challenger"] == "v3"
+    assert server.runs[running.id].status == "RUNNING"
+
+
+@pytest.mark.parametrize("call", range(3))
+def test_news_that_could_not_be_sent_are_sent_the_next_time(home, running, call):
+    server = Server(*[None] * call, Away("gone"))
+    sender = Sender(home, outbox(home.config), lambda _: server, write)
+    sender.look()
+    bundle = Artifact("c" * 64, "bundle", 1).to_json()
+    home.ledger.append([Entry("churn/version", 3, {"bundle": bundle, "run": running.id})])
+    home.ledger.commit(Group(runs=[replace(running, state="done", ended=9.0)]))
+    for _ in range(3):
+        sender.look()
+    assert server.runs[running.id].status == "FINISHED"
+    assert (set(server.models), going_on(outbox(home.config))) == ({1, 2, 3} if call else set(), [])
+
+
+def test_who_sends_goes_on_until_the_last_run_has_ended_and_not_longer(home, running, monkeypatch):
+    monkeypatch.setattr(mlflow, "LOOK_S", 0.0)
+    monkeypatch.setattr(mlflow, "SHARE", 0)
+    monkeypatch.setattr(mlflow.signal, "alarm", lambda _: 0)
+    server, looks = Server(), []
+
+    def end(_folder, _pause, _waits):
+        looks.append(server.runs[running.id].status)
+        if len(looks) == 3:
+            home.ledger.commit(Group(runs=[replace(running, state="done", ended=9.0)]))
+            tell_run(home, running.id)
+
+    monkeypatch.setattr(mlflow, "_wait", end)
+    assert mlflow.send(Sender(home, outbox(home.config), lambda _: server, write)) == 0
+    assert (looks, server.runs[running.id].status) == (["RUNNING"] * 3, "FINISHED")
+
+
+def test_where_the_server_is_away_nobody_waits_for_it_longer_than_the_run_goes_on(home, running, monkeypatch):
+    monkeypatch.setattr(mlflow.signal, "alarm", lambda _: 0)
+    pauses = []
+
+    def wait(_folder, pause, _waits):
+        pauses.append(pause)
+        if len(pauses) == 6:
+            home.ledger.commit(Group(runs=[replace(running, state="done", ended=9.0)]))
+            tell_run(home, running.id)
+
+    monkeypatch.setattr(mlflow, "_wait", wait)
+    server = Server(*[Away("gone")] * 99)
+    assert mlflow.send(Sender(home, outbox(home.config), lambda _: server, write)) == 1
+    assert pauses == [6.0, 12.0, 24.0, 48.0, 60.0, 60.0]  # it is asked more and more rarely
+    healthy = Server()
+    assert mlflow.send(Sender(home, outbox(home.config), lambda _: healthy, write)) == 0
+    assert healthy.runs[running.id].status == "FINISHED"
+
+
+def test_beside_one_that_sends_no_second_process_is_started_for_a_run_that_begins(home, running, started):
+    assert len(started) == 1
+    with open(os.path.join(outbox(home.config), LOCK), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        tell_begun(home, running)
+        assert len(started) == 1
+        tell_run(home, running.id)
+    assert len(started) == 2
+    assert os.listdir(os.path.join(outbox(home.config), GOING_ON)) == [f"{running.id}.json"]
 
 
 def test_a_server_that_never_answers_holds_up_nobody_but_the_process_that_sends(tmp_path, monkeypatch):

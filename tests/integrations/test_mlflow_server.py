@@ -1,5 +1,6 @@
 """A real MLflow server, in an environment of its own: what is mirrored is there, and its model loads without us."""
 
+import contextlib
 import json
 import os
 import signal
@@ -47,8 +48,9 @@ def port():
         return free.getsockname()[1]
 
 
-@pytest.fixture
-def server(mlflow_command, tmp_path, port):
+@pytest.fixture(scope="module")
+def server(mlflow_command, tmp_path_factory, port):
+    tmp_path = tmp_path_factory.mktemp("mlflow")
     words = ["server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     words += ["--backend-store-uri", f"sqlite:///{tmp_path}/db.sqlite", "--artifacts-destination", f"{tmp_path}/art"]
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | QUICK
@@ -64,7 +66,7 @@ def server(mlflow_command, tmp_path, port):
             except OSError:
                 assert process.poll() is None, (tmp_path / "log").read_text()
                 time.sleep(0.25)
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}", tmp_path / "art"
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -101,6 +103,7 @@ def last_fault(folder):
 
 
 def test_what_is_run_tried_and_moved_is_there_and_loads_without_penstock(server, mlflow_command, tmp_path, customers):
+    server, files = server
     folder = tmp_path / "project"
     folder.mkdir()
     (folder / "customers.csv").write_text(customers)
@@ -142,7 +145,7 @@ def test_what_is_run_tried_and_moved_is_there_and_loads_without_penstock(server,
     assert {one["key"] for one in runs[0]["data"]["params"]} >= {"model", "target.column"}
     found = asked(server, "registered-models/get?name=churn")["registered_model"]
     assert {one["alias"] for one in found["aliases"]} == {"champion", "challenger"}
-    assert not list((tmp_path / "art").rglob("*.pkl"))
+    assert not list(files.rglob("*.pkl"))
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | QUICK
     python = mlflow_command.parent / "python"
     loaded = subprocess.run(
@@ -156,6 +159,87 @@ def test_what_is_run_tried_and_moved_is_there_and_loads_without_penstock(server,
         key, label, score = line.split(",")
         assert (answer["customer_id"], str(answer["label"])) == (key, label)
         assert answer["score"] == pytest.approx(float(score), abs=1e-12)
+
+
+WAITING = """
+import os, time
+import penstock as ps
+
+@ps.step
+def draw(how: str) -> str:
+    ps.log(drawn=3, curve="<svg xmlns='http://www.w3.org/2000/svg'/>")
+    return how
+
+@ps.step
+def wait(how: str) -> str:
+    open(f"{how}.there", "w").close()
+    while not os.path.exists("go"):
+        time.sleep(0.05)
+    if how == "fails":
+        raise ValueError("it broke")
+    return how
+
+waits = ps.Flow(wait(draw(ps.Param("how", "ends"))), name="waits")
+"""
+ENDS = {"ends": "FINISHED", "fails": "FAILED", "cancelled": "KILLED", "killed": "KILLED"}
+
+
+def runs_there(url, experiment):
+    found = asked(url, f"experiments/get-by-name?experiment_name={experiment}")["experiment"]
+    runs = asked(url, "runs/search", experiment_ids=[found["experiment_id"]])["runs"]
+    return {next(p["value"] for p in run["data"]["params"] if p["key"] == "how"): run for run in runs}
+
+
+def until(test, what):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError, LookupError, StopIteration):
+            if (found := test()) is not None:
+                return found
+        time.sleep(0.5)
+    raise AssertionError(f"never seen: {what}")
+
+
+def test_a_run_is_there_while_it_goes_on_and_its_end_however_it_ends(server, tmp_path):
+    url, files = server
+    (tmp_path / "waits.py").write_text(WAITING)
+    (tmp_path / "penstock.toml").write_text("")
+    env = os.environ | {"PENSTOCK_MLFLOW_TRACKING_URI": url}
+    words = [sys.executable, "-m", "penstock", "run", "waits.py", "-q", "-p"]
+    going = {
+        how: subprocess.Popen([*words, f"how={how}"], cwd=tmp_path, env=env, stderr=subprocess.DEVNULL) for how in ENDS
+    }
+    try:
+        until(lambda: all((tmp_path / f"{how}.there").exists() for how in ENDS) or None, "four runs that wait")
+
+        def known():
+            there = runs_there(url, "waits")
+            logged = [any(m["key"] == "draw.drawn" for m in run["data"].get("metrics", ())) for run in there.values()]
+            return there if len(there) == 4 and all(logged) else None
+
+        seen = until(known, "four runs, each with what its first step logged")
+        assert {run["info"]["status"] for run in seen.values()} == {"RUNNING"}
+        going["cancelled"].send_signal(signal.SIGINT)
+        going["killed"].kill()
+        assert going["cancelled"].wait(60) == 130
+        (tmp_path / "go").touch()
+        assert (going["ends"].wait(60), going["fails"].wait(60)) == (0, 5)
+    finally:
+        for process in going.values():
+            process.kill()
+            process.wait()
+
+    def ended():
+        there = runs_there(url, "waits")
+        return there if all(run["info"]["status"] != "RUNNING" for run in there.values()) else None
+
+    there = until(ended, "the ends of four runs")
+    assert {how: run["info"]["status"] for how, run in there.items()} == ENDS
+    tags = {tag["key"]: tag["value"] for tag in there["fails"]["data"]["tags"]}
+    assert tags["penstock.failed"].startswith("wait: ")
+    assert "it broke" in tags["penstock.failed"]
+    assert len(list(files.rglob("figures/draw/curve.svg"))) == 4
+    until(lambda: None if waits(tmp_path) else 1, "an empty outbox")
 
 
 @pytest.fixture

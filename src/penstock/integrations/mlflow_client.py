@@ -6,16 +6,20 @@ import contextlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any
 
+from penstock.core.digest import digest_bytes
 from penstock.core.ports import Home
+from penstock.errors import PenstockError
 from penstock.integrations.tracking import Away, Refused, Sent
 from penstock.lifecycle.versions import Version
 
-MOST_PARAMS = 100
-"""Parameters of one request; the protocol's own limit."""
+MOST_METRICS, MOST_PARAMS, MOST_TAGS = 500, 100, 100
+"""Of one request, within the protocol's own limits."""
+FILES = "penstock.files"
+"""Tag that says which files of a run were sent."""
 LOADER = "penstock_model"
 
 
@@ -51,6 +55,8 @@ def _explained() -> Iterator[None]:
         raise Away(f"MLflow: {error}") from error
     except OSError as error:  # the errors of requests are errors of the system
         raise Away(f"MLflow: {type(error).__name__}: {error}") from error
+    except ImportError as error:  # a server that keeps its files in a cloud asks for that cloud's library
+        raise Away(f"MLflow: {error}") from error
 
 
 class MlflowServer:
@@ -66,37 +72,55 @@ class MlflowServer:
         self._experiments: dict[str, str] = {}
 
     def put_run(self, sent: Sent) -> str:
-        """Have a run there, once; one that was begun and not finished is finished.
+        """Have a run there, once, as it is by now; what is there already is not sent again.
 
         Raises
         ------
         Away, Refused
         """
-        from mlflow.entities import Metric, Param
-
         with _explained():
             experiment = self._experiment(sent.experiment)
             found = self.client.search_runs([experiment], f"tags.`penstock.run` = '{sent.run}'", max_results=1)
-            if found and found[0].data.tags.get("penstock.mirrored") == sent.status:
-                return str(found[0].info.run_id)
-            tags = dict(sent.tags)
             if found:
-                run = found[0].info.run_id
+                there = found[0]
             else:
-                made = self.client.create_run(experiment, start_time=sent.started, tags=tags, run_name=sent.name)
-                run = made.info.run_id
-            metrics = [Metric(name, value, sent.ended or sent.started, 0) for name, value in sent.metrics.items()]
-            params = iter([Param(name, value) for name, value in sent.params.items()])
-            while batch := list(islice(params, MOST_PARAMS)) or metrics:
-                of_params = batch is not metrics
-                self.client.log_batch(run, metrics=metrics, params=batch if of_params else [])
-                metrics = []
-            for name, text in sent.texts.items():
-                self.client.log_text(run, text, name)
-            self.client.set_tag(run, "penstock.mirrored", sent.status)  # last: without it the next time goes on here
-            if sent.status != "RUNNING":
+                there = self.client.create_run(
+                    experiment, start_time=sent.started, tags=dict(sent.tags), run_name=sent.name
+                )
+            run = str(there.info.run_id)
+            self._put_values(run, sent, there.data)
+            self._put_files(run, sent, there.data.tags.get(FILES, ""))
+            if sent.status != there.info.status or (sent.ended and sent.ended != there.info.end_time):
                 self.client.set_terminated(run, sent.status, sent.ended or None)
-            return str(run)
+            return run
+
+    def _put_values(self, run: str, sent: Sent, there: Any) -> None:
+        """Parameters, figures and tags that are not there yet, or were others."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        at = sent.ended or int(time.time() * 1000)
+        metrics = [Metric(n, value, at, 0) for n, value in sent.metrics.items() if there.metrics.get(n) != value]
+        params = [Param(n, value) for n, value in sent.params.items() if n not in there.params]
+        tags = [RunTag(n, value) for n, value in sent.tags.items() if there.tags.get(n) != value]
+        while metrics or params or tags:
+            self.client.log_batch(run, metrics[:MOST_METRICS], params[:MOST_PARAMS], tags[:MOST_TAGS])
+            metrics, params, tags = metrics[MOST_METRICS:], params[MOST_PARAMS:], tags[MOST_TAGS:]
+
+    def _put_files(self, run: str, sent: Sent, there: str) -> None:
+        """Files beside the run, where they are not those that were sent; their tag last, so that none is forgotten."""
+        state = digest_bytes(repr(sorted(sent.files.items())).encode())[:16] if sent.files else ""
+        if state == there:
+            return
+        with tempfile.TemporaryDirectory(prefix="penstock-mlflow-") as folder:
+            for name in sent.files:
+                with contextlib.suppress(PenstockError):  # not kept any more
+                    data = sent.contents(name)
+                    path = os.path.join(folder, name)
+                    os.makedirs(os.path.dirname(path), exist_ok=True)
+                    with open(path, "wb") as file:
+                        file.write(data)
+            self.client.log_artifacts(run, folder)
+        self.client.set_tag(run, FILES, state)
 
     def _experiment(self, name: str) -> str:
         if name not in self._experiments:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -27,12 +27,14 @@ class Sent:
         Our id, the tag by which it is found again.
     experiment, name, status : str
     started, ended : int
-        Milliseconds; `ended` 0 while it runs.
+        Milliseconds; `ended` 0 while it runs, or where nobody knows.
     tags, params : dict of str to str
     metrics : dict of str to float
         As shown to people: errors positive.
-    texts : dict of str to str
-        File name → text.
+    files : dict of str to str
+        Path of a file beside the run → digest of what it was made of.
+    contents : callable
+        Path → bytes; may raise PenstockError, where they are not kept any more.
     """
 
     run: str
@@ -44,14 +46,15 @@ class Sent:
     tags: Mapping[str, str]
     params: Mapping[str, str]
     metrics: Mapping[str, float]
-    texts: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    contents: Callable[[str], bytes] = field(default=lambda _: b"", compare=False)
 
 
 class Tracking(Protocol):
     """What is asked of an MLflow server. Every call may be repeated; it raises `Away` or `Refused`."""
 
     def put_run(self, sent: Sent) -> str:
-        """Have a run there, once; give its id there."""
+        """Have a run there, once, as it is by now; give its id there."""
         ...
 
     def versions(self, workflow: str) -> dict[int, str]:

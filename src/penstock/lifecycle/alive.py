@@ -32,11 +32,17 @@ def state_of(run: Run) -> str:
     process = run.info.get("process")
     if run.state != "running" or not isinstance(process, Mapping):
         return run.state
-    return INTERRUPTED if _gone(process) else run.state
+    return INTERRUPTED if is_gone(process) else run.state
 
 
-def _gone(process: Mapping[str, Any]) -> bool:
-    if process.get("host") != socket.gethostname():
+def is_ours(process: Mapping[str, Any]) -> bool:
+    """Whether a process was one of this machine."""
+    return process.get("host") == socket.gethostname()
+
+
+def is_gone(process: Mapping[str, Any]) -> bool:
+    """Whether a process of this machine is gone; of another machine's nothing is known."""
+    if not is_ours(process):
         return False
     if process.get("boot") and _boot() and process["boot"] != _boot():
         return True  # the machine was started anew since

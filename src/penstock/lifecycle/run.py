@@ -27,10 +27,12 @@ from penstock.lifecycle.attempt import Attempt, Rehearse
 from penstock.lifecycle.code_state import code_state
 from penstock.lifecycle.kept import costs, evidence
 from penstock.lifecycle.machine import machine
-from penstock.lifecycle.mirror import tell_run
+from penstock.lifecycle.mirror import tell_begun, tell_run
 from penstock.lifecycle.release import policy
 from penstock.lifecycle.versions import who_am_i
 
+MIRRORED = ("run", "try", "decide")
+"""Kinds of runs that another system may be told of."""
 MOST_RECIPES = 200
 """A run that reuses everything keeps the recipes of a flow of up to this many steps."""
 
@@ -262,9 +264,11 @@ def run(
 
 def conclude(home: Home, report: Report) -> None:
     """Put on record how a run ended, write the page of the version that came of it, and have it mirrored."""
-    _put_end_on_record(home, report)
+    ours = report.outcome.run.kind != "try" or report.error is not None  # a try puts its own figures on record
+    if ours:
+        _put_end_on_record(home, report)
     _write_page(home, report)
-    if not report.idle:
+    if ours and not report.idle:
         tell_run(home, report.outcome.run.id)
 
 
@@ -311,25 +315,32 @@ def carry_out(
         record = Run(os.urandom(8).hex(), graph.name, request.what, "running", time.time(), info=info)
         actor = act(graph, record)
         began(graph, record)
-        execution = _execution(
-            home,
-            graph,
-            facts,
-            seen,
-            record,
-            server,
-            actor,
-            _recalling(info, listen, lambda: {} if request.exploratory else code_state(home, graph, request.file)),
-        )
-        return graph, execution.execute()
+
+        def code() -> dict[str, Any]:
+            return {} if request.exploratory else code_state(home, graph, request.file)
+
+        def first() -> None:
+            if request.what in MIRRORED:
+                tell_begun(home, record)
+
+        listening = _recalling(info, listen, code, first)
+        execution = _execution(home, graph, facts, seen, record, server, actor, listening)
+        try:
+            return graph, execution.execute()
+        except BaseException:  # cancelled, or a fault of ours: nobody else tells of its end
+            if request.what in MIRRORED:
+                tell_run(home, record.id)
+            raise
     finally:
         server.close()
 
 
-def _recalling(info: dict[str, Any], listen: Listener, code: Callable[[], dict[str, Any]]) -> Listener:
+def _recalling(
+    info: dict[str, Any], listen: Listener, code: Callable[[], dict[str, Any]], first: Callable[[], None]
+) -> Listener:
     """Keep the recipes of a run that reuses everything: it has no rows of steps by which to tell of them.
 
-    Of one in which a step runs, keep the state of its code as it is when the first one starts.
+    Of one in which a step runs, keep the state of its code as it is when the first one starts; `first` is called then.
     """
     recipes: dict[str, str] = {}
     info["recipes"] = recipes
@@ -341,6 +352,7 @@ def _recalling(info: dict[str, Any], listen: Listener, code: Callable[[], dict[s
             info.pop("recipes", None)
         if event.kind == "started" and "code" not in info:
             info["code"] = code()
+            first()
         listen(event)
 
     return told
@@ -430,19 +442,20 @@ def _execution(
 
 
 def _put_end_on_record(home: Home, report: Report) -> None:
-    """A refusal is not a failure: the run's row says which it was."""
+    """What a run cost and what came of it; a refusal is not a failure: the run's row says which it was."""
     from dataclasses import replace
 
     code = report.exit_code
     state = {4: "refused", 7: "undecided"}.get(code)
-    attempt = report.attempt
-    if state is None and (attempt is None or attempt.version is None):
-        return
     if report.idle and state is None:
         return
-    row = report.outcome.run
-    info = dict(row.info) | {"exit": code} | costs(home, report.outcome) | evidence(home, report.outcome)
+    row, attempt = report.outcome.run, report.attempt
+    info = dict(row.info) | costs(home, report.outcome) | evidence(home, report.outcome)
     if attempt is not None and attempt.version is not None:
         info |= {"version": attempt.version.number, "champion": bool(attempt.promoted)}
+    if state is not None or "version" in info:
+        info |= {"exit": code}
+    if info == row.info:
+        return
     report.outcome.run = replace(row, state=state or row.state, info=info)
     home.ledger.commit(Group(runs=[report.outcome.run]))
