@@ -213,7 +213,7 @@ def test_a_file_that_would_fill_the_disk_is_refused_before_it_is_read(site, fetc
 @pytest.fixture
 def lake():
     system = fsspec.filesystem("memory")
-    for name in ("lake/year=2025/a.csv", "lake/year=2026/b.csv", "lake/_x/c.csv", "lake/README.md"):
+    for name in ("lake/year=2025/a.csv", "lake/year=2026/b.csv", "lake/README.md"):
         system.pipe(f"/{name}", f"n\n{len(name)}\n".encode())
     yield system
     system.rm("/lake", recursive=True)
@@ -222,9 +222,19 @@ def lake():
 @pytest.mark.parametrize("place", ["memory://lake/", "memory://lake/*/*.csv", "memory://lake/year=*/*.csv"])
 def test_folders_and_patterns_of_a_file_system(lake, fetcher, place):
     found, _ = probe([source(place)], MemoryLedger(), fetcher)
-    names = [name for name, _, _ in found["t"].files]
-    assert [name for name in names if not name.startswith("_")] == ["year=2025/a.csv", "year=2026/b.csv"]
+    assert [name for name, _, _ in found["t"].files] == ["year=2025/a.csv", "year=2026/b.csv"]
     assert found["t"].many
+
+
+def test_a_folder_leaves_out_what_a_local_one_does_and_a_pattern_what_is_no_file(lake, fetcher):
+    """A job that writes a table has its unfinished parts below `_temporary`."""
+    for name in ("_temporary/0/part.csv", "year=2026/.part.csv", "year=2026/_part.csv"):
+        lake.pipe(f"/lake/{name}", b"n\n0\n")
+    assert fetcher.expand("memory://lake/")[1] == ["memory://lake/year=2025/a.csv", "memory://lake/year=2026/b.csv"]
+    assert fetcher.expand("memory://lake/_temporary/0/")[1] == ["memory://lake/_temporary/0/part.csv"]
+    assert fetcher.expand("memory://lake/R*")[1] == ["memory://lake/README.md"]
+    assert fetcher.expand("memory://lake/**/a.*")[1] == ["memory://lake/year=2025/a.csv"]
+    assert "memory://lake/year=2025" not in fetcher.expand("memory://lake/*")[1]
 
 
 def test_a_list_of_urls_and_files_is_one_source(lake, fetcher, tmp_path):
@@ -232,6 +242,27 @@ def test_a_list_of_urls_and_files_is_one_source(lake, fetcher, tmp_path):
     places = ("memory://lake/year=2025/a.csv", "memory://lake/year=2026/b.csv", str(tmp_path / "z.csv"))
     found, _ = probe([source(*places)], MemoryLedger(), fetcher)
     assert [name for name, _, _ in found["t"].files] == ["year=2025/a.csv", "year=2026/b.csv", "z.csv"]
+
+
+def test_files_of_one_name_at_several_places_all_count(site, fetcher, tmp_path):
+    """The digest of a source is over names: a file without one of its own would not count."""
+    (tmp_path / "t.csv").write_bytes(TABLE)
+    queries = [f"/t.csv?day={day}" for day in (1, 2)]
+    for query in queries:
+        site["answers"][query] = (200, {}, TABLE)
+    places = (site["url"] + queries[0], site["url"] + queries[1], str(tmp_path / "t.csv"))
+
+    def digest():
+        found = probe([source(*places)], MemoryLedger(), fetcher, fresh=True)[0]["t"]
+        assert sorted(found.parts) == ["2/t.csv", "3/t.csv", "t.csv"]
+        return found.digest
+
+    seen = {digest()}
+    for n, query in enumerate(queries, 1):
+        site["answers"][query] = (200, {}, TABLE * (n + 1))
+        seen.add(digest())
+    (tmp_path / "t.csv").write_bytes(TABLE * 9)
+    assert len(seen | {digest()}) == 4
 
 
 def test_nothing_there_and_a_missing_library_are_told(fetcher, monkeypatch):

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import http.client
 import os
-import posixpath
 import shutil
 import tempfile
 import time
@@ -17,7 +16,7 @@ from typing import Any
 from penstock.core.run import SourceStat
 from penstock.core.urls import masked, scheme
 from penstock.engine import download
-from penstock.engine.listing import MOST_FILES, is_table
+from penstock.engine.listing import MOST_FILES, is_hidden, is_table
 from penstock.errors import MissingExtraError, PenstockError, SourceNotFoundError, bounded
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
@@ -62,8 +61,12 @@ class Fetcher:
         with _explained(place):
             system, path = _opened(place)
             signs = [i for i, sign in enumerate(path) if sign in _SIGNS]
-            found = system.glob(path) if signs else [p for p in system.find(path) if is_table(posixpath.basename(p))]
-            base = path[: signs[0]].rpartition("/")[0] if signs else path.rstrip("/")
+            if signs:
+                base = path[: signs[0]].rpartition("/")[0]
+                found = [name for name, info in system.glob(path, detail=True).items() if info["type"] != "directory"]
+            else:
+                base = path.rstrip("/")
+                found = [name for name in system.find(path) if _is_listed(name.lstrip("/")[len(base.lstrip("/")) :])]
         if not found or len(found) > MOST_FILES:
             what = "no table there" if not found else f"more than {MOST_FILES:,} files"
             raise SourceNotFoundError(f"{what}: {place}", hint="a folder ends with /, a pattern has * in it")
@@ -169,6 +172,12 @@ def clear(folder: str, before: float, *, dry_run: bool = False) -> tuple[int, in
                     os.unlink(file.path)
             count, size = count + 1, size + told.st_size
     return count, size
+
+
+def _is_listed(name: str) -> bool:
+    """Whether a name below a folder is a table of it, as `listing` has it for folders of this machine."""
+    *folders, last = name.lstrip("/").split("/")
+    return is_table(last) and not any(map(is_hidden, (*folders, last)))
 
 
 def _used(path: str) -> None:

@@ -200,7 +200,19 @@ def _listed(node: Node, fetcher: Fetcher | None) -> tuple[list[tuple[str, str]],
     if paths:
         local, _ = listing.files_at((*paths, paths[0]), f"source {node.id}")
         files += local
-    return sorted(files), True
+    return _distinct(files), True
+
+
+def _distinct(files: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Files in the order of their names, a number before a name that another has: each counts by its name."""
+    named: dict[str, str] = {}
+    for name, place in sorted(files):
+        own, n = name, 1
+        while own in named:
+            n += 1
+            own = f"{n}/{name}"
+        named[own] = place
+    return sorted(named.items())
 
 
 def _hashed(path: str, remembered: Mapping[str, SourceStat], seen: dict[str, SourceStat], step: str) -> str:

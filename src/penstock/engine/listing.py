@@ -85,10 +85,15 @@ def _expanded(place: str) -> tuple[str, Iterator[str]]:
 def _walked(folder: str) -> Iterator[str]:
     """Tables in a folder and below it; links to folders are not followed."""
     for here, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith((".", "_"))]
+        folders[:] = [name for name in folders if not is_hidden(name)]
         for name in files:
-            if not name.startswith((".", "_")) and is_table(name):
+            if not is_hidden(name) and is_table(name):
                 yield os.path.join(here, name)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is passed over below a folder: jobs that write tables name their own files so."""
+    return name.startswith((".", "_"))
 
 
 def is_table(name: str) -> bool:
