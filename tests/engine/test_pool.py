@@ -2,12 +2,15 @@
 
 import re
 import signal
+import socket
 import subprocess
 import time
 
 import pytest
 
 from penstock.engine import processes
+from penstock.engine.pool import Server
+from penstock.engine.wire import Lines
 from penstock.errors import (
     DeclarationError,
     StepError,
@@ -364,3 +367,22 @@ def test_exit_codes_in_words():
     assert re.search("SIGTERM", describe_exit(-15))
     assert describe_exit(None).startswith("no exit code")
     assert describe_exit(-200) == "exit code -200"
+
+
+def test_a_server_that_was_forked_and_ends_before_it_tells_its_id_ends_alone(monkeypatch):
+    """Process id 0 means this process's own group to the system: neither is it waited for nor killed."""
+    ended = []
+    monkeypatch.setattr(processes, "kill_tree", ended.append)
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    forked = Server([], {})
+    forked._lines = Lines(ours)
+    child = subprocess.Popen(["sh", "-c", "exit 7"])  # of this process's own group
+    try:
+        with pytest.raises(DeclarationError, match="no exit code that could be learnt"):
+            forked.opened()
+        assert child.wait() == 7
+    finally:
+        child.wait()
+        forked.close()
+    assert ended == []

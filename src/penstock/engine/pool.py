@@ -71,7 +71,7 @@ class Server:
         """
         answer = self.lines.next()
         if answer is None:
-            status = self.wait()
+            status = self.wait() if self.pid else None  # 0 would be this process's own group
             raise DeclarationError(
                 f"the process that imports the file ended with {describe_exit(status)}",
                 where=os.path.basename(self.request.get("file", "")),
