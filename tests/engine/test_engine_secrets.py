@@ -6,10 +6,17 @@ import json
 import os
 import urllib.parse
 
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 
+from penstock.core import secret
 from penstock.engine import discretion
 from penstock.errors import PenstockError
+from penstock.formats.registry import FormatRegistry
+from penstock.store.objects import DirectoryObjects
 
 VALUE = "canary'7f\\3a/91+Zé=q"
 STEPS = """
@@ -185,6 +192,45 @@ def test_an_output_with_the_value_is_refused_and_not_stored(project, declared, s
     assert kept_with_the_canary(project.root, *everything(project, report)) == []
 
 
+def tables(text):
+    """Tables, and an array, that hold a text where a look at plain cells does not find it."""
+    many = [f"{text[:9]}-{n}" for n in range(4_000)]  # so much like it that it is written as a reference to them
+    nested = pa.table({"a": [[{"b": one}] for one in [*many, text]]})
+    return {
+        "index": pd.DataFrame({"a": range(4_001)}, index=[*many, text]),
+        "name of the index": pd.DataFrame({"a": [1]}, index=pd.Index(["x"], name=text)),
+        "category without a row": pd.DataFrame({"a": pd.Categorical(many, categories=[*many, f"{text}!"])}),
+        "list of structs": nested,
+        "list of structs in polars": pl.from_arrow(nested),
+        "bytes": pa.table({"a": [text.encode(), *(one.encode() for one in many)]}),
+        "dictionary": pa.table({"a": pa.array([*many, text]).dictionary_encode()}),
+        "name of a column": pl.DataFrame({text: [1]}),
+        "metadata": pa.table({"a": [1]}).replace_schema_metadata({"note": text}),
+        "array": np.array([["x", text]]),
+        "decimal": pa.table({"a": pa.array([int(text)] * 9 if text.isdigit() else [0], pa.decimal128(20, 0))}),
+    }
+
+
+@pytest.mark.parametrize("place", tables("x"))
+def test_a_table_is_refused_wherever_in_it_the_value_stands(tmp_path, monkeypatch, place):
+    text = "12345678901" if place == "decimal" else VALUE
+    stage = discretion.guarded(DirectoryObjects(str(tmp_path)).stage, "step t")
+    FormatRegistry().dump(tables(text)[place], stage)  # nothing is known yet
+    monkeypatch.setattr(secret, "_revealed", {text: "env:CANARY"})
+    stage = discretion.guarded(DirectoryObjects(str(tmp_path)).stage, "step t")
+    with pytest.raises(PenstockError, match="holds the value of the secret env:CANARY"):
+        FormatRegistry().dump(tables(text)[place], stage)
+    assert FormatRegistry().dump(tables("harmless")["index" if place == "decimal" else place], stage).size
+
+
+def test_bytes_that_only_begin_as_a_table_are_searched_as_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(secret, "_revealed", {VALUE: "env:CANARY"})
+    stage = discretion.guarded(DirectoryObjects(str(tmp_path)).stage, "step t")
+    assert stage(b"PAR1 and no more")[1] == 16
+    with pytest.raises(PenstockError, match="holds the value"):
+        stage(b"PAR1" + VALUE.encode())
+
+
 def test_a_variable_that_is_not_set_is_told_before_the_step_begins(project, declared, monkeypatch):
     project.write(STEPS + "\nflow = printed(ps.Secret('env:ABSENT'))\n".replace("\n", "\n    "))
     error = project.run().error
@@ -208,8 +254,6 @@ def test_control_without_discretion_the_canary_is_in_the_log_the_ledger_and_the_
 
 def test_control_a_log_that_is_not_held_back_has_the_value(monkeypatch, tmp_path):
     """Turned off, the safeguard's test turns red."""
-    from penstock.core import secret
-
     monkeypatch.setattr(secret, "_revealed", {VALUE: "env:CANARY"})
     log = os.open(tmp_path / "log", os.O_RDWR | os.O_CREAT | os.O_APPEND)
     saved = [os.dup(1), os.dup(2)]

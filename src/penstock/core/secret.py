@@ -234,6 +234,10 @@ def hidden_tree(tree: Any) -> Any:
 def found_in(chunks: Iterable[bytes]) -> str:
     """Name of a secret whose value stands in bytes that come in pieces, or ""; short values are not looked for."""
     names = {form.encode("utf-8", "surrogatepass"): name for form, name in _forms() if len(form) >= SHORTEST}
+    for kind in ("utf-16-le", "utf-32-le"):  # as NumPy holds texts, and some files
+        names |= {
+            value.encode(kind, "surrogatepass"): name for value, name in _revealed.items() if len(value) >= SHORTEST
+        }
     if not names:
         return ""
     pattern = re.compile(b"|".join(map(re.escape, sorted(names, key=len, reverse=True))))

@@ -24,7 +24,7 @@ from penstock.core.secret import Secret, found_in, reveal
 from penstock.core.source import Found
 from penstock.core.step import Call, Ref, call_of, output_of
 from penstock.engine.describe import Live
-from penstock.engine.discretion import Discretion, check_table, guarded, refuse, told
+from penstock.engine.discretion import Discretion, guarded, refuse, told
 from penstock.engine.wire import Lines
 from penstock.errors import (
     CorruptObjectError,
@@ -146,7 +146,6 @@ def keep(value: Any, node: Node, runtime: Runtime) -> Artifact:
     if node.kind == "source":
         return runtime.formats.dump(value, runtime.objects.stage)
     where = f"step {node.id}"
-    check_table(value, where)
     artifact = runtime.formats.dump(value, guarded(runtime.objects.stage, where))
     refuse(found_in([(artifact.text or "").encode("utf-8", "surrogatepass")]), where)
     return artifact

@@ -14,7 +14,7 @@ from penstock.core.secret import found_in, hidden_bytes, hidden_tree, revealed, 
 from penstock.errors import StepOutputError
 
 BLOCK = 1 << 20
-TABLES = ("pandas", "polars", "pyarrow")
+PARQUET = b"PAR1"
 
 
 class Discretion:
@@ -93,30 +93,11 @@ def guarded(stage: Callable[[bytes | str], tuple[str, int]], where: str) -> Call
         return stage
 
     def looked_at(data: bytes | str) -> tuple[str, int]:
-        refuse(found_in(_blocks(data) if isinstance(data, str) else [bytes(data)]), where)
+        plain = _blocks(data) if isinstance(data, str) else iter([bytes(data)])
+        refuse(found_in(plain) or found_in(_cells(data)), where)
         return stage(data)
 
     return looked_at
-
-
-def check_table(value: Any, where: str) -> None:
-    """Refuse a table with a secret's value in a cell: its bytes are compressed, so they are not searched.
-
-    Raises
-    ------
-    StepOutputError
-    """
-    if not revealed() or type(value).__module__.partition(".")[0] not in TABLES or not hasattr(value, "columns"):
-        return
-    names = list(value.column_names if hasattr(value, "column_names") else value.columns)
-    for place, name in enumerate(names):
-        if type(value).__module__.startswith("pandas"):
-            cells = value.iloc[:, place].dropna().unique().tolist()
-        else:
-            unique = value[name].unique()
-            cells = unique.to_pylist() if hasattr(unique, "to_pylist") else unique.to_list()
-        texts = (str(cell).encode("utf-8", "surrogatepass") + b"\0" for cell in cells if not isinstance(cell, float))
-        refuse(found_in([str(name).encode(), b"\0"]) or found_in(texts), where)
 
 
 def refuse(name: str, where: str) -> None:
@@ -139,3 +120,42 @@ def _blocks(path: str) -> Iterator[bytes]:
     with open(path, "rb") as file:
         while block := file.read(BLOCK):
             yield block
+
+
+def _cells(data: bytes | str) -> Iterator[bytes]:
+    """What the cells of a Parquet table hold, whose bytes are compressed; nothing of any other bytes."""
+    head = data[:4] if not isinstance(data, str) else next(_blocks(data), b"")[:4]
+    if head != PARQUET:
+        return
+    import pyarrow as pa
+    from pyarrow import parquet as pq
+
+    with (
+        contextlib.suppress(pa.ArrowException),
+        pq.ParquetFile(data if isinstance(data, str) else pa.BufferReader(data)) as file,
+    ):
+        for batch in file.iter_batches(use_threads=False):
+            for column in batch.columns:
+                yield from _texts(column)
+
+
+def _texts(array: Any) -> Iterator[bytes]:
+    """Different texts, bytes and numbers of a column, of whatever its cells are made of; no floats and no times."""
+    import pyarrow as pa
+    import pyarrow.types as of
+
+    if isinstance(array, pa.DictionaryArray):
+        yield from _texts(array.dictionary)
+    elif isinstance(array, pa.ExtensionArray):
+        yield from _texts(array.storage)
+    elif isinstance(array, pa.MapArray):
+        yield from _texts(array.keys)
+        yield from _texts(array.items)
+    elif of.is_nested(array.type):
+        parts = array.flatten()
+        for part in parts if of.is_struct(array.type) else [parts]:
+            yield from _texts(part)
+    elif not (of.is_floating(array.type) or of.is_temporal(array.type) or of.is_boolean(array.type)):
+        cells = array.unique().to_pylist()
+        told = (one if isinstance(one, bytes) else str(one).encode("utf-8", "surrogatepass") for one in cells)
+        yield b"\0".join([*told, b""])
