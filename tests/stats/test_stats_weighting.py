@@ -53,6 +53,13 @@ def test_doubling_all_weights_changes_nothing():
     assert effective_rows(weight, len(y)) == pytest.approx(effective_rows(2 * weight, len(y)))
 
 
+@given(st.floats(1e-250, 1e250))
+def test_the_size_of_all_weights_changes_nothing_however_large_or_small(size):
+    y, _, weight = sample(2, 60)
+    assert effective_rows(size * weight, 60) == pytest.approx(effective_rows(weight, 60))
+    assert weighted_share(y, size * weight) == pytest.approx(weighted_share(y, weight))
+
+
 def test_a_row_of_weight_zero_is_as_if_it_were_not_there():
     y, score, weight = sample(3)
     weight[::3] = 0.0

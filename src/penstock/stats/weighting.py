@@ -61,8 +61,11 @@ def effective_rows(weights: ArrayLike | None, n: int) -> float:
     if weights is None or n == 0:
         return float(n)
     w = np.asarray(weights, dtype=np.float64)
-    square = float(w @ w)
-    return float(w.sum()) ** 2 / square if square > 0 else 0.0
+    largest = w.max(initial=0.0)
+    if largest <= 0:
+        return 0.0
+    w = w / largest  # so that no square is too large or too small for a number
+    return float(w.sum()) ** 2 / float(w @ w)
 
 
 def weighted_share(hit: Bools, weights: Floats) -> tuple[float, float]:
@@ -88,9 +91,10 @@ def weighted_share(hit: Bools, weights: Floats) -> tuple[float, float]:
     >>> weighted_share(np.array([True, False, False]), np.array([2.0, 1.0, 1.0]))
     (0.5, 2.6666666666666665)
     """
-    total = float(weights.sum())
-    if total <= 0:
+    if not weights.max(initial=0.0) > 0:
         raise DataError("a proportion needs at least one row that has a weight, and there is none")
+    weights = weights / weights.max()  # as in `effective_rows`
+    total = float(weights.sum())
     share = float(weights[hit].sum()) / total
     variance = float(((weights * (hit - share)) ** 2).sum()) / total**2
     if variance == 0.0:
