@@ -124,9 +124,9 @@ def test_a_hundred_thousand_rows_cost_at_most_a_second_and_fewer_replicates_are_
     found = predicted(100_000, own=(cost,))
     best = math.inf
     for _ in range(3):
-        began = time.perf_counter()
+        began = time.process_time()
         method = interval("neg_cost", found).method
-        best = min(best, time.perf_counter() - began)
+        best = min(best, time.process_time() - began)
     assert method == "bootstrap, 200 replicates"
     assert best < 3.0, best  # measured at about 1 s; three on a machine that others use
 
