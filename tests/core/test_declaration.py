@@ -17,10 +17,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import penstock as ps
-from penstock.core import names
+from penstock.core import names, notes, urls
 from penstock.core.flow import Graph, Node, calls_of, needs_of, params_of, set_params, step_ids, substitute
 from penstock.core.names import did_you_mean
-from penstock.core.notes import note, take
+from penstock.core.notes import begin, log, note, take, take_pictures
 from penstock.core.split import duration_s
 from penstock.core.step import call_of, memory_bytes
 from penstock.core.target import Roles
@@ -39,6 +39,7 @@ CLUSTERING = {
     "rand_score",
     "v_measure_score",
 }
+CURVE = "<svg xmlns='http://www.w3.org/2000/svg'/>"
 # Averages over samples are for tables with several labels a row.
 MULTILABEL = {"f1_samples", "jaccard_samples", "precision_samples", "recall_samples"}
 
@@ -208,6 +209,10 @@ def test_a_list_of_files_keeps_each_place():
         ("https://me:word@host/a.csv", {}, "credential"),
         ("https://host/a.csv?X-Amz-Signature=abc", {}, "credential"),
         ("https://host/a.csv?access_token=abc", {}, "credential"),
+        ("https://host/a.csv?apikey=abc", {}, "credential"),
+        ("postgresql://host/db", {"query": "t", "max_rows": 0}, "max_rows="),
+        ("postgresql://host/db", {"query": "t", "max_bytes": "much"}, "read: max_bytes="),
+        ("postgresql://host/db", {"query": "t", "strip": False}, "strip="),
         ("", {}, "path of a file"),
         ([], {}, "no file at all"),
         ("a.xlsx", {"sheet": 1.5}, "sheet="),
@@ -221,6 +226,53 @@ def test_a_list_of_files_keeps_each_place():
 def test_what_cannot_be_read_is_refused(source, fields, word):
     with pytest.raises(DeclarationError, match=word):
         ps.read(source, **fields)
+
+
+def test_one_name_may_stand_for_a_list_of_names():
+    [source] = call_of(ps.read("a.csv", na="?", dates="day", columns="day")).args
+    assert (source.na, source.dates, source.columns) == (("?",), ("day",), ("day",))
+    [query] = call_of(ps.read("postgresql://host/db", query="t", dates="day", columns="day")).args
+    assert (query.dates, query.columns) == (("day",), ("day",))
+    joined = call_of(ps.asof_join(ps.read("a.csv"), ps.read("b.csv"), by="who", on="day", columns="plan"))
+    assert joined.kwargs["columns"] == ("plan",)
+
+
+@pytest.mark.parametrize("arguments", [{"by": 5}, {"on": 5}, {"tolerance": [1]}, {"tolerance": True}])
+def test_what_no_join_can_take_is_a_fault(arguments):
+    with pytest.raises(DeclarationError, match=f"{next(iter(arguments))}="):
+        ps.asof_join(ps.read("a.csv"), ps.read("b.csv"), **{"by": "who", "on": "day", **arguments})
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://host/a.csv?token=hunter2", "https://hunter2@host/a.csv", "https://host/a.csv?a=1&X-Api-Key=hunter2"],
+)
+def test_a_credential_of_a_file_is_never_repeated(url):
+    with pytest.raises(DeclarationError) as caught:
+        ps.read(url)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://ana:hunter2@db/x",
+        "postgresql://ana@corp:hunter2@db/x",
+        "postgresql://ana:hunt/er2@db/x",
+        "postgresql://db/x?a=1&sslpassword=hunter2",
+        "https://h/x?access_token=hunter2&b=2",
+        "mssql+pyodbc:///?odbc_connect=UID%3Dana%3BPWD%3Dhunter2",
+    ],
+)
+def test_a_url_is_shown_without_its_password(url):
+    assert urls.has_password(url)
+    assert "er2" not in urls.masked(f"cannot reach {url} now")
+    assert "now" in urls.masked(f"cannot reach {url} now")
+
+
+@pytest.mark.parametrize("url", ["postgresql://ana@db:5432/x", "postgresql://db/x?sslmode=require", "s3://b/k@v1"])
+def test_a_url_without_a_password_is_shown_as_it_is(url):
+    assert urls.masked(url) == url
 
 
 def test_a_password_is_never_repeated():
@@ -340,6 +392,14 @@ def test_notes_are_taken_once():
     assert take() == {}
 
 
+def test_a_later_value_replaces_an_earlier_one_of_another_kind(monkeypatch):
+    monkeypatch.setattr(notes, "_running", [False])
+    begin()
+    log(costs=1, curve=CURVE)
+    log(costs=CURVE, curve=2)
+    assert (take(), list(take_pictures())) == ({"curve": 2}, ["costs"])
+
+
 # ── the workflow ────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -411,6 +471,7 @@ def test_several_candidates_are_checked_each_by_its_name():
         (ps.Threshold(at=float("nan")), "Threshold(at=nan): a number is meant"),
         (ps.Threshold(rate=True), "Threshold(rate=True): a number is meant"),
         (ps.Threshold(maximise=3), "the name of a metric of labels"),
+        (ps.Threshold(maximise=max), "the name of a metric of labels"),
     ],
 )
 def test_a_threshold_is_one_rule_with_a_number_it_can_have(decide, says):

@@ -1,5 +1,7 @@
 """What a declaration may say of figures: metrics, baseline, checks and answers to the audit; faults all at once."""
 
+from functools import partial
+
 import numpy as np
 import pandera.pandas as pa
 import pytest
@@ -70,12 +72,20 @@ def test_a_scorer_object_is_named_by_its_function_and_what_that_is_given():
         "neg_mean_pinball_loss(alpha=0.9)"
     )
     assert ps.metric(make_scorer(fbeta_score, beta=2), name="f2").name == "f2"
+    assert workflow(metrics=make_scorer(partial(fbeta_score, beta=2))).metrics[0].name == "fbeta_score"
+    assert workflow(decide=ps.Threshold(maximise=make_scorer(fbeta_score, beta=2))).decide.text == (
+        "maximise fbeta_score(beta=2)"
+    )
 
 
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
         ({"metrics": [3]}, "a scorer's name"),
+        ({"metrics": 3}, "a scorer's name"),
+        ({"slices": 3}, "names of columns are meant"),
+        ({"gate": [ps.AtLeast(["roc_auc"], 0.5)]}, "a scorer's name"),
+        ({"gate": [ps.AtLeast("roc_auc", 0.5, confidence="high")]}, "between 0.5 and 1"),
         ({"metrics": ["roc_auk"]}, 'did you mean "roc_auc"'),
         ({"metrics": [hits], "weight": "w"}, "takes no sample_weight"),
         ({"metrics": [ps.metric(hits.function, name="f1")]}, "scorer of that name"),
@@ -100,6 +110,9 @@ def test_a_metric_that_cannot_be_is_refused_when_declared(fields, said):
         (lambda y, p: 0.0, {"name": "neg_one"}, "not begin with neg_"),
         (lambda y, p: 0.0, {"name": "one", "needs": "logit"}, "one of label, score"),
         (3, {}, "is no function"),
+        (max, {}, "does not tell its parameters"),
+        (make_scorer(fbeta_score, beta=2), {"columns": ["amount"]}, "columns= says what a scorer object says itself"),
+        (make_scorer(fbeta_score, beta=2), {"greater_is_better": False}, "says what a scorer object says itself"),
     ],
 )
 def test_a_function_that_cannot_be_called_as_a_metric_is_refused(function, options, said):
@@ -213,6 +226,7 @@ def test_several_faults_of_figures_are_told_at_once():
     [
         ({"waive": {"tenure": " "}}, "say why"),
         ({"waive": ["tenure"]}, "a dict of column to reason"),
+        ({"waive": None, "known_late": ["a"]}, "a dict of column to reason"),
         ({"known_late": [3]}, "names of columns"),
         ({"waive": {"a": "why"}, "known_late": "a"}, "at once"),
     ],

@@ -224,6 +224,7 @@ def test_a_database_that_is_not_there_is_not_made(tmp_path):
         "postgresql://me@host/db?sslpassword=hunter2&x=1",
         "snowflake://host/?Token=hunter2",
         "postgresql://me:hunter2/slash@host/db",
+        "mssql+pyodbc:///?odbc_connect=DRIVER%3D{x}%3BUID%3Dme%3BPWD%3Dhunter2",
     ],
 )
 def test_a_password_in_a_url_is_refused_with_the_cure_and_not_repeated(url):

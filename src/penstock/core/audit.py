@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from penstock.core.names import listed
 from penstock.errors import DeclarationError
 
 
@@ -36,21 +37,22 @@ class Audit:
     known_late: Any = ()
 
     def __post_init__(self) -> None:
-        late = (self.known_late,) if isinstance(self.known_late, str) else self.known_late
+        late = listed(self.known_late)
+        waive = self.waive if isinstance(self.waive, Mapping) else {}
         faults = []
         if not isinstance(self.waive, Mapping):
             faults.append(f"Audit: waive={self.waive!r}: a dict of column to reason")
         else:
             faults += [
                 f"Audit: waive={{{column!r}: {why!r}}}: say why the column is known in time"
-                for column, why in self.waive.items()
+                for column, why in waive.items()
                 if not isinstance(why, str) or not why.strip()
             ]
-        if not isinstance(late, Iterable) or not all(isinstance(name, str) for name in late):
+        if not all(isinstance(name, str) for name in late):
             faults.append(f"Audit: known_late={self.known_late!r}: names of columns")
-        elif both := sorted(set(late) & set(self.waive)):
+        elif both := sorted(set(late) & set(waive)):
             faults.append(f"Audit: {', '.join(map(repr, both))} cannot be waived and known late at once")
         if faults:
             raise DeclarationError(faults)
-        object.__setattr__(self, "known_late", tuple(late))
-        object.__setattr__(self, "waive", dict(self.waive))
+        object.__setattr__(self, "known_late", late)
+        object.__setattr__(self, "waive", dict(waive))

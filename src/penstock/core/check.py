@@ -13,10 +13,11 @@ from penstock.core.data_check import check_of
 from penstock.core.fit import can_stop, faults_of
 from penstock.core.gate import RULE_TYPES, AtLeast, AtMost, NoWorseOn
 from penstock.core.metric import Metric, is_scorer, metric_of, own_metrics
-from penstock.core.names import SCORERS, UNWEIGHTED, did_you_mean
+from penstock.core.names import SCORERS, UNWEIGHTED, did_you_mean, listed
 from penstock.core.split import RULES, Split, duration_s
 from penstock.core.target import Target
 from penstock.core.tree import NotCanonical, encode, is_estimator, parts_of
+from penstock.core.units import is_number
 from penstock.errors import DeclarationError
 
 ERRORS_SHOWN_POSITIVE = tuple(name.removeprefix("neg_") for name in SCORERS if name.startswith("neg_"))
@@ -99,9 +100,7 @@ def _fitted_attribute(estimator: Any) -> str:
 
 def check_metrics(values: dict[str, Any], faults: Faults) -> None:
     """Metrics in their one form: scorer names, held against the list of them, and metrics of the user's own."""
-    given = values["metrics"]
-    listed = (given,) if isinstance(given, str | Metric) or is_scorer(given) else tuple(given or ())
-    values["metrics"] = tuple(metric_of(one) if is_scorer(one) else one for one in listed)
+    values["metrics"] = tuple(metric_of(one) if is_scorer(one) else one for one in listed(values["metrics"]))
     for one in values["metrics"]:
         if isinstance(one, Metric):
             continue
@@ -244,6 +243,9 @@ def _check_rule(rule: Any, own: tuple[Metric, ...], faults: Faults) -> None:
     metric = getattr(rule, "metric", None)
     known = {one.name: one for one in own}
     metric = metric.name if isinstance(metric, Metric) else metric
+    if metric is not None and not isinstance(metric, str):
+        faults.add(f"{what}: {metric!r}: a scorer's name such as 'roc_auc', a scorer object, or a @ps.metric function")
+        return
     allowed = (*ERRORS_SHOWN_POSITIVE, *SCORERS) if isinstance(rule, AtMost) else SCORERS
     if metric in known:
         one = known[metric]
@@ -251,7 +253,7 @@ def _check_rule(rule: Any, own: tuple[Metric, ...], faults: Faults) -> None:
             faults.add(f"{what}: {metric!r} is an error, lower is better: AtMost({metric!r}, …)")
     elif metric is not None and metric not in allowed:
         faults.add(f"{what}: {metric!r} is no metric{did_you_mean(metric, allowed)}")
-    if not 0.5 < rule.confidence < 1:
+    if not is_number(rule.confidence) or not 0.5 < rule.confidence < 1:
         faults.add(f"{what}: confidence={rule.confidence!r}: between 0.5 and 1")
     if isinstance(rule, AtLeast | AtMost) and rule.by not in ("bound", "point"):
         faults.add(f"{what}: by={rule.by!r}: 'bound' or 'point'")
@@ -279,9 +281,8 @@ def check_baseline(baseline: Any, faults: Faults) -> None:
 def check_checks(values: dict[str, Any], faults: Faults) -> None:
     """Checks of the user's own in their one form, each name once."""
     given = values["checks"]
-    listed = () if given is None else tuple(given) if isinstance(given, list | tuple) else (given,)
     found = []
-    for one in listed:
+    for one in () if given is None else given if isinstance(given, list | tuple) else (given,):
         try:
             found.append(check_of(one))
         except DeclarationError as error:

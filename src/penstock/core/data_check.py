@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,8 +115,9 @@ def check_of(thing: Any, severity: str = "error", name: str | None = None) -> Ch
 
 def is_schema(thing: Any) -> bool:
     """Whether a value is a pandera schema: an object, or a class with typed columns. pandera is not imported."""
-    kinds: Callable[[type], bool] = lambda kind: any(k.__module__.partition(".")[0] == "pandera" for k in kind.__mro__)  # noqa: E731
-    return kinds(thing if isinstance(thing, type) else type(thing)) and callable(getattr(thing, "validate", None))
+    bases = (thing if isinstance(thing, type) else type(thing)).__mro__
+    is_theirs = any(base.__module__.partition(".")[0] == "pandera" for base in bases)
+    return is_theirs and callable(getattr(thing, "validate", None))
 
 
 def _variable_of(schema: Any) -> str:

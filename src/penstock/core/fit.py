@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from penstock.core.units import is_number
 
 STOPPERS = ("XGBModel", "LGBMModel", "CatBoost", "BaseHistGradientBoosting")
 """Base classes of the estimators that stop by rows that they are given."""
@@ -53,7 +54,7 @@ def faults_of(fit: Any) -> list[str]:
         return [f"fit={fit!r}: ps.Fit(early_stopping=0.1, sample=…)"]
     found = []
     share = fit.early_stopping
-    if share is not None and not (_is_number(share) and 0 < share <= MOST_HELD):
+    if share is not None and not (is_number(share) and 0 < share <= MOST_HELD):
         found.append(f"fit=: early_stopping={share!r}: a share of the rows above 0 and up to {MOST_HELD}")
     if not isinstance(fit.rounds, int) or isinstance(fit.rounds, bool) or fit.rounds < 1:
         found.append(f"fit=: rounds={fit.rounds!r}: a whole number from 1")
@@ -71,12 +72,8 @@ def _sample_faults(sample: Any) -> list[str]:
     return [
         f"fit=: sample: {share!r}{'' if sample is share else f' for class {label!r}'}: a share above 0 and up to 1"
         for label, share in shares.items()
-        if not (_is_number(share) and 0 < share <= 1)
+        if not (is_number(share) and 0 < share <= 1)
     ]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def can_stop(estimator: Any) -> bool:

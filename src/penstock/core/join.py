@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
+from penstock.core.names import listed
 from penstock.core.split import duration_s
 from penstock.core.step import Call, Options, Ref, promises
 from penstock.errors import DeclarationError
@@ -20,7 +22,7 @@ def asof_join(
     on: str | tuple[str, str],
     tolerance: str | float | None = None,
     created: str | None = None,
-    columns: list[str] | tuple[str, ...] | None = None,
+    columns: str | list[str] | tuple[str, ...] | None = None,
     suffix: str | None = None,
     name: str | None = None,
 ) -> Any:
@@ -46,7 +48,7 @@ def asof_join(
     created : str, optional
         Column of `right` that decides between rows of one entity and one time: the row created last wins, and one
         without this value comes first. Without it, rows that share entity and time and differ are refused.
-    columns : list of str, optional
+    columns : str or list of str, optional
         Columns of `right` to add; all but `by`, its time and `created` by default.
     suffix : str, optional
         Appended to the name of each added column; needed when a name is in `left` already.
@@ -74,8 +76,8 @@ def asof_join(
     >>> asof_join(a, b, by="who", on="day")["plan"].tolist()
     ['S', 'L', nan]
     """
-    names = [by] if isinstance(by, str) else list(by)
-    times = (on, on) if isinstance(on, str) else tuple(on)
+    names = list(listed(by))
+    times = (on, on) if isinstance(on, str) else listed(on)
     faults = _faults(names, times, tolerance)
     if faults:
         raise DeclarationError(faults)
@@ -83,7 +85,7 @@ def asof_join(
     given = {"tolerance": tolerance, "created": created, "suffix": suffix}
     options |= {word: value for word, value in given.items() if value is not None}
     if columns is not None:
-        options["columns"] = tuple(columns)
+        options["columns"] = listed(columns)
     if promises([left, right]):
         return Ref(Call(JOIN, name or "asof_join", (left, right), options, Options(), part="asof_join"))
     import importlib
@@ -106,6 +108,6 @@ def _faults(names: list[str], times: tuple[Any, ...], tolerance: Any) -> list[st
             duration_s(tolerance)
         except ValueError as error:
             faults.append(f"asof_join: tolerance={error}")
-    elif tolerance is not None and (isinstance(tolerance, bool) or not tolerance >= 0):
+    elif isinstance(tolerance, bool) or not (tolerance is None or (isinstance(tolerance, Real) and tolerance >= 0)):
         faults.append(f"asof_join: tolerance={tolerance!r}: a duration such as '7d', or a number from 0")
     return faults

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.core.gate import AtMost, Rule
-from penstock.core.names import TASKS
+from penstock.core.names import TASKS, listed
 from penstock.errors import DeclarationError
 
 NEEDS = ("label", "score", "proba", "value")
@@ -130,17 +130,20 @@ def metric(
     >>> cost(np.array([1, 0]), np.array([1, 1]), amount=np.array([5.0, 3.0]))
     1.5
     """
-    listed = (columns,) if isinstance(columns, str) else tuple(columns)
+    beside = listed(columns)
     if function is None:
         return lambda marked: metric(
-            marked, greater_is_better=greater_is_better, needs=needs, columns=listed, name=name
+            marked, greater_is_better=greater_is_better, needs=needs, columns=beside, name=name
         )
     if is_scorer(function):
         scorer = metric_of(function)
-        return dataclasses.replace(scorer, name=name or scorer.name)
-    called = str(name or getattr(function, "__name__", "?"))
-    made = Metric(function, called, greater_is_better, needs or "", listed)
-    faults = _faults(made)
+        made = dataclasses.replace(scorer, name=name or scorer.name)
+        given = {"greater_is_better": not greater_is_better, "needs": needs, "columns": beside}
+        faults = [f"metric {made.name}: {word}= says what a scorer object says itself" for word in given if given[word]]
+    else:
+        called = str(name or getattr(function, "__name__", "?"))
+        made = Metric(function, called, greater_is_better, needs or "", beside)
+        faults = _faults(made)
     if faults:
         raise DeclarationError(faults)
     return made
@@ -156,7 +159,10 @@ def _faults(made: Metric) -> list[str]:
         faults.append(f"{where}: the name must be a word, and not begin with neg_; give name=")
     if made.needs and made.needs not in NEEDS:
         faults.append(f"{where}: needs={made.needs!r}: one of {', '.join(NEEDS)}")
-    parameters = inspect.signature(made.function).parameters.values()
+    try:
+        parameters = inspect.signature(made.function).parameters.values()
+    except (TypeError, ValueError):  # some of what is written in C does not tell
+        return [f"{where}: it does not tell its parameters; call it in a function of your own"]
     if sum(one.kind in POSITIONAL for one in parameters) < 2 and not any(
         one.kind is one.VAR_POSITIONAL for one in parameters
     ):
@@ -193,7 +199,8 @@ def metric_of(scorer: Any) -> Metric:
     'fbeta_score(beta=2)'
     """
     given = ", ".join(f"{name}={value!r}" for name, value in sorted(scorer._kwargs.items()))  # noqa: SLF001
-    name = scorer._score_func.__name__ + (f"({given})" if given else "")  # noqa: SLF001
+    function = getattr(scorer._score_func, "func", scorer._score_func)  # noqa: SLF001  a partial has no name
+    name = getattr(function, "__name__", type(function).__name__) + (f"({given})" if given else "")
     asked = scorer._response_method  # noqa: SLF001
     asked = (asked,) if isinstance(asked, str) else tuple(asked)
     needs = "" if asked == ("predict",) else "proba" if asked == ("predict_proba",) else "score"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 CLASSIFICATION_SCORERS = (
     "accuracy",
@@ -96,6 +97,19 @@ def tasks_of(name: str) -> tuple[str, ...]:
     if name in OF_TWO_CLASSES:
         return ("binary",)
     return ("multiclass",) if name in OF_SEVERAL_CLASSES else ("binary", "multiclass")
+
+
+def listed(value: Any) -> tuple[Any, ...]:
+    """One name or several, as a tuple.
+
+    Examples
+    --------
+    >>> listed("day"), listed(["day", "hour"]), listed(None)
+    (('day',), ('day', 'hour'), ())
+    """
+    if value is None:
+        return ()
+    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -72,9 +72,11 @@ def log(**values: Any) -> None:
         raise StepOutputError(f"log: {FIGURES!r} is taken", hint="give it another name")
     for name, value in values.items():
         if not _is_picture(value):
+            _pictures.pop(name, None)
             note(**{name: _plain(value)})
         elif _running[0]:
             _pictures[name] = _bounded(name, _drawn(value))
+            _noted.pop(name, None)
 
 
 def begin() -> None:

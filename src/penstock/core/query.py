@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.core.digest import digest_value
+from penstock.core.names import listed
 from penstock.core.place import declaring_folder
 from penstock.core.secret import Secret
 from penstock.core.split import duration_s
 from penstock.core.step import Call, Options, Ref, memory_bytes, promises
+from penstock.core.urls import is_credential
 from penstock.errors import DeclarationError
 
 READ_SQL = "penstock.stages.sql:read"
@@ -23,7 +25,6 @@ QUERY_S = 3600.0
 """Seconds that a query may take, unless the step is told otherwise."""
 _DIALECTS = ("postgresql", "postgres", "mysql", "mariadb", "sqlite", "oracle", "mssql", "snowflake", "bigquery")
 _NOT_DATABASES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "http", "https", "memory", "file", "ftp")
-_CREDENTIALS = ("password", "passwd", "pwd", "token", "secret", "sslpassword", "access_token", "private_key")
 _TABLE = re.compile(r"^[A-Za-z_]\w*(?:\.[A-Za-z_]\w*){0,2}$")
 
 
@@ -83,6 +84,7 @@ def is_database(text: str, query: Any = None) -> bool:
 
 def read_query(
     url: str,
+    faults: Iterable[str],
     *,
     name: str | None,
     query: Any,
@@ -90,18 +92,19 @@ def read_query(
     refresh: str | None,
     secret: Any,
     types: Mapping[str, str] | None,
-    dates: Iterable[str],
-    columns: Iterable[str] | None,
+    dates: str | Iterable[str],
+    columns: str | Iterable[str] | None,
     max_rows: int | None,
     max_bytes: int | str | None,
 ) -> Ref:
-    """What `read` gives for a database's URL.
+    """What `read` gives for a database's URL; `faults` are those that it has found.
 
     Raises
     ------
     DeclarationError
     """
-    faults = [*_url_faults(url), *params_faults(params), *_refresh_faults(refresh), *_secret_faults(url, secret)]
+    faults = [*faults, *_url_faults(url), *params_faults(params)]
+    faults += [*_refresh_faults(refresh), *_secret_faults(url, secret)]
     text, problem = query_text(query)
     if query is None:
         problem = "read: a database needs query=: SQL, a .sql file, or the name of a table"
@@ -114,8 +117,8 @@ def read_query(
         refresh=refresh or "run",
         folder=declaring_folder(),
         types=dict(types or {}),
-        dates=tuple(dates),
-        columns=None if columns is None else tuple(columns),
+        dates=listed(dates),
+        columns=None if columns is None else listed(columns),
         max_rows=max_rows,
         max_bytes=memory_bytes(max_bytes),
     )
@@ -186,8 +189,8 @@ def _url_faults(url: str) -> list[str]:
     scheme, _, rest = url.partition("://")
     authority, _, tail = rest.partition("/")
     userinfo = authority.rpartition("@")[0] if "@" in authority else rest.rpartition("@")[0]
-    names = [name.lower() for name, _ in parse_qsl(tail.partition("?")[2] or rest.partition("?")[2])]
-    if ":" in userinfo or any(name in _CREDENTIALS for name in names):
+    pairs = parse_qsl(tail.partition("?")[2] or rest.partition("?")[2])
+    if ":" in userinfo or any(is_credential(*pair) for pair in pairs if pair[0] != "ssl_key"):  # that is a file
         shown = f"{scheme}://{userinfo.partition(':')[0]}:***@…" if userinfo else f"{scheme}://…"
         cure = 'leave it out and give secret=ps.Secret("env:DB_PASSWORD")'
         return [f"read: the URL {shown} holds a password, which would go on record: {cure}"]

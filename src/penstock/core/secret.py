@@ -11,7 +11,6 @@ from typing import Any, NoReturn
 from penstock.core.place import declaring_folder
 from penstock.errors import ConfigurationError, DeclarationError, RefUseError, hide_by
 
-KINDS = ("env", "file")
 SHORTEST = 6
 """A value of fewer characters is looked for as it is only: its encodings would be found everywhere."""
 MOST_LINES = 200

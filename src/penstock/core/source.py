@@ -8,10 +8,11 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from penstock.core.digest import digest_value
-from penstock.core.names import did_you_mean
+from penstock.core.names import did_you_mean, listed
 from penstock.core.place import declaring_folder
 from penstock.core.query import is_database, read_files_by_query, read_query
 from penstock.core.step import Call, Options, Ref, memory_bytes
+from penstock.core.urls import is_credential, masked
 from penstock.errors import DeclarationError
 
 READ = "penstock.stages.ingest:read"
@@ -111,8 +112,8 @@ def read(
     na: Iterable[str] | str = (),
     strip: bool = True,
     types: Mapping[str, str] | None = None,
-    dates: Iterable[str] = (),
-    columns: Iterable[str] | None = None,
+    dates: str | Iterable[str] = (),
+    columns: str | Iterable[str] | None = None,
     rev: str | None = None,
     refresh: str | None = None,
     secret: Any = None,
@@ -140,9 +141,9 @@ def read(
         Drop spaces around cells.
     types : dict, optional
         Column → "int", "float", "bool", "str", "category" or "datetime".
-    dates : list of str
+    dates : str or list of str
         Columns to read as dates.
-    columns : list of str, optional
+    columns : str or list of str, optional
         Read only these, in this order.
     max_rows : int, optional
         Most rows. No limit by default.
@@ -181,9 +182,11 @@ def read(
     <Ref sales>
     """
     if isinstance(source, str) and is_database(source, query):
-        _refuse_for_databases(sep=sep, sheet=sheet, encoding=encoding, na=na or None, rev=rev)
+        of_files = {"sep": sep, "sheet": sheet, "encoding": encoding, "na": na or None, "rev": rev}
+        wrong = _only_files(**of_files, strip=None if strip else strip)
         return read_query(
             source,
+            wrong + _option_faults(None, max_rows, max_bytes),
             name=name,
             query=query,
             params=params,
@@ -210,11 +213,11 @@ def read(
         suffix=suffixes.pop() if len(suffixes) == 1 else "",
         sep=sep,
         encoding=encoding,
-        na=(na,) if isinstance(na, str) else tuple(na),
+        na=listed(na),
         strip=strip,
         types=dict(types or {}),
-        dates=tuple(dates),
-        columns=None if columns is None else tuple(columns),
+        dates=listed(dates),
+        columns=None if columns is None else listed(columns),
         sheet=sheet,
         max_rows=max_rows,
         max_bytes=memory_bytes(max_bytes),
@@ -237,7 +240,7 @@ def _place_faults(text: str) -> list[str]:
         what = "a path is written as it is" if scheme == "file" else f"files are read at {', '.join(FILE_SCHEMES)}"
         return [f"read: {masked(text)!r} is a URL of the kind {scheme!r}{near}: {what}"]
     if "@" in rest.partition("/")[0] or _signed(rest):
-        shown = masked(text.partition("?")[0])
+        shown = f"{scheme}://{rest.rpartition('@')[2] if '@' in rest.partition('/')[0] else rest}".partition("?")[0]
         return [f"read: {shown!r} carries a credential, which would go on record: {_BY_ENVIRONMENT}"]
     if scheme.lower() in ("http", "https") and any(sign in rest.partition("?")[0] for sign in "*["):
         return [f"read: {text!r} is a pattern, but over HTTP nothing can be listed: name each file"]
@@ -245,14 +248,12 @@ def _place_faults(text: str) -> list[str]:
 
 
 _BY_ENVIRONMENT = "leave it out, and give it by the environment, as the storage's own tools take it"
-_CREDENTIALS = ("sig", "signature", "token", "password", "passwd", "secret", "key", "credential", "auth")
 
 
 def _signed(rest: str) -> bool:
     """Whether a query string has a part that is named as credentials are: sig=, X-Amz-Signature=, access_token=."""
-    query = rest.partition("?")[2]
-    names = [pair.partition("=")[0].lower().replace("-", "_") for pair in query.split("&") if pair]
-    return any(word in _CREDENTIALS for name in names for word in (name.split("_")[-1], name))
+    pairs = [pair.partition("=") for pair in rest.partition("?")[2].split("&")]
+    return any(is_credential(name, value) for name, _, value in pairs)
 
 
 def _option_faults(sheet: Any, max_rows: Any, max_bytes: Any) -> list[str]:
@@ -287,11 +288,10 @@ def _name_of(place: str) -> str:
     return "table"
 
 
-def _refuse_for_databases(**given: Any) -> None:
+def _only_files(**given: Any) -> list[str]:
     """Arguments that mean nothing where a database is read."""
     wrong = [word for word, value in given.items() if value is not None]
-    if wrong:
-        raise DeclarationError([f"read: {word}= says how a file is read, and this is a database" for word in wrong])
+    return [f"read: {word}= says how a file is read, and this is a database" for word in wrong]
 
 
 def _only_databases(params: Any, refresh: Any, secret: Any) -> list[str]:
@@ -338,18 +338,3 @@ def meant_for(suffix: str, declared: str) -> tuple[str, ...]:
     (('na', 'strip', 'sep', 'encoding', 'sheet'), ('na', 'strip'))
     """
     return ("na", "strip", *(("sep", "encoding", "sheet") if suffix == declared else ()))
-
-
-def masked(url: str) -> str:
-    """A URL without its password.
-
-    Examples
-    --------
-    >>> masked("postgresql://me:hunter2@host/db")
-    'postgresql://me:***@host/db'
-    """
-    head, _, tail = url.partition("://")
-    if "@" not in tail:
-        return url
-    user, _, rest = tail.rpartition("@")
-    return f"{head}://{user.partition(':')[0]}:***@{rest}"

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.core.names import listed
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -41,7 +43,7 @@ class Target:
     after: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "after", (self.after,) if isinstance(self.after, str) else tuple(self.after))
+        object.__setattr__(self, "after", listed(self.after))
 
 
 @dataclass(frozen=True, slots=True)

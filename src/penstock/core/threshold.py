@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from typing import Any
 
 from penstock.core.check import Faults
+from penstock.core.metric import Metric, is_scorer, metric_of
+from penstock.core.units import is_number
 
 SHARES = ("recall", "precision", "rate")
 """Rules that ask for a share between 0 and 1."""
@@ -22,7 +23,7 @@ class Threshold:
     ----------
     at : float, optional
         This score.
-    maximise, minimise : str or metric, optional
+    maximise, minimise : str, scorer or metric, optional
         A metric of predicted labels: the score at which it is greatest, or least. An error may be named with or
         without its `neg_`. Of equally good scores the highest is taken, which calls fewest rows positive.
     recall : float, optional
@@ -46,6 +47,11 @@ class Threshold:
     recall: float | None = None
     precision: float | None = None
     rate: float | None = None
+
+    def __post_init__(self) -> None:
+        for rule in ("maximise", "minimise"):
+            if is_scorer(getattr(self, rule)):
+                object.__setattr__(self, rule, metric_of(getattr(self, rule)))
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -83,11 +89,10 @@ def check_threshold(decide: Any, faults: Faults) -> None:
         faults.add(f"decide=: Threshold was given {many}; exactly one of {', '.join(f.name for f in fields(decide))}")
         return
     if decide.rule in ("maximise", "minimise"):
-        if not isinstance(decide.value, str) and not callable(decide.value):
+        if not isinstance(decide.value, str | Metric):
             faults.add(f"decide=: {decide!r}: the name of a metric of labels, such as 'f1', or a metric of your own")
         return
-    number = decide.value
-    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+    if not is_number(decide.value):
         faults.add(f"decide=: {decide!r}: a number is meant")
-    elif decide.rule in SHARES and not 0 < number < 1:
+    elif decide.rule in SHARES and not 0 < decide.value < 1:
         faults.add(f"decide=: {decide!r}: a share between 0 and 1")

@@ -69,9 +69,14 @@ def _declared(value: Any) -> str:
     given = [
         f"{field.name}={getattr(value, field.name)!r}"
         for field in dataclasses.fields(value)
-        if field.default is dataclasses.MISSING or getattr(value, field.name) != field.default
+        if getattr(value, field.name) != _default(field)
     ]
     return f"{type(value).__name__}({', '.join(given)})"
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    """A field's value where none is given; a mark that equals nothing where one must be."""
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def _columns(names: Any, otherwise: str = "none") -> str:
@@ -114,7 +119,7 @@ def _split(w: Any) -> str:
     if not hasattr(split, "test"):
         return short(split)
     by = split.by or ("time" if w.time else "groups" if w.groups else "key" if w.key else "content")
-    held = f"{split.test:.0%} of rows held out" if isinstance(split.test, float) else f"held out: {split.test}"
+    held = f"{100 * split.test:g}% of rows held out" if isinstance(split.test, float) else f"held out: {split.test}"
     words = [held, f"by {by}", f"{split.folds} folds"]
     if split.gap:
         words.append(f"gap {split.gap}")

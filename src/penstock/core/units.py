@@ -1,6 +1,20 @@
-"""Durations and sizes as people read them."""
+"""Numbers: which values are some, and durations as people read them."""
 
 from __future__ import annotations
+
+import math
+from typing import Any
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number; True and False are none.
+
+    Examples
+    --------
+    >>> is_number(0.5), is_number(True), is_number(math.nan), is_number("1")
+    (True, False, False, False)
+    """
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def duration(seconds: float) -> str:

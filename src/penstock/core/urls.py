@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 
+CREDENTIALS = ("password", "passwd", "pwd", "sslpassword", "secret", "token", "key", "apikey", "sig", "signature")
+CREDENTIALS += ("credential", "credentials", "auth")
+"""Last words of the names under which credentials stand in a URL: access_token=, X-Amz-Signature=."""
 _SCHEME = re.compile(r"^([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _SECRET = re.compile(r"([a-z][a-z0-9+.-]*://)([^:/?#\s@]*):(\S+)@", re.IGNORECASE)
-_QUERY = re.compile(r"([?&](?:password|passwd|secret|token|key|sig|signature)[a-z_-]*=)[^&#\s]+", re.IGNORECASE)
+_SECRET_OF_LONG_NAME = re.compile(r"([a-z][a-z0-9+.-]*://)([^:/?#\s]*):([^/?#\s]+)@", re.IGNORECASE)
+_PART = re.compile(r"([?&])([^=&#\s]+)=([^&#\s]+)")
+_ENCLOSED = re.compile(r"\b(?:pwd|password)\s*=", re.IGNORECASE)
 
 
 def scheme(text: str) -> str:
@@ -31,7 +37,20 @@ def masked(text: str) -> str:
     >>> masked("postgresql://db/x?user=ana&password=s3cret")
     'postgresql://db/x?user=ana&password=***'
     """
-    return _QUERY.sub(r"\1***", _SECRET.sub(r"\1\2:***@", text))
+    for pattern in (_SECRET, _SECRET_OF_LONG_NAME):  # the latter's user has a host: ana@corp:s3cret@db
+        text = pattern.sub(r"\1\2:***@", text)
+    return _PART.sub(lambda m: f"{m[1]}{m[2]}=***" if is_credential(m[2], m[3]) else m[0], text)
+
+
+def is_credential(name: str, value: str = "") -> bool:
+    """Whether a parameter of a URL is named as credentials are, or has a driver's whole settings with one inside.
+
+    Examples
+    --------
+    >>> is_credential("X-Amz-Signature"), is_credential("day"), is_credential("odbc_connect", "UID%3Da%3BPWD%3Db")
+    (True, False, True)
+    """
+    return re.split(r"[^a-z]+", name.lower())[-1] in CREDENTIALS or _ENCLOSED.search(unquote(value)) is not None
 
 
 def has_password(text: str) -> bool:

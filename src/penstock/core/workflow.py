@@ -23,7 +23,7 @@ from penstock.core.check import (
     check_split,
 )
 from penstock.core.gate import Improves
-from penstock.core.names import did_you_mean
+from penstock.core.names import did_you_mean, listed
 from penstock.core.place import Place, here
 from penstock.core.split import Split
 from penstock.core.step import Ref, Step
@@ -66,13 +66,6 @@ class Monitor:
         return self is other
 
     __hash__ = object.__hash__
-
-
-def _names(value: Any) -> tuple[str, ...]:
-    """One name or several, as a tuple."""
-    if value is None:
-        return ()
-    return (value,) if isinstance(value, str) else tuple(value)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -191,9 +184,9 @@ class Workflow:
         elif not isinstance(target, Target):
             faults.add(f"target={target!r}: the column to predict, or ps.Target(column, positive=…)")
             values["target"] = Target("?")
-        values["key"], values["groups"] = _names(values["key"]), _names(values["groups"])
-        values["features"] = None if values["features"] is None else _names(values["features"])
-        values["drop"], values["slices"] = _names(values["drop"]), _names(values["slices"])
+        values["key"], values["groups"] = listed(values["key"]), listed(values["groups"])
+        values["features"] = None if values["features"] is None else listed(values["features"])
+        values["drop"], values["slices"] = listed(values["drop"]), listed(values["slices"])
         check_roles(values, faults)
         check_metrics(values, faults)
         values["split"] = Split() if values["split"] is None else values["split"]
