@@ -108,6 +108,8 @@ def _faults(names: list[str], times: tuple[Any, ...], tolerance: Any) -> list[st
             duration_s(tolerance)
         except ValueError as error:
             faults.append(f"asof_join: tolerance={error}")
-    elif isinstance(tolerance, bool) or not (tolerance is None or (isinstance(tolerance, Real) and tolerance >= 0)):
+    elif isinstance(tolerance, bool) or not (
+        tolerance is None or (isinstance(tolerance, Real) and float(tolerance) >= 0)
+    ):
         faults.append(f"asof_join: tolerance={tolerance!r}: a duration such as '7d', or a number from 0")
     return faults

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote
 
-CREDENTIALS = ("password", "passwd", "pwd", "sslpassword", "secret", "token", "key", "apikey", "sig", "signature")
-CREDENTIALS += ("credential", "credentials", "auth")
+CREDENTIALS = (
+    *("password", "passwd", "pwd", "sslpassword", "secret", "token", "key", "apikey", "sig", "signature"),
+    *("credential", "credentials", "auth"),
+)
 """Last words of the names under which credentials stand in a URL: access_token=, X-Amz-Signature=."""
 _SCHEME = re.compile(r"^([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _SECRET = re.compile(r"([a-z][a-z0-9+.-]*://)([^:/?#\s@]*):(\S+)@", re.IGNORECASE)
