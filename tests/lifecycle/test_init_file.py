@@ -212,3 +212,94 @@ def test_the_table_is_named_from_the_file(tmp_path: Path, monkeypatch: pytest.Mo
     made = draft("data/json.csv", Asked("y"))
     assert 'ps.read("data/json.csv")' in made.text
     assert os.path.basename(made.path) == "json_model.py"  # json.py would hide the library
+
+
+def drafted_from_csv(folder: Path, text: str, target: str = "y", **asked: Any) -> tuple[Draft, Workflow]:
+    (folder / "t.csv").write_text(text, encoding="utf-8")
+    made = draft(str(folder / "t.csv"), Asked(target, **asked), out=str(folder / "drafted.py"))
+    write(made, force=True)
+    return made, declared(made.text, Path(made.path))
+
+
+def prepared_by(made: Draft) -> Any:
+    """The step that the file declares, as a function."""
+    space: dict[str, Any] = {"__file__": made.path, "__name__": "drafted"}
+    exec(compile(made.text, made.path, "exec"), space)
+    return space["prepared"]
+
+
+def csv_of(table: pd.DataFrame, **options: Any) -> str:
+    return str(table.to_csv(index=False, **options))
+
+
+def test_numbers_that_are_written_as_texts_become_numbers(tmp_path: Path) -> None:
+    price = [f"${1_000 + i * 3:,}.50" for i in range(600)]
+    made, found = drafted_from_csv(tmp_path, csv_of(table(price=price, share=[f"{i % 50} %" for i in range(600)])))
+    assert set(found.drop) == set()
+    assert "price" in made.text
+    raw = pd.DataFrame({"price": price[:2], "share": ["3 %", None]})
+    out = prepared_by(made)(raw)
+    assert out["price"].tolist() == [1000.5, 1003.5]
+    assert out["share"].iloc[0] == 3
+    assert out["share"].isna().tolist() == [False, True]
+
+
+def test_decimal_commas_become_numbers_also_in_the_target(tmp_path: Path) -> None:
+    amounts = [f"{i / 7:.2f}".replace(".", ",") for i in range(600)]
+    made, _ = drafted_from_csv(tmp_path, csv_of(table(), sep=";").replace(".", ","), target="a")
+    assert "numbers written as texts, a comma before the decimals" in made.text
+    assert made.proposal.task == "regression"
+    assert prepared_by(made)(pd.DataFrame({"a": amounts[:3]}))["a"].tolist() == [0.0, 0.14, 0.29]
+
+
+def test_the_country_code_of_namibia_stays(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    columns = {
+        "land": [rng.choice(["NA", "DE", "ZA", "BW"]) for _ in range(600)],
+        "grade": [rng.choice(["NA", "A", "B"]) for _ in range(600)],
+    }
+    made, _ = drafted_from_csv(tmp_path, csv_of(table(**columns)))
+    assert "na=[" not in "".join(code_lines(made.text))
+    assert "\"NA\" stays what it is, for 'land' holds codes of two letters" in made.text
+    made, _ = drafted_from_csv(tmp_path, csv_of(table(grade=columns["grade"])))
+    assert 'ps.read("t.csv", na=["NA"])' in made.text
+    assert "\"grade\": 'NA' is taken as missing" in made.text
+
+
+def test_whole_numbers_are_no_classes_to_an_encoder(tmp_path: Path) -> None:
+    """A target encoder takes whole numbers for classes, and would make a column of each."""
+    rng = random.Random(0)
+    many = [f"t{rng.randrange(400)}" for _ in range(900)]
+    made = made_in(tmp_path, table(900, town=many, pieces=[rng.randrange(300) for _ in range(900)]), target="pieces")
+    assert 'TargetEncoder(target_type="continuous")' in made.text
+    made = made_in(tmp_path, table(900, town=many))
+    assert "TargetEncoder()" in made.text
+
+
+def test_a_linear_model_is_told_of_sentinels(tmp_path: Path) -> None:
+    ages = [999 if i % 9 == 0 else 20 + i % 60 for i in range(300)]
+    made = made_in(tmp_path, table(300, age=ages))
+    assert '(scaled(none=999), ["age"])' in made.text
+    assert re.search('# check: "age": 999 in 1. % of the rows, and all others from 20 to 79', made.text)
+    model = declared(made.text, Path(made.path)).model
+    X = pd.DataFrame({"a": np.linspace(-1, 1, 300), "age": ages})
+    model.fit(X, [i % 2 for i in range(300)])
+    reached = model[:-1].transform(X)
+    assert np.abs(reached).max() < 4  # 999 does not stretch the scale of the ages
+    assert np.isfinite(model.predict_proba(pd.DataFrame({"a": [0.0], "age": [np.nan]}))).all()
+    made = made_in(tmp_path, table(3_000, age=ages * 10))
+    assert "missing_values" not in made.text
+    assert "The trees tell it apart" in made.text
+
+
+def test_seconds_since_1970_are_a_time(tmp_path: Path) -> None:
+    made = made_in(tmp_path, table(created_at=range(1_700_000_000, 1_700_000_000 + 600 * 3_600, 3_600)))
+    found = declared(made.text, Path(made.path))
+    assert found.time == "created_at"
+    out = prepared_by(made)(pd.DataFrame({"created_at": [1_700_000_000]}))
+    assert out["created_at"].tolist() == [pd.Timestamp("2023-11-14 22:13:20")]
+
+
+@pytest.mark.parametrize("text", ["\u2028", "\u2029", "\u202e", "\u200f"])
+def test_what_turns_or_breaks_a_line_is_written_out(text: str) -> None:
+    assert text not in comment(f"a{text}b")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from penstock.core.split import Split
 from penstock.errors import DataError, DeclarationError
+from penstock.stages.disguised import number_form, sentinels_in
 from penstock.stages.moments import as_times, dates_of, moment_of, sounds_late
 from penstock.stages.propose import Proposal, propose
 from penstock.stages.roles import groups_of, is_counter, key_of, names_things, useless
@@ -249,3 +250,79 @@ def test_texts_are_sorted_by_what_they_hold() -> None:
 def test_what_cannot_be_proposed_is_said(made: pd.DataFrame, asked: Asked, error: type, what: str) -> None:
     with pytest.raises(error, match=what):
         propose(made, asked)
+
+
+def test_texts_that_never_repeat_do_not_say_the_same() -> None:
+    """Each is one to one with every other such column, and with every number that never repeats."""
+    made = table(
+        title=[f"a short title of {i * 7919 % N}" for i in range(N)],
+        body=[f"a longer body with words of {i * 31 % N}" for i in range(N)],
+        copy=[f"a short title of {i * 7919 % N}" for i in range(N)],
+    )
+    gone = {one.choice: one.why for one in useless(made, ["a", "title", "body", "copy"])}
+    assert gone == {"copy": "says the same as 'title', value for value"}
+
+
+@pytest.mark.parametrize("names", [("yr", "mnth", "dd"), ("Jahr", "Monat", "Tag"), ("YYYY", "MM", "DD")])
+def test_parts_of_a_date_have_many_names(names: tuple[str, str, str]) -> None:
+    days = pd.date_range("2024-01-01", periods=N)
+    made = table(**dict(zip(names, (days.year, days.month, days.day), strict=True)))
+    moment = moment_of(made, list(made.columns), {})
+    assert moment is not None
+    assert list(as_times(made, moment)) == list(days)
+
+
+def test_months_are_dates() -> None:
+    months = pd.date_range("2000-01-01", periods=N, freq="MS")
+    made = table(month=months.strftime("%Y-%m"))
+    assert dates_of(made, ["month"]) == {"month": "%Y-%m"}
+
+
+def test_numbers_that_are_names_are_categories_or_left_out() -> None:
+    rng = random.Random(0)
+    shops, customers = [rng.randrange(9) for _ in range(N)], [rng.choice([None, *range(2_000)]) for _ in range(N)]
+    found = propose(
+        table(shop_id=shops, agent_id=pd.Series(customers, dtype="float64")), Asked("y", groups=("shop_id",))
+    )
+    assert reasons(found, "drop")["agent_id"] == "a number that names things: its size says nothing"
+    found = propose(table(shop_id=shops), Asked("y"))
+    assert found.words == ["shop_id"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "form"),
+    [
+        (["$1,200.50", "$3", "$7.25", "$9", "$11"], "."),
+        (["12 %", "3 %", "4 %", "50 %", "7 %"], "."),
+        (["1.200,50 €", "3,5 €", "4 €", "-5 €", "7 €"], ","),
+        (["5 kg", "6 kg", "7.5 kg", "8 kg", "9 kg"], "."),
+        (["5 kg", "6 g", "7.5 kg", "8 kg", "9 kg"], None),  # two units
+        (["00123", "00124", "00125", "00126", "00127"], None),  # codes
+        (["K1", "K2", "K3", "K4", "K5"], None),
+        (["1.2.3", "1.2.4", "1.3.0", "2.0.0", "2.0.1"], None),  # versions
+        (["+491701", "+491702", "+491703", "+491704", "+491705"], None),  # telephones
+        (["1-2", "3-4", "5-6", "7-8", "9-10"], None),  # spans
+        (["10115", "80331", "20095", "50667", "60311"], None),  # somebody made texts of them
+    ],
+)
+def test_which_texts_are_numbers(cells: list[str], form: str | None) -> None:
+    assert number_form(pd.Series(cells)) == form
+
+
+def test_a_sentinel_stands_apart() -> None:
+    made = pd.DataFrame(
+        {
+            "age": [*range(20, 90), *[999] * 10],
+            "score": [*range(70), *[-1] * 10],
+            "cents": [*range(70), *[99] * 10],  # as near to the others as they are to each other
+            "change": [*range(-35, 35), *[-999] * 10],
+            "gain": [*[0, 1_000, 2_000, 50_000, 90_000] * 14, *[99_999] * 10],  # a cap, not far
+        }
+    )
+    found = {one.column: one.value for one in sentinels_in(made, list(made))}
+    assert found == {"age": 999.0, "score": -1.0, "change": -999.0}
+
+
+def test_classes_of_few_rows_are_told_of() -> None:
+    found = propose(table(y=["a", "b"] * (N // 2 - 1) + ["c", "d"]), Asked("y"))
+    assert any("'c' (1), 'd' (1)" in one.why for one in found.reasons if one.topic == "target")

@@ -127,4 +127,5 @@ def _rows(reasons: Any, *, every: bool) -> list[tuple[str, str, str, float]]:
 
 
 def _topic(topic: str) -> str:
-    return {"doubt": "late?", "after": "late", "order": "time?"}.get(topic, topic)
+    shown = {"doubt": "late?", "after": "late", "order": "time?", "na": "missing", "sentinel": "missing?"}
+    return shown.get(topic, topic)

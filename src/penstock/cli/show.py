@@ -125,11 +125,12 @@ def _logged_lines(steps: Any) -> list[str]:
     """Figures that steps logged, and what else they told of themselves in a word or a number."""
     from penstock.cli.output import clean, size_text
     from penstock.lifecycle.lower import STAGES
+    from penstock.lifecycle.story import logged
 
     lines = []
     for seen in steps.values():
         figures = seen.notes.get("figures", {})
-        told = [f"{name} {value}" for name, value in seen.notes.items() if isinstance(value, str | int | float)]
+        told = logged(seen.notes)
         told += [f"figure {name} ({one['kind']}, {size_text(one['size'])})" for name, one in figures.items()]
         if told and (figures or seen.step not in STAGES):
             lines.append(f"  {clean(seen.step)} logged {clean(' · '.join(told))}")

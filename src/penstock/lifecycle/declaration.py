@@ -18,6 +18,16 @@ MOST_NAMED = 60
 MOST_COMMENTED = 12
 """Lines of reasons above one field."""
 _STEP = "prepared"
+_SCALED = "scaled"
+# A cell may be empty as well: it gets the median, which may be the number that means none, which then is none.
+_SCALING = f"""
+
+def {_SCALED}(none):
+    known = SimpleImputer(missing_values=none, strategy="median", add_indicator=True)
+    return make_pipeline(SimpleImputer(strategy="median"), known, StandardScaler())
+"""
+_NOT_PLAIN = re.compile(r"[^\x20-\x7e\xa0-\u1fff\u2010-\u2027\u2030-\u205f\u2070-\ud7ff\ue000-\ufefe\uff00-\ufffd]")
+"""What ends a line or turns the direction of reading: written out in comments."""
 
 
 def literal(value: Any) -> str:
@@ -62,7 +72,7 @@ def listed(names: Sequence[str], indent: int, lead: str) -> str:
 
 def comment(text: str, indent: int = 0) -> str:
     """A text as one comment line; what could end the line is written out."""
-    harmless = re.sub(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd]", lambda m: m[0].encode("unicode_escape").decode(), text)
+    harmless = _NOT_PLAIN.sub(lambda m: m[0].encode("unicode_escape").decode(), text)
     return " " * indent + f"# {harmless}\n"
 
 
@@ -107,20 +117,21 @@ def source_text(found: Proposal, *, name: str, path: str, options: Mapping[str, 
     model = _model(found)
     step = _step(found, table)
     data = _data(path, options)
-    imports = "".join(f"{line}\n" for line in _imports(model))
+    imports = "".join(f"{line}\n" for line in _imports(model + (_SCALING if found.sentinels else "")))
     head = comment(f"Written by `penstock init` from {about}.")
     head += comment("Each choice has its reason beside it; `check` marks those that are worth a look.")
     pandas = "import pandas as pd\n" if step else ""
-    text = head + pandas + "import penstock as ps\n" + imports
+    text = head + pandas + "import penstock as ps\n" + imports + (_SCALING if found.sentinels else "")
     if step:
         text += f"\n\n{step}\n"
         data = f"{_STEP}({data})"
+    text += "\n" if found.sentinels and not step else ""
     return text + f"\n{name} = ps.Workflow(\n{_fields(found, name, data, model)})\n"
 
 
 def _fields(found: Proposal, name: str, data: str, model: str) -> str:
     told = _Told(found.reasons)
-    lines = [f"    name={literal(name)},\n", f"    data={data},\n"]
+    lines = [f"    name={literal(name)},\n", told.of("na", "numbers"), f"    data={data},\n"]
     lines += [told.of("target", "missing", "after", "doubt"), f"    target={_target(found)},\n"]
     if found.key:
         lines += [told.of("key"), f"    key={_one_or_several(found.key)},\n"]
@@ -133,7 +144,7 @@ def _fields(found: Proposal, name: str, data: str, model: str) -> str:
     lines.append(told.of("split", "order"))
     if given := [f"by={literal(found.by)}"] * bool(found.by) + ["stable=False"] * (not found.stable):
         lines.append(f"    split=ps.Split({', '.join(given)}),\n")
-    lines += [told.of("model"), f"    model={model},\n"]
+    lines += [told.of("model", "sentinel"), f"    model={model},\n"]
     lines += [told.of("metrics"), "    " + listed(found.metrics, 4, "metrics=") + ",\n"]
     if found.slices:
         lines += [told.of("slices"), "    " + listed(found.slices, 4, "slices=") + ",\n"]
@@ -158,7 +169,7 @@ class _Told:
                 grouped.setdefault((one.topic, one.why, one.confidence), []).append(one.choice)
         lines = []
         for (topic, why, confidence), choices in grouped.items():
-            several = topic in {"drop", "after", "doubt"}
+            several = topic in {"drop", "after", "doubt", "na", "numbers", "sentinel"}
             who = ", ".join(literal(choice) for choice in choices[:8])
             who += f" and {len(choices) - 8} more" if len(choices) > 8 else ""
             mark = "check: " if confidence < 0.8 else ""
@@ -209,15 +220,32 @@ def _step(found: Proposal, table: Any) -> str:
         told.append("the time of each row")
     elif moment is not None and moment.form not in {"", "iso"}:
         column = f"table[{literal(moment.column)}]"
-        lines.append(f"    {column} = pd.to_datetime({column}.astype(str), format={literal(moment.form)})\n")
+        how = f"unit={literal(moment.form)}" if moment.form in {"s", "ms"} else f"format={literal(moment.form)}"
+        texts = column if moment.form in {"s", "ms"} else f"{column}.astype(str)"
+        lines.append(f"    {column} = pd.to_datetime({texts}, {how})\n")
         told.append("the time of each row")
     lines += [f'    table[{literal(name)}] = table[{literal(name)}].fillna("")\n' for name in found.gaps]
     if found.gaps:
         told.append("an empty text where there is none")
+    for form in sorted(set(found.disguised.values())):
+        names = [name for name, its in found.disguised.items() if its == form]
+        lines.append(_read_numbers(names, form))
+        told.append("numbers out of texts")
     if not lines:
         return ""
+    told = list(dict.fromkeys(told))
     head = f"@ps.step\ndef {_STEP}(table: pd.DataFrame) -> pd.DataFrame:\n    # {' and '.join(told)}\n"
     return head + "".join(lines) + "    return table\n"
+
+
+def _read_numbers(names: Sequence[str], form: str) -> str:
+    """The lines that make numbers of texts, as `stages.disguised.as_numbers` does."""
+    one = literal(names[0]) if len(names) == 1 else "name"
+    plain = f'table[{one}].str.replace(r"[^\\d{form}-]", "", regex=True)'
+    if form == ",":
+        plain += '.str.replace(",", ".")'
+    line = f"table[{one}] = pd.to_numeric({plain})\n"
+    return f"    {line}" if len(names) == 1 else f"    {listed(names, 4, 'for name in ')}:\n        {line}"
 
 
 def _from_parts(parts: Mapping[str, str], table: Any) -> tuple[str, str]:
@@ -244,7 +272,8 @@ def _model(found: Proposal) -> str:
         # Without it the trees of a rare class diverge: log loss 2.5 where 0.5 can be had, on seven kinds of forest.
         final = f"HistGradientBoosting{'Classifier' if classes else 'Regressor'}"
         options = ["l2_regularization=1.0"] if found.task == "multiclass" else []
-        options += [f"categorical_features=list(range({len(found.words)}))"] if found.words else []
+        first = "[0]" if len(found.words) == 1 else f"list(range({len(found.words)}))"
+        options += [f"categorical_features={first}"] if found.words else []
         final = f"{final}({', '.join(options)})"
         if not found.words and not found.many:
             return final
@@ -262,8 +291,13 @@ def _boosted_parts(found: Proposal) -> list[str]:
         coder = 'OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)'
         parts.append(_part(coder, found.words))
     if found.many:
-        parts.append(_part("TargetEncoder()", found.many))
+        parts.append(_part(_target_encoder(found), found.many))
     return parts
+
+
+def _target_encoder(found: Proposal) -> str:
+    """Told of numbers: it takes whole ones for classes, and makes a column of each."""
+    return "TargetEncoder()" if found.task != "regression" else 'TargetEncoder(target_type="continuous")'
 
 
 def _linear_parts(found: Proposal) -> list[str]:
@@ -271,7 +305,10 @@ def _linear_parts(found: Proposal) -> list[str]:
     if found.words:
         parts.append(_part('OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=5)', found.words))
     if found.many:
-        parts.append(_part("TargetEncoder()", found.many))
+        parts.append(_part(_target_encoder(found), found.many))
+    for value in dict.fromkeys(one.value for one in found.sentinels):
+        names = [one.column for one in found.sentinels if one.value == value]
+        parts.append(_part(f"{_SCALED}(none={value:.15g})", names))
     parts += [f"(TfidfVectorizer(max_features=2000), {literal(name)})" for name in found.texts]
     return parts
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import keyword
 import os
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from penstock.core.step import call_of
 from penstock.errors import SourceNotFoundError, StoreError, UsageError
 from penstock.lifecycle.declaration import module_name, source_text
 from penstock.stages import ingest
+from penstock.stages.disguised import missing_texts
 from penstock.stages.propose import Proposal, propose
 from penstock.stages.task import Asked
 
@@ -64,11 +64,13 @@ def draft(table: str, asked: Asked, *, out: str | None = None, name: str | None 
     """
     _check_out(out)
     source, frame, sniffed = _read(table)
-    options = _options(sniffed)
+    missing, why = missing_texts(sniffed.get("kept", {}), frame)
+    options: dict[str, Any] = {"na": missing} if missing else {}
     if options:
         ref = read(source.path, **options)
         frame = _frame(ingest.read(call_of(ref).args[0])[0])
     found = propose(frame, asked)
+    found.reasons[:] = [*why, *found.reasons]
     chosen = module_name(name or _stem(source.path), _taken() if out is None else ())
     path = os.path.abspath(out or f"{chosen}.py")
     dates = [one.column for one in [found.moment] if one is not None and one.form == "iso"]
@@ -140,14 +142,6 @@ def _frame(value: Any) -> Any:
         return pd.read_parquet(value.path)
     finally:
         os.unlink(value.path)
-
-
-def _options(sniffed: Mapping[str, Any]) -> dict[str, Any]:
-    """What `ps.read` must be told beyond what it finds: texts that mean missing in columns of texts."""
-    kept = [
-        marker for marker in sniffed.get("kept", {}) if marker.lower() not in {"none", "no", "na"} or marker == "NA"
-    ]
-    return {"na": sorted(kept)} if kept else {}
 
 
 def _stem(path: str) -> str:

@@ -120,7 +120,19 @@ def fact(node: Node, known: Known, load: Load, notes: Mapping[str, Any]) -> str:
         return _trained(report) if node.id == "train" else str(report["summary"])
     if is_stage(node) and node.id == "deploy" and (node.id, "") in known:
         return f"{load(known[node.id, ''])['golden']} golden rows answered over HTTP as in training"
-    return " · ".join(f"{name} {value}" for name, value in notes.items() if isinstance(value, str | int | float))
+    return " · ".join(logged(notes))
+
+
+def logged(notes: Mapping[str, Any]) -> list[str]:
+    """What a step logged, a name and a value each.
+
+    Examples
+    --------
+    >>> logged({"rows": 32732, "share": 0.5, "plot": ["a"]})
+    ['rows 32,732', 'share 0.5']
+    """
+    plain = {name: value for name, value in notes.items() if isinstance(value, str | int | float)}
+    return [f"{name} {value:,}" if type(value) is int else f"{name} {value}" for name, value in plain.items()]
 
 
 def _trained(report: Mapping[str, Any]) -> str:

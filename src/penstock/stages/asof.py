@@ -231,7 +231,8 @@ def _mixed_zones(left: str, right: str, aware: str) -> DataError:
     return DataError(
         f"{names}: times in {aware} have a zone and times in {other} have none, so no two can be compared",
         where="asof_join",
-        hint="say in a step which zone is meant: times.dt.tz_localize('America/New_York')",
+        hint="say in a step which zone is meant: times.dt.tz_localize('America/New_York', ambiguous='NaT', "
+        "nonexistent='NaT'); an hour that a change of clocks repeats or leaves out then matches nothing",
         column=left,
     )
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.core.answer import plain
 from penstock.stages.problem import Problem
 from penstock.stages.profiles import compared_as, kind_of, values_of
+from penstock.stages.roles import is_prose
 from penstock.stats.auc import roc_auc
 
 if TYPE_CHECKING:
@@ -292,7 +293,7 @@ def _sum_text(columns: list[str], weights: Any) -> str:
 
 
 def identifiers(X: pd.DataFrame, y: pd.Series[Any], problem: Problem) -> list[Finding]:
-    """Features that name rows rather than describe them: whole numbers or texts that never repeat.
+    """Features that may name rows rather than describe them: whole numbers or names that never repeat.
 
     A counter whose rank goes with the target is a warning, because it stands for time or for the order of the file;
     any other is a note.
@@ -308,7 +309,9 @@ def identifiers(X: pd.DataFrame, y: pd.Series[Any], problem: Problem) -> list[Fi
         kind = kind_of(column)
         if kind not in {"integer", "text"} or column.isna().any() or column.nunique() < len(column):
             continue
-        what = f"{name} is different in every row: it names rows; declare it as key= or drop= it"
+        if kind == "text" and is_prose(column):
+            continue
+        what = f"{name} is different in every row: if it names rows, declare it as key= or drop= it"
         grade = "note"
         if kind == "integer":
             x = column.to_numpy(dtype=np.float64)

@@ -113,7 +113,8 @@ def _too_good(X: pd.DataFrame, y: pd.Series[Any], problem: Problem) -> tuple[lis
         if suspect and alone >= STRONG * whole:
             after.append(Reason("after", str(name), f"{told}, and its name speaks of what comes after", UNSURE))
         elif alone >= max(ALMOST_ALL * whole, WORTH_TELLING):
-            why = f"{told}: is it known when the model is asked?"
+            whose = f"{100 * ALMOST_ALL:.0f} % or more of the skill of a model with all columns"
+            why = f"alone it has {whose}: is it known when the model is asked?"
             doubts.append(Reason("doubt", str(name), why, UNSURE))
     return after, doubts
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from penstock.stages.profiles import kind_of
 from penstock.stages.roles import LIKELY, SURE, UNSURE, words_of
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _ISO = re.compile(r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?([+-]\d{2}:?\d{2}|Z)?)?$")
 FORMATS = (
     *("%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%Y/%m/%d", "%d-%m-%Y", "%m-%d-%Y", "%Y%m%d", "%d-%b-%Y", "%d %b %Y"),
-    *("%b %d, %Y", "%B %d, %Y", "%d %B %Y", "%m/%d/%y", "%d.%m.%y"),
+    *("%b %d, %Y", "%B %d, %Y", "%d %B %Y", "%m/%d/%y", "%d.%m.%y", "%Y-%m", "%Y/%m", "%m/%Y", "%b %Y", "%B %Y"),
 )
 CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p")
 _DAYS_FIRST = ("%d/%m/%Y", "%d-%m-%Y")
@@ -35,6 +35,17 @@ _NOT_EVENT = frozenset({"birth", "dob", "birthday", "born", "expiry", "expires",
 _EVENT = ("event", "created", "order", "ordered", "booked", "arrival", "start", "visit", "transaction", "invoice")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _CLOCK_PARTS = (("hour", 0, 23), ("minute", 0, 59))
+_UNITS = {
+    "year": {"year", "yr", "yyyy", "jahr", "annee", "année", "anno", "ano", "año"},
+    "month": {"month", "mnth", "mon", "mth", "mm", "monat", "mois", "mes", "mese"},
+    "day": {"day", "dd", "mday", "dom", "tag", "jour", "dia", "día", "giorno"},
+    "hour": {"hour", "hr", "hh", "stunde", "heure", "hora", "ora"},
+    "minute": {"minute", "min"},
+}
+"""Words in names of columns with a part of a date; what their values must be keeps others out."""
+_EPOCHS = {"s": (300_000_000, 4_000_000_000), "ms": (300_000_000_000, 4_000_000_000_000)}
+"""Seconds and milliseconds since 1970 that are times: from 1979 to 2096."""
+_EPOCH_NAMES = frozenset({"time", "timestamp", "ts", "epoch", "date", "datetime", "at", "created", "unix", "unixtime"})
 FEWEST_TIMES = 10
 
 
@@ -61,7 +72,8 @@ class Moment:
     why : str
     confidence : float
     form : str
-        "" for a column that is a time already, "iso" for a text that `ps.read(dates=…)` reads, else the format.
+        "" for a column that is a time already, "iso" for a text that `ps.read(dates=…)` reads, "s" or "ms" for whole
+        numbers that count them since 1970, else the format.
     parts : tuple of (str, str)
         (unit, column) where the time stands in several columns: "year", "month", "day", "hour", "minute".
     """
@@ -74,7 +86,7 @@ class Moment:
 
 
 def dates_of(table: pd.DataFrame, columns: list[str]) -> dict[str, str]:
-    """Columns that hold dates or times: name → "" (typed so), "iso", or the format of their texts.
+    """Columns that hold dates or times: name → "" (typed so), "iso", "s" or "ms" since 1970, or their texts' format.
 
     Parameters
     ----------
@@ -91,6 +103,10 @@ def dates_of(table: pd.DataFrame, columns: list[str]) -> dict[str, str]:
             form = _form_of(table[name])
             if form is not None and (kind == "text" or form == "%Y%m%d"):
                 found[name] = form
+        elif kind == "integer" and _EPOCH_NAMES & set(words_of(name)):
+            unit = next((unit for unit, limits in _EPOCHS.items() if _within(table[name], *limits)), None)
+            if unit is not None:
+                found[name] = unit
     return found
 
 
@@ -159,15 +175,15 @@ def _parts(table: pd.DataFrame, columns: list[str]) -> tuple[tuple[str, str], ..
     """Columns with the year, the month and the day, and the hour and minute if there are any."""
     found: dict[str, str] = {}
     for name in columns:
-        words, column = words_of(name), table[name]
-        if "year" in words and _within(column, 1900, 2100):
+        words, column = set(words_of(name)), table[name]
+        if words & _UNITS["year"] and _within(column, 1900, 2100):
             found.setdefault("year", name)
-        elif "day" in words and "week" not in words and _within(column, 1, 31) and column.nunique() > 7:
+        elif words & _UNITS["day"] and "week" not in words and _within(column, 1, 31) and column.nunique() > 7:
             found.setdefault("day", name)
-        elif "month" in words and (_within(column, 1, 12) or _are_months(column)):
+        elif words & _UNITS["month"] and (_within(column, 1, 12) or _are_months(column)):
             found.setdefault("month", name)
         for unit, low, high in _CLOCK_PARTS:
-            if words == [unit] and _within(column, low, high):
+            if len(words) == 1 and words <= _UNITS[unit] and _within(column, low, high):
                 found.setdefault(unit, name)
     if not {"year", "month", "day"} <= set(found):
         return ()
@@ -203,6 +219,9 @@ def as_times(table: pd.DataFrame, moment: Moment) -> Any:
         return pd.to_datetime(pd.DataFrame(parts))
     if moment.form in {"", "iso"}:
         return pd.to_datetime(table[moment.column], utc=moment.form == "iso" and _zoned(table[moment.column]))
+    if moment.form in _EPOCHS:
+        unit: Literal["s", "ms"] = "s" if moment.form == "s" else "ms"
+        return pd.to_datetime(table[moment.column], unit=unit)
     return pd.to_datetime(table[moment.column].astype(str), format=moment.form)
 
 

@@ -11,11 +11,12 @@ from penstock.core.split import Split
 from penstock.core.target import Roles, Target
 from penstock.errors import DataError, DeclarationError, bounded
 from penstock.stages import roles as found_roles
+from penstock.stages.disguised import Sentinel, as_numbers, numbers_in, sentinels_in, why_numbers
 from penstock.stages.late import drifts, late_columns
 from penstock.stages.moments import Moment, as_times, dates_of, moment_of, sounds_late
 from penstock.stages.problem import Problem, problem_of
 from penstock.stages.profiles import kind_of
-from penstock.stages.roles import LIKELY, SURE, UNSURE, Reason
+from penstock.stages.roles import LIKELY, MOST_LEVELS, SURE, UNSURE, Reason
 from penstock.stages.split import split as divide
 from penstock.stages.task import Asked, target_of
 from penstock.stages.train import features_and_target
@@ -24,8 +25,6 @@ from penstock.stages.validate import positive_of
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_LEVELS = 250
-"""Texts of more levels are no categories: boosted trees take at most 255."""
 FEW_ROWS = 500
 """Training tables smaller than this get a linear model."""
 TEST_SHARE = 0.2
@@ -62,6 +61,10 @@ class Proposal:
         Texts of few levels; of many; of sentences.
     gaps : list of str
         Texts of sentences with missing cells, which a step must fill.
+    disguised : dict of str to str
+        Texts that are numbers, which a step must read: column → what stands before the decimals.
+    sentinels : list of Sentinel
+        Numbers that stand for "none", where the model must be told.
     reasons : list of Reason
     n_rows : int
     """
@@ -82,6 +85,8 @@ class Proposal:
     many: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)
+    disguised: dict[str, str] = field(default_factory=dict)
+    sentinels: list[Sentinel] = field(default_factory=list)
     reasons: list[Reason] = field(default_factory=list)
     n_rows: int = 0
 
@@ -124,10 +129,11 @@ def propose(table: pd.DataFrame, asked: Asked) -> Proposal:
     (('customer_id',), 'binary', None, [])
     """
     _check_named(table, asked)
-    known = table[table[asked.target].notna()]
     reasons: list[Reason] = []
+    table, disguised = _undisguised(table, asked, reasons)
+    known = table[table[asked.target].notna()]
     task, target = target_of(table, known, asked, reasons)
-    found = Proposal(target, task, reasons=reasons, n_rows=len(known))
+    found = Proposal(target, task, disguised=disguised, reasons=reasons, n_rows=len(known))
     columns = [name for name in table.columns if name != asked.target]
     dates = dates_of(known, columns)
     _find_roles(known, columns, dates, asked, found)
@@ -149,6 +155,14 @@ def propose(table: pd.DataFrame, asked: Asked) -> Proposal:
     reasons += useless
     _use_training_rows(known, found, asked)
     return found
+
+
+def _undisguised(table: pd.DataFrame, asked: Asked, reasons: list[Reason]) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The table with its numbers as numbers, and the columns where they were texts."""
+    columns = [name for name in table.columns if name not in {*(asked.key or ()), *(asked.groups or ()), asked.time}]
+    found = numbers_in(table, columns, dates_of(table, columns))
+    reasons += [Reason("numbers", name, *why_numbers(table[name], form)) for name, form in found.items()]
+    return table.assign(**{name: as_numbers(table[name], form) for name, form in found.items()}), found
 
 
 def _check_named(table: pd.DataFrame, asked: Asked) -> None:
@@ -317,6 +331,9 @@ def _prepare(X: pd.DataFrame, found: Proposal) -> None:
     """Sort the features by what must be done with them, and choose a model that takes the result."""
     for name in X.columns:
         column = X[name]
+        if found_roles.is_name(column, name):
+            found.words.append(name)
+            continue
         if kind_of(column) != "text":
             continue
         if found_roles.is_prose(column):
@@ -353,6 +370,16 @@ def _prepare(X: pd.DataFrame, found: Proposal) -> None:
     if found.model == "boosted" and found.task == "multiclass":
         why += "; regularised, since trees of rare classes diverge otherwise"
     found.reasons.append(Reason("model", _model_name(found), why, LIKELY))
+    _say_of_sentinels(X, found)
+
+
+def _say_of_sentinels(X: pd.DataFrame, found: Proposal) -> None:
+    """Trees tell 999 from an age; a linear model must be told that it is none."""
+    linear = found.model == "linear"
+    told = "? It is taken as missing" if linear else "? The trees tell it apart; whoever reads a mean does not"
+    sentinels = sentinels_in(X, [name for name in X.columns if name not in found.words])
+    found.reasons += [replace(one.reason, why=one.reason.why + told) for one in sentinels]
+    found.sentinels = sentinels if linear else []
 
 
 def _model_name(found: Proposal) -> str:

@@ -29,6 +29,8 @@ _COUNTER_NAMES = frozenset(
 )
 ENOUGH_ROWS = 50
 """Below, values that never repeat say nothing."""
+MOST_LEVELS = 250
+"""Names of more levels are no categories: boosted trees take at most 255."""
 SHARE_OF_NAMES = 0.02
 """Entities are at least so many of the rows; fewer are categories."""
 
@@ -190,6 +192,8 @@ def useless(table: pd.DataFrame, columns: list[str]) -> list[Reason]:
             found.append(Reason("drop", name, "counts the rows of the file"))
         elif _names_rows(column, name, distinct):
             found.append(Reason("drop", name, "different in (nearly) every row: it names rows", LIKELY))
+        elif distinct > MOST_LEVELS and is_name(column, name):
+            found.append(Reason("drop", name, "a number that names things: its size says nothing", LIKELY))
     gone = {one.choice for one in found}
     return found + _told_twice(table, [name for name in columns if name not in gone])
 
@@ -203,6 +207,20 @@ def _names_rows(column: Any, name: str, distinct: int) -> bool:
     return (kind == "text" and not is_prose(column)) or (kind == "integer" and names_things(name) == 1)
 
 
+def is_name(column: Any, name: str) -> bool:
+    """Whether whole numbers are names by the column's own: a customer's, a shop's. Missing cells make floats of them.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> is_name(pd.Series([17.0, None, 4.0]), "shop_id"), is_name(pd.Series([0.5]), "shop_id")
+    (True, False)
+    """
+    if names_things(name) < 1 or kind_of(column) not in {"integer", "number"}:
+        return False
+    return bool((column.dropna() % 1 == 0).all())
+
+
 def is_prose(column: Any) -> bool:
     """Whether a text column holds sentences rather than names or codes: four words a cell, seldom the same."""
     cells = column.dropna()
@@ -214,7 +232,8 @@ def is_prose(column: Any) -> bool:
 def _told_twice(table: pd.DataFrame, columns: list[str]) -> list[Reason]:
     """Columns that say the same as one before them, value for value; of a number and a text the text goes.
 
-    Two numbers must also have the same order (or the opposite one): a model may use it.
+    Two numbers must also have the same order (or the opposite one): a model may use it. Texts whose values hardly
+    repeat pair with every other such column; they say the same only where they are the same.
     """
     import numpy as np
     import pandas as pd
@@ -228,7 +247,10 @@ def _told_twice(table: pd.DataFrame, columns: list[str]) -> list[Reason]:
             continue
         codes, values = pd.factorize(table[name])
         order = np.argsort(np.argsort(values)) if kinds[name] != "text" else None
-        like = seen.setdefault(hashlib.sha256(codes.tobytes()).digest(), [])
+        pattern = hashlib.sha256(codes.tobytes())
+        if kinds[name] == "text" and len(values) > len(codes) / 2:
+            pattern.update(pd.util.hash_array(np.asarray(values, dtype=object)).tobytes())
+        like = seen.setdefault(pattern.digest(), [])
         same = next((other for other, ranks in like if _same_order(order, ranks)), None)
         if same is not None:
             found.append(Reason("drop", name, f"says the same as {same!r}, value for value"))

@@ -82,6 +82,8 @@ def target_of(table: pd.DataFrame, known: pd.DataFrame, asked: Asked, reasons: l
             hint=f"the positive class belongs to two classes; {asked.target!r} has {len(counts):,} values",
         )
     reasons.append(Reason("target", asked.target, f"{task}: {why}", confidence))
+    if task == "multiclass" and (rare := _rare(counts)):
+        reasons.append(Reason("target", asked.target, rare, UNSURE))
     if missing:
         reasons.append(Reason("missing", "drop", f"{missing:,} of {len(table):,} rows have no {asked.target}"))
     return task, Target(asked.target, positive=positive, missing="drop" if missing else "error")
@@ -95,6 +97,16 @@ def _check_enough(asked: Asked, counts: Any) -> None:
             "from and to judge by",
             hint=f"gather at least {FEWEST_OF_A_CLASS} rows of each class; {FEWEST_OF_A_CLASS * 10} would tell more",
         )
+
+
+def _rare(counts: Any) -> str:
+    """What is said of classes of too few rows; "" where there are none."""
+    few = counts[counts < FEWEST_OF_A_CLASS]
+    if not len(few):
+        return ""
+    shown = ", ".join(f"{plain(label)!r} ({count})" for label, count in few.tail(5).items())
+    more = f" and {len(few) - 5} more" if len(few) > 5 else ""
+    return f"classes of fewer than {FEWEST_OF_A_CLASS} rows are neither learned nor judged: {shown}{more}"
 
 
 def _task(column: Any, counts: Any, asked: Asked) -> tuple[str, str, float]:
