@@ -396,6 +396,21 @@ def test_a_refitted_champion_is_fought_on_newer_rows_and_it_is_said_how_many():
     assert found["notes"] == ["churn@6 was refitted on all rows that there were; 500 of these 1,000 are newer"]
 
 
+@pytest.mark.parametrize(
+    ("threshold", "told"),
+    [
+        (0.99999, "the threshold 0.99999 calls none of the 1,000 held-out rows 1: the highest score is 0.9"),
+        (0.0, "the threshold 0 calls every one of the 1,000 held-out rows 1: the lowest score is 0.0"),
+        (0.5, ""),
+    ],
+)
+def test_a_threshold_under_which_all_rows_get_one_label_passes_rules_of_scores_but_is_told(threshold, told):
+    data, seen = remembered()
+    found = by_digests(data, seen, decision={"threshold": threshold})
+    assert found["outcome"] == "better", "the rule reads scores"
+    assert [note[: len(told)] for note in found["notes"]] == ([told] if told else [])
+
+
 def test_without_newer_rows_a_refitted_champion_cannot_be_fought():
     data, _ = remembered()
     found = by_digests(data, data, champion_refit=True)

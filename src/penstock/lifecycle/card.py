@@ -97,7 +97,7 @@ def _bullets(texts: Iterable[str]) -> str:
 def _verdict(page: Mapping[str, Any]) -> list[str]:
     rules = [f"{rule['mark']} {plain(rule['text'])} ({code(rule['rule'])})" for rule in page["rules"]]
     told = " ".join(plain(sentence) for sentence in (*page["compared"], *page["served"]))
-    return _section("Verdict", told, _bullets(rules))
+    return _section("Verdict", told, _bullets(rules), _bullets(plain(one) for one in page["remarks"]))
 
 
 def _cell(one: Mapping[str, Any] | None) -> str:
@@ -188,7 +188,9 @@ def _data(page: Mapping[str, Any]) -> list[str]:
     hidden = (
         f"Values of {', '.join(plain(name) for name in page['redacted'])} are redacted." if page["redacted"] else ""
     )
-    return _section("Data", told, notes, moved, hidden)
+    logged = ", ".join(f"{plain(one['name'])} of {plain(one['step'])}" for one in page["logged"])
+    figures = f"Figures that its steps logged, on the page: {logged}." if logged else ""
+    return _section("Data", told, notes, moved, figures, hidden)
 
 
 def _candidates(page: Mapping[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ from penstock.core.artifact import Artifact
 from penstock.core.ports import Home
 from penstock.core.run import Entry, Result, Run
 from penstock.errors import CorruptObjectError, MissingObjectError, UnknownNameError, UsageError
+from penstock.lifecycle.pictures import Picture, pictures
 from penstock.lifecycle.records import results_of, steps_of
 from penstock.lifecycle.versions import CHALLENGER, CHAMPION, MOST_DIGITS, Version, alias, manifest, stream
 from penstock.lifecycle.versions import version as find_version
@@ -65,6 +66,8 @@ class Evidence:
         The champion that it was compared with, and the profile of that one's training rows by column.
     title : str
         Of a run without a version: "run 3f9c of churn". Its `version` is then number 0 and stands on no ledger.
+    logged : tuple of Picture
+        Figures that its steps logged.
     redacted : tuple of str
         Columns whose values were left out.
     """
@@ -83,6 +86,7 @@ class Evidence:
     run: Run | None = None
     before: tuple[str, Mapping[str, Any]] = ("", {})
     title: str = ""
+    logged: tuple[Picture, ...] = ()
     redacted: tuple[str, ...] = ()
 
     @property
@@ -148,6 +152,7 @@ def evidence(home: Home, version: Version) -> Evidence:
         code=_code(home, results),
         run=_run(home, version),
         before=_before(home, version, verdict),
+        logged=pictures(home, results),
     )
 
 
@@ -186,6 +191,7 @@ def evidence_of_run(home: Home, run: Run) -> Evidence:
         code=_code(home, results),
         run=run,
         title=f"run {run.id[:4]} of {run.flow}",
+        logged=pictures(home, results),
     )
 
 

@@ -42,7 +42,7 @@ def redacted(seen: Evidence, columns: Iterable[str]) -> Evidence:
 
     Slices by such a column, its profile, its partial dependence, its bounds and categories, and its cells in the worst
     mistakes go. In sentences of others (rules, findings, notes) the labels of its slices are replaced, and notes and
-    examples that concern it are left out.
+    examples that concern it are left out, and so are all figures that steps logged.
 
     Parameters
     ----------
@@ -69,6 +69,7 @@ def redacted(seen: Evidence, columns: Iterable[str]) -> Evidence:
         moves=tuple(replace(move, why=_replaced(move.why, labels)) for move in seen.moves),
         reports={step: _report(one, hidden) for step, one in seen.reports.items()},
         before=(before, {name: one for name, one in profile.items() if name not in hidden}),
+        logged=tuple(one.hidden("left out, since it may show what is redacted") for one in seen.logged),
         redacted=tuple(sorted(hidden)),
     )
 

@@ -103,6 +103,13 @@ def compared(seen: Evidence) -> list[str]:
     return found
 
 
+def remarks(seen: Evidence) -> list[str]:
+    """What qualifies the verdict and is no rule of the gate: rows that the champion has seen, labels of one kind."""
+    if seen.verdict is None:
+        return []
+    return [capital(str(one)) for one in seen.verdict.body.get("notes") or seen.comparison.get("notes") or ()]
+
+
 def tiles(seen: Evidence) -> list[dict[str, str]]:
     """The few figures that one reads first."""
     metrics, c = seen.files["metrics"], seen.comparison
@@ -161,7 +168,7 @@ def data(seen: Evidence) -> dict[str, Any]:
     """How the data was read, checked and divided, and the columns of the table."""
     told = [(stage, "", seen.reports.get(stage, {})) for stage in STAGES]
     sources = seen.version.body.get("sources", {})
-    told = [*(("ingest", f"{_file(seen, step)}: ", seen.reports.get(step, {})) for step in sources), *told]
+    told = [*(("ingest", f"{_short(_file(seen, step))}: ", seen.reports.get(step, {})) for step in sources), *told]
     notes = [note for stage in ("validate", "split") for note in seen.reports.get(stage, {}).get("notes", ())]
     schema, reads = seen.files["schema"], _reads(seen)
     every = schema.get("columns") or [{"name": name, "role": "feature"} for name in reads]
@@ -281,6 +288,17 @@ def _file(seen: Evidence, step: str) -> str:
     """A source's file as the run read it; its step where that is not on record."""
     sources = seen.run.info.get("sources", {}) if seen.run is not None else {}
     return str(sources.get(step) or step)
+
+
+def _short(file: str) -> str:
+    """A file of the project by its path, one outside of it by its name; its path is told under lineage.
+
+    Examples
+    --------
+    >>> _short("data/customers.csv"), _short("../../shared/customers.csv")
+    ('data/customers.csv', 'customers.csv')
+    """
+    return file.rpartition("/")[2] if file.startswith("../") else file
 
 
 def history(seen: Evidence) -> list[dict[str, str]]:

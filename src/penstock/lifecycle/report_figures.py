@@ -14,6 +14,8 @@ MAX_CLASSES = 12
 """Up to so many classes a confusion matrix is shown whole; of more, only the commonest confusions."""
 MAX_CONFUSIONS = 15
 MAX_IMPORTANT = 15
+LITTLE = 0.005
+"""A column whose loss is less than this share of the greatest is counted, not shown: it would read as zero."""
 MAX_SLICES = 60
 MAX_CANDIDATES = 20
 MAX_SEARCHED = 20
@@ -252,7 +254,7 @@ def importance(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     telling = [one for one in found if one["drop"] > 0 and not _useless(one)]
     rest = [one["column"] for one in found if one["drop"] <= 0 or _useless(one)]
-    shown = telling[:MAX_IMPORTANT]
+    shown = [one for one in telling if one["drop"] >= LITTLE * telling[0]["drop"]][:MAX_IMPORTANT]
     ends = [end for one in shown for end in (one["low"], one["drop"], one["high"]) if end is not None]
     span = (0.0, max(ends, default=1.0))
     every = aligned([one[part] for part in ("drop", "low", "high") for one in shown])
@@ -261,7 +263,7 @@ def importance(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
         {
             "column": one["column"],
             "drop": drop,
-            "range": "" if one["low"] is None else f"{low} … {high}",
+            "range": "" if one["low"] is None else f"[{low}, {high}]",
             "bar": Markup(range_bar(one["low"], one["drop"], one["high"], span)),  # noqa: S704  our own drawing
         }
         for one, drop, low, high in zip(shown, *texts, strict=True)

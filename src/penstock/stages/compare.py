@@ -22,7 +22,7 @@ from penstock.stages.predicted import Predicted, predict
 from penstock.stages.problem import Problem, problem_of
 from penstock.stages.profiles import prediction_profile
 from penstock.stages.seen import unseen, unseen_of_table
-from penstock.stages.thresholds import relabelled
+from penstock.stages.thresholds import relabelled, scores
 from penstock.stages.train import features_and_target
 
 if TYPE_CHECKING:
@@ -98,6 +98,8 @@ def compare(
     if answers["champion"] is not None:
         answers |= _only_fresh(test, seen, about, target, roles, notes)
     answers |= _at_thresholds(answers, decision, about)
+    if decision is not None and (one_sided := _one_sided(answers["challenger"], decision["threshold"])):
+        notes.append(one_sided)
     c = Comparison(
         **answers,
         name=str(about.get("champion") or ""),
@@ -159,6 +161,19 @@ def _at_thresholds(
     if answers["champion"] is not None:
         found["champion"] = about.get("champion_threshold")
     return {who: relabelled(answers[who], bound) for who, bound in found.items() if bound is not None}
+
+
+def _one_sided(answers: Predicted, threshold: float) -> str:
+    """What to say of a threshold under which all held-out rows get one label, "" of others: rules of scores pass it."""
+    said = answers.column("label") == 1
+    if not len(answers) or said.any() != said.all():
+        return ""
+    which, end, score = ("every one", "lowest", min) if said.all() else ("none", "highest", max)
+    reached = float(score(scores(answers)))
+    return (
+        f"the threshold {threshold:.6g} calls {which} of the {len(answers):,} held-out rows "
+        f"{answers.problem.classes[1]}: the {end} score is {reached:.6g}"
+    )
 
 
 def _verdict(c: Comparison, rules: tuple[Rule, ...], names: tuple[str, ...], slices: tuple[str, ...]) -> dict[str, Any]:

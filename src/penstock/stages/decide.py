@@ -21,6 +21,12 @@ from penstock.stats.checks import json_number
 if TYPE_CHECKING:
     import pandas as pd
 
+CHOSEN = (
+    "chosen on all out-of-fold predictions of the training rows: its value here is a little optimistic; "
+    "the figures of `evaluate` are cross-fitted, those of the gate are on held-out rows"
+)
+GIVEN = "given by a person, so it owes nothing to these rows: the out-of-fold predictions of the training rows"
+
 
 def decide(
     predictions: pd.DataFrame,
@@ -99,8 +105,7 @@ def report(found: thresholds.Chosen, rule: Threshold, answers: Predicted, weight
         "share_positive": share,
         "curve": thresholds.curve(rule, answers, weight),
         "confusion": confusion(labelled),
-        "scope": "chosen on all out-of-fold predictions of the training rows: its value here is a little optimistic; "
-        "the figures of `evaluate` are cross-fitted, those of the gate are on held-out rows",
+        "scope": GIVEN if rule.rule == "at" else CHOSEN,
     }
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from penstock.stages.predicted import Predicted, predict
+from penstock.stages.importance import spread
+from penstock.stages.predicted import Predicted, join, predict
 from penstock.stages.problem import Problem
 from penstock.stages.profiles import compared_as, kind_of
 from penstock.stats.weighting import weighted_quantile
@@ -21,19 +23,20 @@ FRINGE = 0.02
 
 
 def dependences(
-    estimator: Any, X: Any, y: Any, problem: Problem, columns: list[str], *, weight: Any = None
+    fits: Sequence[tuple[Any, Any]], X: Any, y: Any, problem: Problem, columns: list[str], *, weight: Any = None
 ) -> list[dict[str, Any]]:
     """Mean answers over the values of some columns, with the quartiles of the rows' own curves.
 
     Friedman (2001), Annals of Statistics 29:1189, §8.2; the curves of single rows are those of Goldstein et al. (2015),
-    J. Computational and Graphical Statistics 24:44. The rows are ones that the estimator was not fitted on; every value
-    is one that occurs, and numbers are set within the middle 96 % only. The cost is at most `MAX_COLUMNS` ×
-    `MAX_VALUES` × `MAX_ROWS` answers. It shows what the model does, not what would happen if somebody changed the
-    column; where columns go together it asks about rows that do not occur.
+    J. Computational and Graphical Statistics 24:44. Each fold's own fit answers for rows of its fold, which it was not
+    fitted on; every value is one that occurs, and numbers are set within the middle 96 % only. The cost is at most
+    `MAX_COLUMNS` × `MAX_VALUES` × `MAX_ROWS` answers. It shows what the model does, not what would happen if somebody
+    changed the column; where columns go together it asks about rows that do not occur.
 
     Parameters
     ----------
-    estimator : fitted estimator
+    fits : sequence of (fitted estimator, ndarray of int)
+        Each with the positions of rows that it was not fitted on.
     X : DataFrame of shape (n_rows, n_features)
     y : Series of shape (n_rows,)
     problem : Problem
@@ -51,22 +54,24 @@ def dependences(
     import numpy as np
 
     named = {str(name): name for name in X.columns}
-    keep = np.unique(np.linspace(0, len(X) - 1, min(len(X), MAX_ROWS)).round().astype(int))
-    few, truth = X.iloc[keep], y.iloc[keep]
+    few = spread(fits, MAX_ROWS)
+    keep = [row for _, rows in few for row in rows]
+    judged = np.unique(np.concatenate([np.asarray(rows, dtype=np.int64) for _, rows in fits]))
     weights = None if weight is None else weight[keep]
     if weights is not None and not weights.sum() > 0:
         return []
     found: list[dict[str, Any]] = []
     for name in columns:
-        values = X[named[name]].dropna().reset_index(drop=True) if name in named else ()
+        values = X[named[name]].iloc[judged].dropna().reset_index(drop=True) if name in named else ()
         if len(found) == MAX_COLUMNS or not len(values) or kind_of(values) == "datetime":
             continue
         numeric = compared_as(kind_of(values)) == "numeric"
         at = _numbers(values) if numeric else _levels(values)
         if len(at) < 2:
             continue
-        answers = _answers(estimator, few, truth, problem, named[name], at)
-        found.append({"column": name, "n_rows": len(few), **_about(values, at, numeric), **_told(answers, at, weights)})
+        asked = [_answers(fitted, X.iloc[rows], y.iloc[rows], problem, named[name], at) for fitted, rows in few]
+        told = _told(_by_value(asked, len(at)), at, weights)
+        found.append({"column": name, "n_rows": len(keep), **_about(values, at, numeric), **told})
     return found
 
 
@@ -99,6 +104,16 @@ def _answers(estimator: Any, X: Any, y: Any, problem: Problem, column: Any, at: 
     repeated = pd.concat([X] * k, ignore_index=True)
     repeated[column] = at.repeat(n).set_axis(repeated.index)
     return predict(estimator, repeated, pd.concat([y] * k, ignore_index=True), problem)
+
+
+def _by_value(parts: list[Predicted], k: int) -> Predicted:
+    """Answers of several fits as one fit's would be: all rows at the first value, then all rows at the second."""
+    import numpy as np
+
+    sizes = [len(part) // k for part in parts]
+    begins = np.cumsum([0, *(len(part) for part in parts)])
+    order = [begins[i] + at * n + np.arange(n) for at in range(k) for i, n in enumerate(sizes)]
+    return join(parts).take(np.concatenate(order))
 
 
 def _about(values: Any, at: Any, numeric: bool) -> dict[str, Any]:

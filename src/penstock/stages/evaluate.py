@@ -16,7 +16,7 @@ from penstock.stages import scoring
 from penstock.stages.baseline import baseline_answers, baseline_name
 from penstock.stages.curves import confusion, curves
 from penstock.stages.dependence import dependences
-from penstock.stages.importance import importances
+from penstock.stages.importance import MAX_ROWS, importances, spread
 from penstock.stages.mistakes import worst_rows
 from penstock.stages.own import prove
 from penstock.stages.predicted import Predicted, join, predict
@@ -24,7 +24,7 @@ from penstock.stages.problem import Problem, problem_of
 from penstock.stages.slicing import SMALL, slices_of
 from penstock.stages.thresholds import check_rule, cross_fitted, weights_of
 from penstock.stages.train import features_and_target, fit_on
-from penstock.stages.uncertainty import interval_over_folds
+from penstock.stages.uncertainty import interval_over_folds, size_of
 from penstock.stats.checks import json_number
 from penstock.stats.intervals import Interval
 from penstock.stats.weighting import effective_rows
@@ -47,15 +47,15 @@ class OutOfFold:
     fold : ndarray of int
         Which fold judged each of them.
     model, baseline : Predicted
-    last : tuple
-        The last fold's fitted estimator with the rows that it was judged on.
+    fits : tuple of (fitted estimator, ndarray of int)
+        Each fold's fit with the rows that it was judged on.
     """
 
     rows: Any
     fold: Any
     model: Predicted
     baseline: Predicted
-    last: tuple[Any, Any]
+    fits: tuple[tuple[Any, Any], ...]
 
 
 def evaluate(
@@ -112,6 +112,8 @@ def evaluate(
     DataError
         If a slice's column is absent.
     """
+    import numpy as np
+
     problem = problem_of(schema, target).judged_by(own)
     scoring.chosen(metrics, problem, has_proba=True)  # a wrong name is told before anything is fitted
     if decide is not None:
@@ -127,13 +129,13 @@ def evaluate(
     found = [_slice_figure(names[0], one, out, seed) for column in slices for one in by_column[column]]
     found.sort(key=lambda one: (one["low"] is None, one["low"] or 0.0, one["label"]))
     X, y = features_and_target(train, target, roles)
-    estimator, rows = out.last
-    judged = (X.iloc[rows], y.iloc[rows], problem)
-    drops = importances(estimator, *judged, metric=names[0], seed=seed, table=train.iloc[rows], weight=roles.weight)
+    asked = (out.fits, X, y, problem)
+    drops = importances(*asked, metric=names[0], seed=seed, table=train, weight=roles.weight)
     telling = sorted(drops, key=lambda one: one["low"] is None or one["low"] <= 0)  # what is not useless, first
     first = [one["column"] for one in telling] or [str(name) for name in X.columns]
     report = _report(out, names, found, drops, len(train), seed, baseline_name(baseline))
-    report["dependence"] = dependences(estimator, *judged, first, weight=weights_of(train, roles, rows))
+    report["dependence"] = dependences(*asked, first, weight=weights_of(train, roles, np.arange(len(train))))
+    report["explained"] = {"folds": len(out.fits), "n_rows": sum(len(rows) for _, rows in spread(out.fits, MAX_ROWS))}
     report["worst_rows"] = worst_rows(out.model, out.rows, X, first)
     if out.model.weight is not None:
         report["weight"] = weight_json(str(roles.weight), out.model)
@@ -203,7 +205,7 @@ def out_of_fold(
     X, y = features_and_target(train, target, roles)
     answers, dummies, seconds = [], [], []
     fit_s = predict_s = 0.0
-    last: tuple[Any, Any] = (None, None)
+    fits: list[tuple[Any, Any]] = []
     for learn, judge in folds:
         began = time.perf_counter()
         rows = train.iloc[learn]
@@ -215,12 +217,12 @@ def out_of_fold(
         fit_s, predict_s = fit_s + asking - fitting, predict_s + time.perf_counter() - asking
         about: dict[str, Any] = {"target": target, "roles": roles, "seed": seed}
         dummies.append(baseline_answers(baseline, rows, asked, problem, **about))
-        last = (fitted, judge)
+        fits.append((fitted, judge))
         seconds.append(round(time.perf_counter() - began, 4))
     note(folds=len(folds), fold_s=seconds, fit_s=round(fit_s, 4), predict_s=round(predict_s, 4))
     judged = np.concatenate([np.asarray(judge) for _, judge in folds])
     number = np.repeat(np.arange(len(folds)), [len(judge) for _, judge in folds])
-    return OutOfFold(judged, number, join(answers), join(dummies), last)
+    return OutOfFold(judged, number, join(answers), join(dummies), tuple(fits))
 
 
 def figure_json(name: str, found: Interval) -> dict[str, Any]:
@@ -267,11 +269,6 @@ def _mean_over_folds(name: str, out: OutOfFold) -> float:
     figures = [(size_of(part), scoring.figure(name, part)) for part in parts if scoring.answerable(name, part)]
     known = [(n, value) for n, value in figures if math.isfinite(value)]
     return sum(n * value for n, value in known) / sum(n for n, _ in known) if known else math.nan
-
-
-def size_of(predicted: Predicted) -> float:
-    """Rows, or what they weigh together."""
-    return len(predicted) if predicted.weight is None else float(predicted.weight.sum())
 
 
 def is_small(predicted: Predicted) -> bool:

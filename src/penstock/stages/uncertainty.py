@@ -102,6 +102,50 @@ def interval_over_folds(
     return Interval(low, area, high, len(predicted), f"{weighted}DeLong over {len(parts)} folds, logit")
 
 
+def figure_over_folds(name: str, predicted: Predicted, fold: Any) -> float:
+    """The value of `interval_over_folds` alone; NaN where there is none."""
+    if name != "roc_auc":
+        return scoring.figure(name, predicted)
+    parts = _fold_areas(predicted, fold)
+    n = sum(rows for rows, _, _ in parts)
+    return sum(rows * value for rows, value, _ in parts) / n if n else math.nan
+
+
+def error_over_folds(name: str, a: Predicted, b: Predicted, fold: Any, *, seed: int = 0, n_boot: int = N_BOOT) -> float:
+    """Standard error of the paired difference of two models' figures over folds, taken as `interval_over_folds` does.
+
+    Parameters
+    ----------
+    name : str
+    a, b : Predicted
+        Answers for the same rows in the same order.
+    fold : ndarray of int, shape (n_rows,)
+    seed, n_boot
+        See `difference`.
+
+    Returns
+    -------
+    float
+        Infinite where the rows do not tell. Of an area under the ROC curve, where a fold by itself does not tell, that
+        of all rows ranked together.
+    """
+    import numpy as np
+
+    if name == "roc_auc":
+        sizes = {number: size_of(a.take(fold == number)) for number in np.unique(fold)}
+        known = [n for n in sizes if scoring.answerable(name, a.take(fold == n))]
+        whole = sum(sizes[number] for number in known)
+        errors = [difference(name, a.take(fold == n), b.take(fold == n)).se * sizes[n] / whole for n in known]
+        if errors and math.isfinite(total := math.hypot(*errors)):
+            return total
+    return difference(name, a, b, seed=seed, n_boot=n_boot).se
+
+
+def size_of(predicted: Predicted) -> float:
+    """Rows, or what they weigh together."""
+    return len(predicted) if predicted.weight is None else float(predicted.weight.sum())
+
+
 def _fold_areas(predicted: Predicted, fold: Any) -> list[tuple[float, float, float]]:
     """Rows (what they weigh, with weights), area and its variance of each fold that has both classes."""
     import numpy as np
