@@ -817,6 +817,8 @@ def test_nothing_is_wider_than_a_telephone_or_a_sheet_of_paper(world, browse, me
         text = text.replace("@media print", "@media all")
     measure = "<script>onload=()=>parent.postMessage(document.documentElement.scrollWidth,'*')</script></body>"
     framed = html.escape(text.replace("</body>", measure))
-    frame = f'<body><script>onmessage=e=>document.title=e.data</script><iframe width={wide} height=900 srcdoc="{framed}">'
+    frame = (
+        f'<body><script>onmessage=e=>document.title=e.data</script><iframe width={wide} height=900 srcdoc="{framed}">'
+    )
     width = int(re.search(r"<title>(\d+)</title>", browse(frame, "--virtual-time-budget=1500"))[1])
     assert wide - 40 <= width <= wide + 4
