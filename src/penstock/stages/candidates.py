@@ -10,13 +10,13 @@ from penstock.core.metric import Metric
 from penstock.core.target import Target
 from penstock.errors import DeclarationError
 from penstock.stages import scoring
-from penstock.stages.evaluate import evaluate, figure_json, size_of
+from penstock.stages.evaluate import evaluate, figure_json
 from penstock.stages.judge import difference_text
 from penstock.stages.predicted import Predicted
 from penstock.stages.problem import Problem, problem_of
 from penstock.stages.stored import from_frame
 from penstock.stages.train import train as fit_one
-from penstock.stages.uncertainty import difference, interval_over_folds
+from penstock.stages.uncertainty import difference, interval_over_folds, size_of
 from penstock.stats.checks import json_number
 from penstock.stats.intervals import normal_quantile
 from penstock.stats.paired import Difference
