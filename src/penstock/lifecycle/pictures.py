@@ -70,7 +70,9 @@ def pictures(home: Home, results: Mapping[str, Result]) -> tuple[Picture, ...]:
     results : dict
         Step → its result, which names the run that made it.
     """
-    makers = {step: (str(result.made.get("run", "")), str(result.made.get("step", step))) for step, result in results.items()}
+    makers = {
+        step: (str(result.made.get("run", "")), str(result.made.get("step", step))) for step, result in results.items()
+    }
     told: dict[tuple[str, str], Mapping[str, Any]] = {}
     for run in dict.fromkeys(run for run, _ in makers.values() if run):
         for row in home.ledger.step_runs(run):
