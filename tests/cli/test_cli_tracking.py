@@ -62,3 +62,32 @@ def test_a_champion_made_with_overrides_says_how_to_make_it_again(swept):
     assert "declared + overrides: penstock run churn.py --set model.C=0.5" in swept.call("show", "churn@1").out
     rows = json.loads(swept.call("runs", "--where", "version = 'churn@1'", "--columns", "roc_auc", "--json").out)
     assert rows[0]["roc_auc"] > 0.5
+
+
+SEARCH = """model=GridSearchCV(LogisticRegression(), {"C": [0.001, 1, 10]}, cv=2),"""
+
+
+def test_candidates_of_a_search_are_rows_below_their_run(empty):
+    declared = empty.declared.replace("model=LogisticRegression(C=1.0),", SEARCH).replace(
+        'metrics=["roc_auc", "neg_log_loss"]', 'metrics=["neg_log_loss"]'
+    )
+    empty.write("churn.py", "from sklearn.model_selection import GridSearchCV\n" + declared)
+    ran = empty.call("run", "--until", "train")
+    assert ran.code == 0, ran.err
+    lines = empty.call("runs", "last", "--candidates").out.splitlines()
+    assert [line[: line.index("run:")] for line in lines[1:]] == ["", "  ", "  ", "  "]
+    assert lines[0].split()[:4] == ["run", "candidate", "score", "params.C"]
+    assert [line.split()[1] for line in lines[2:]] == ["#1", "#2", "#3"]
+    best = empty.call("runs", "churn", "--candidates", "--sort", "score", "--csv").out
+    table = list(csv.DictReader(io.StringIO(best)))
+    scores = [float(row["score"]) for row in table[:3]]
+    assert scores == sorted(scores)  # a loss: less is better, and it is a positive number
+    assert scores[0] > 0
+    assert {row["scored_by"] for row in table[:3]} == {"log_loss"}
+    assert (table[2]["params.model.estimator__C"], table[3]["candidate"]) == ("0.001", "")
+    some = empty.call("runs", "--candidates", "--where", "params.C >= 1 and rank < 3", "--json").out
+    assert {row["params.model.estimator__C"] for row in json.loads(some)} == {1, 10}
+    assert empty.call("runs", "--candidates", "--limit", "2").out.splitlines()[-1].startswith("2 of 4 rows")
+    shown = empty.call("show", "last").out
+    assert "3 candidates by log_loss: penstock runs run:" in shown
+    assert f"1. {scores[0]:.3f}" in shown

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,9 @@ from penstock.errors import UsageError
 from penstock.formats.registry import FormatRegistry
 from penstock.lifecycle.alive import mark, state_of
 from penstock.lifecycle.code_state import code_state
+from penstock.lifecycle.kept import MOST_CANDIDATES
+from penstock.lifecycle.kept import searched as kept_of_search
+from penstock.lifecycle.register import json_artifact
 from penstock.lifecycle.table import in_order, select
 from penstock.testing.memory import MemoryLedger, MemoryObjects
 
@@ -54,6 +58,46 @@ def test_each_candidate_is_a_row_of_its_run():
     both = run(4, 0.9, 0.1, candidates=[RUNS[0].info["try"] | {"candidate": "plain"}])
     rows, _ = select([both], candidates=True)
     assert [(row["run"][-1], row["candidate"]) for row in rows] == [("4", None), ("4", "plain")]
+
+
+def searched(number, scorer, scores, **info):
+    listed = [{"params": {"C": repr(one)}, "score": one, "std": None, "rank": 1} for one in scores]
+    kept = {"n_candidates": len(listed), "scorer": scorer, "path": "model.estimator__", "candidates": listed}
+    return Run(f"{number:016x}", "churn", "run", "done", 1.0, 2.0, info={"search": kept, **info})
+
+
+def test_each_candidate_of_a_search_is_a_row_below_its_run():
+    rows, known = select([searched(1, "roc_auc", [0.9, 0.8], note="wide")], candidates=True)
+    assert [(row["candidate"], row.get("score")) for row in rows] == [(None, None), ("#1", 0.9), ("#2", 0.8)]
+    assert {row["note"] for row in rows} == {"wide"}
+    assert "params.model.estimator__C" in known
+    assert len(select([searched(1, "roc_auc", [0.9])])[0]) == 1
+
+
+def test_scores_are_ordered_the_best_first_losses_and_others_apart():
+    runs = [searched(1, "neg_log_loss", [-0.2, -0.4]), searched(2, "neg_log_loss", [-0.3])]
+    rows, _ = select(runs, candidates=True, sort="score")
+    assert [row.get("score") for row in rows] == [0.2, 0.3, 0.4, None, None]
+    rows, _ = select([searched(1, "", [0.7, 0.9])], candidates=True, sort="score")
+    assert [row.get("score") for row in rows] == [0.9, 0.7, None]
+    with pytest.raises(UsageError, match="no column is called 'score'"):
+        select(runs, sort="score")
+
+
+def test_candidates_of_searches_are_bounded(monkeypatch):
+    monkeypatch.setattr("penstock.lifecycle.table.MOST_SEARCHED", 3)
+    runs = [searched(number, "", [0.1, 0.2]) for number in range(5)]
+    assert len(select(runs, candidates=True)[0]) == 5 + 4
+
+
+def test_what_is_kept_of_a_search_with_a_run_is_bounded(memory_home):
+    listed = [{"params": {"C": "x" * 200}, "score": 0.5, "std": None, "rank": 1}] * 200
+    search = {"candidates": listed, "n_candidates": 900, "scorer": "roc_auc", "path": "estimator__"}
+    artifact = json_artifact(memory_home.objects, {"search": search, "candidate": "forest"})
+    kept = kept_of_search(memory_home, SimpleNamespace(artifacts={("train", "report"): artifact}))["search"]
+    assert (kept["path"], kept["n_candidates"]) == ("model.forest.estimator__", 900)
+    assert 50 < len(kept["candidates"]) <= MOST_CANDIDATES
+    assert kept_of_search(memory_home, SimpleNamespace(artifacts={})) == {}
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(), st.text(max_size=3)), max_size=8), st.booleans())

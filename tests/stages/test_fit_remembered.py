@@ -181,3 +181,17 @@ def test_two_jobs_give_the_bytes_of_one():
     one, two = (run(GridSearchCV(pipe, grid, cv=2, n_jobs=jobs))[0] for jobs in (1, 2))
     assert dumps_canonical(one[0]) == dumps_canonical(two[0])
     assert one[1] == two[1]
+
+
+def test_a_search_at_a_pipelines_end_is_told_with_the_path_of_its_parameters():
+    search = GridSearchCV(DecisionTreeClassifier(), {"max_depth": [1, 2]}, cv=2)
+    (_, report), _, _ = run(make_pipeline(StandardScaler(), search), metrics=("neg_log_loss",))
+    told = report["search"]
+    assert (told["path"], told["scorer"], told["n_candidates"]) == ("gridsearchcv__estimator__", "neg_log_loss", 2)
+    assert len(told["candidates"]) == 2
+
+
+@pytest.mark.parametrize(("name", "scorer"), [("grid", ""), ("folds", "neg_log_loss"), ("two scores", "roc_auc")])
+def test_a_search_tells_what_it_chose_by(name, scorer):
+    (_, report), _, _ = run(SEARCHES[name]())
+    assert (report["search"]["path"], report["search"]["scorer"]) == ("estimator__", scorer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,11 +16,14 @@ if TYPE_CHECKING:
 EPILOG = "A condition: roc_auc > 0.8 and params.C >= 1 and not note ~ 'woe' (= != < <= > >= ~ !~ and or not)"
 STEER = ("=", "+", "-", "@", "\t", "\r")
 """What a cell of text may not begin with in a CSV: a spreadsheet would take it for a formula."""
+MOST_PARAMETERS = 6
+"""Parameters that are shown of a search's candidates without being asked for."""
 
 
 def command(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", show_default=False, help="Only of this workflow or flow.")
+        str | None,
+        typer.Argument(metavar="[NAME]", show_default=False, help="Only of this workflow or flow; or run:3f9c, last."),
     ] = None,
     workflow: Annotated[
         str | None, typer.Option("--workflow", "-w", metavar="NAME", show_default=False, help="The same, by name.")
@@ -35,7 +39,9 @@ def command(
         str,
         typer.Option("--columns", metavar="A,B", show_default=False, help="These columns; `help` lists all there are."),
     ] = "",
-    candidates: Annotated[bool, typer.Option("--candidates", help="A row for each candidate of a try.")] = False,
+    candidates: Annotated[
+        bool, typer.Option("--candidates", help="A row for each candidate of a try, and of a run's search.")
+    ] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many.")] = 20,
     as_csv: Annotated[bool, typer.Option("--csv", help="As CSV, every run that is found.")] = False,
     as_json: Json = False,
@@ -44,11 +50,14 @@ def command(
     """List, newest first."""
     from penstock.cli.output import document, harmless, is_terminal, say
     from penstock.cli.projects import here
+    from penstock.lifecycle.naming import is_run
     from penstock.lifecycle.table import MOST_RUNS, select
+    from penstock.lifecycle.versions import resolve_run
 
     asked = bool(where or sort or columns or candidates or as_csv)
     most = MOST_RUNS if asked else (1 if quiet else limit)
-    found = here(make=False).ledger.runs(flow=workflow or name, limit=most)
+    ledger = here(make=False).ledger
+    found = [resolve_run(ledger, name)] if name and is_run(name) else ledger.runs(flow=workflow or name, limit=most)
     if not asked:
         if as_json:
             document([_json(run) for run in found])
@@ -59,7 +68,7 @@ def command(
     if columns == "help":
         _tell_columns(rows, known, as_json=as_json)
         return 0
-    chosen = _chosen(columns, known, rows)
+    chosen = _chosen(columns, known, rows, whole=as_csv)
     kept = rows if as_csv else rows[: 1 if quiet else limit]
     if as_csv:
         text = _csv(chosen, kept)
@@ -69,18 +78,28 @@ def command(
     elif not kept:
         say("no run is like that" if found else "no runs yet: `penstock run` makes one")
     else:
-        _tell_rows(chosen, kept)
+        shown = kept if columns else [_without_declared(row) for row in kept]
+        _tell_rows(chosen, shown, chosen if columns else _short(chosen, known), below=not sort)
+        if candidates and len(kept) < len(rows):
+            say(f"{len(kept):,} of {len(rows):,} rows; more with --limit, all with --csv")
     return 0
 
 
-def _chosen(asked: str, known: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The columns to show: those asked for, else what tells most."""
+def _chosen(asked: str, known: Sequence[str], rows: Sequence[Mapping[str, Any]], *, whole: bool) -> list[str]:
+    """The columns to show: those asked for, else what tells most; of a search what its candidates differ in."""
     from penstock.lifecycle.query import column
 
     names = [one.strip() for one in asked.split(",") if one.strip()]
     if names:
         return list(dict.fromkeys(["run", *(column(one, known) for one in names)]))
     figures = dict.fromkeys(str(row["primary"]) for row in rows if row.get("primary"))
+    if searched := [row for row in rows if "rank" in row]:
+        differ = [
+            one for one in known if one.startswith("params.") and len({str(row.get(one)) for row in searched}) > 1
+        ]
+        score = ["score", "score_std", "scored_by", "rank"] if whole else ["score"]
+        first = ["run", "candidate", *score, *differ[:MOST_PARAMETERS], *figures]
+        return [*first, "flow", "state", "started", "version", "note"]
     return ["run", "flow", "kind", "state", "started", "took_s", *figures, "model", "candidate", "version", "note"]
 
 
@@ -112,12 +131,37 @@ def _tell(found: Sequence[Run]) -> None:
         say(line)
 
 
-def _tell_rows(chosen: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+def _without_declared(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A run's row beside those of its candidates: what it declared is not what its search chose."""
+    if "rank" in row:
+        return row
+    return {name: value for name, value in row.items() if not name.startswith("params.")}
+
+
+def _short(chosen: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Headers that `--columns` takes too: `params.C` where it is one parameter alone."""
+    from penstock.errors import UsageError
+    from penstock.lifecycle.query import column
+
+    found = []
+    for name in chosen:
+        brief = f"params.{re.split(r'__|[.]', name)[-1]}" if name.startswith("params.") else name
+        try:
+            found.append(brief if column(brief, known) == name else name)
+        except UsageError:  # several end so
+            found.append(name)
+    return found
+
+
+def _tell_rows(chosen: Sequence[str], rows: Sequence[Mapping[str, Any]], header: Sequence[str], *, below: bool) -> None:
+    """One line each; with `below`, candidates of a search are indented below their run."""
     from penstock.cli.output import columns, say
 
     cells = [[_cell(name, row) for name in chosen] for row in rows]
+    for row, shown in zip(rows, cells, strict=True):
+        shown[0] = f"  {shown[0]}" if below and "rank" in row else shown[0]
     right = [at for at, name in enumerate(chosen) if any(isinstance(row.get(name), int | float) for row in rows)]
-    for line in columns(list(chosen), cells, right=right):
+    for line in columns(list(header), cells, right=right):
         say(line)
 
 
@@ -137,6 +181,9 @@ def _cell(name: str, row: Mapping[str, Any]) -> str:
         return duration(value)
     if name == "peak_bytes":
         return size_text(value)
+    if name == "score":
+        std = row.get("score_std")
+        return number(value) + (f" ± {number(std)}" if std is not None else "")
     if f"{name}.low" in row:
         low, high = row.get(f"{name}.low"), row.get(f"{name}.high")
         return number(value) + (f" [{number(low)}, {number(high)}]" if low is not None and high is not None else "")

@@ -104,7 +104,7 @@ def _tell_run(home: Home, run: Run, *, quiet: bool) -> None:
         say(text)
     for one in figures_of(home, run, steps).values():
         say(f"  {figure_text(one)}")
-    for text in (*cost_line(info), *search_lines(home, steps)):
+    for text in (*cost_line(info), *search_lines(home, run, steps)):
         say(f"  {text}")
     if "version" in info:
         say(f"  version {run.flow}@{info['version']}: penstock show {run.flow}@{info['version']}")

@@ -55,18 +55,22 @@ def cost_line(info: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def search_lines(home: Home, steps: Mapping[str, Any]) -> list[str]:
+def search_lines(home: Home, run: Run, steps: Mapping[str, Any]) -> list[str]:
     """Candidates of a search that the run fitted, the best first."""
-    from penstock.lifecycle.kept import search_of
+    from penstock.lifecycle.figures import number
+    from penstock.lifecycle.kept import score_shown, scored_by, search_of
 
     search = search_of(home, steps)
-    if not search:
+    listed = search.get("candidates", ())
+    if not listed:
         return []
-    found = [f"search  {len(search)} candidates"]
-    for one in search[:MOST_CANDIDATES]:
+    by = f" by {clean(scored_by(search))}" if scored_by(search) else ""
+    found = [
+        f"search  {search.get('n_candidates', len(listed))} candidates{by}: penstock runs run:{run.id[:4]} --candidates"
+    ]
+    for one in listed[:MOST_CANDIDATES]:
         told = ", ".join(f"{name}={value}" for name, value in one.get("params", {}).items())
-        score = one.get("score")
-        found.append(f"  {one.get('rank', '')}. {'–' if score is None else format(score, '.4g')}  {clean(told)}")
+        found.append(f"  {one.get('rank', '')}. {number(score_shown(search, one.get('score')))}  {clean(told)}")
     return found
 
 

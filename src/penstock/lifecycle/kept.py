@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,9 @@ from penstock.engine.outcome import Outcome
 
 MOST_STEPS = 200
 """Steps whose time is kept with the run; all of them are in their own rows."""
+MOST_CANDIDATES = 100
+MOST_TEXT = 30_000
+"""Candidates of a search that are kept with the run, the best first, and their characters as JSON."""
 
 
 def costs(home: Home, outcome: Outcome) -> dict[str, Any]:
@@ -62,8 +66,33 @@ def figures_kept(run: Run) -> Mapping[str, Any]:
     return found
 
 
-def search_of(home: Home, steps: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Candidates of the search that a run trained with, the best first; empty where it searched nothing.
+def searched(home: Home, outcome: Outcome) -> dict[str, Any]:
+    """Candidates of the search that a run trained with, as its row keeps them.
+
+    Returns
+    -------
+    dict
+        "search": as the training's report has it, with fewer candidates, and "path" the whole one; empty where
+        nothing was searched.
+    """
+    made = outcome.artifacts.get(("train", "report"))
+    report = home.formats.load(made, home.objects) if made is not None else {}
+    search = report.get("search")
+    if not search:
+        return {}
+    kept, room = [], MOST_TEXT
+    for one in search["candidates"][:MOST_CANDIDATES]:
+        room -= len(json.dumps(one))
+        if room < 0:
+            break
+        kept.append(one)
+    name = f"{report['candidate']}." if "candidate" in report else ""
+    told = {"n_candidates": search["n_candidates"], "scorer": search["scorer"], "path": f"model.{name}{search['path']}"}
+    return {"search": told | {"candidates": kept}}
+
+
+def search_of(home: Home, steps: Mapping[str, Any]) -> dict[str, Any]:
+    """The search that a run trained with: all of its candidates that are listed; empty where it searched nothing.
 
     Parameters
     ----------
@@ -72,6 +101,27 @@ def search_of(home: Home, steps: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     seen = steps.get("train")
     if seen is None or len(seen.outputs) < 2:
-        return []
+        return {}
     report = home.formats.load(seen.outputs[1], home.objects)
-    return list((report.get("search") or {}).get("candidates", ())) if isinstance(report, dict) else []
+    return dict(report.get("search") or {}) if isinstance(report, dict) else {}
+
+
+def scored_by(search: Mapping[str, Any]) -> str:
+    """What a search chose by, as people say it; "" where that has no name."""
+    return str(search.get("scorer", "")).removeprefix("neg_")
+
+
+def is_loss(search: Mapping[str, Any]) -> bool:
+    """Whether its scores are shown with the other sign: errors and losses are positive numbers to people."""
+    return str(search.get("scorer", "")).startswith("neg_")
+
+
+def score_shown(search: Mapping[str, Any], score: float | None) -> float | None:
+    """A candidate's score as people are told.
+
+    Examples
+    --------
+    >>> score_shown({"scorer": "neg_log_loss"}, -0.4), score_shown({"scorer": ""}, 0.8)
+    (0.4, 0.8)
+    """
+    return score if score is None or not is_loss(search) else 0.0 - score

@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from penstock.lifecycle.charts import padded, range_bar
+from penstock.lifecycle.kept import is_loss, score_shown, scored_by
 
 MAX_CLASSES = 12
 """Up to so many classes a confusion matrix is shown whole; of more, only the commonest confusions."""
@@ -364,7 +365,8 @@ def candidates(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def search(trained: Mapping[str, Any]) -> dict[str, Any] | None:
     """What a search tried, the best first, with the parameters that differ among its candidates."""
-    found = (trained.get("search") or {}).get("candidates") or ()
+    tried = trained.get("search") or {}
+    found = tried.get("candidates") or ()
     if not found:
         return None
     names = sorted({name for one in found for name in one["params"]})
@@ -373,10 +375,13 @@ def search(trained: Mapping[str, Any]) -> dict[str, Any] | None:
         {
             "rank": one["rank"],
             "params": [one["params"].get(name, "–") for name in names[:MAX_PARAMETERS]],
-            "score": number(one["score"]),
+            "score": number(score_shown(tried, one["score"])),
             "std": "" if one["std"] is None else f"± {number(one['std'])}",
         }
         for one in found[:MAX_SEARCHED]
     ]
     shown = names[:MAX_PARAMETERS]
-    return {"names": shown, "rows": rows, "more": max(len(found) - MAX_SEARCHED, 0), "left": len(names) - len(shown)}
+    more = max(tried.get("n_candidates", len(found)) - MAX_SEARCHED, 0)
+    by = scored_by(tried) or "its own score"
+    told = {"by": by, "better": "lower" if is_loss(tried) else "higher"}
+    return {"names": shown, "rows": rows, "more": more, "left": len(names) - len(shown), **told}

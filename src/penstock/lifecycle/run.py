@@ -25,7 +25,7 @@ from penstock.errors import PenstockError, StoreError, UsageError, bounded
 from penstock.lifecycle.alive import mark
 from penstock.lifecycle.attempt import Attempt, Rehearse
 from penstock.lifecycle.code_state import code_state
-from penstock.lifecycle.kept import costs, evidence
+from penstock.lifecycle.kept import costs, evidence, searched
 from penstock.lifecycle.machine import machine
 from penstock.lifecycle.mirror import tell_begun, tell_run
 from penstock.lifecycle.release import policy
@@ -451,6 +451,7 @@ def _put_end_on_record(home: Home, report: Report) -> None:
         return
     row, attempt = report.outcome.run, report.attempt
     info = dict(row.info) | costs(home, report.outcome) | evidence(home, report.outcome)
+    info |= searched(home, report.outcome)
     if attempt is not None and attempt.version is not None:
         info |= {"version": attempt.version.number, "champion": bool(attempt.promoted)}
     if state is not None or "version" in info:

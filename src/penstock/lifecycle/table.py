@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import ast
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from penstock.core.run import Run
 from penstock.lifecycle.alive import state_of
 from penstock.lifecycle.differ import parameters_kept
-from penstock.lifecycle.kept import figures_kept
+from penstock.lifecycle.kept import figures_kept, is_loss, score_shown, scored_by
 from penstock.lifecycle.query import column, parse
 from penstock.lifecycle.tries import Try
 
@@ -39,17 +40,69 @@ FIXED = (
     "set",
 )
 """Columns that every table has."""
+OF_THE_RUN = (
+    "run",
+    "flow",
+    "kind",
+    "state",
+    "started",
+    "version",
+    "note",
+    "file",
+    "who",
+    "model",
+    "commit",
+    "dirty",
+    "set",
+)
+"""Columns that a candidate of a search shares with its run."""
+SCORE = "score"
+"""Column of what a search says of a candidate."""
+MOST_SEARCHED = 10_000
+"""Candidates of searches that are looked through."""
 
 
 def rows_of(run: Run, *, candidates: bool = False) -> list[dict[str, Any]]:
-    """A run as flat rows: one, or with its candidates one each.
+    """A run as flat rows: one; with the candidates of a try one each, with those of a search one each below its own.
 
-    Figures are as shown to people: errors and losses positive.
+    Figures and scores are as shown to people: errors and losses positive.
     """
     tried = Try.every(run) if candidates and run.info.get("try") else []
-    if not tried:
-        return [_row(run, figures_kept(run))]
-    return [_row(run, one.to_json()) for one in tried]
+    if tried:
+        return [_row(run, one.to_json()) for one in tried]
+    row = _row(run, figures_kept(run))
+    return [row, *(_searched(run, row) if candidates else ())]
+
+
+def _searched(run: Run, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The candidates of a run's search, the best first: "score", "score_std", "scored_by", "rank", parameters."""
+    search = run.info.get("search") or {}
+    shared = {name: row.get(name) for name in OF_THE_RUN}
+    shared |= {f"params.{path}": value for path, value in run.info.get("parameters", {}).items()}
+    found = []
+    for number, one in enumerate(search.get("candidates", ()), 1):
+        told = {"candidate": f"#{number}", "rank": one["rank"], "scored_by": scored_by(search) or None}
+        told |= {SCORE: score_shown(search, one["score"]), "score_std": one["std"]}
+        told |= {"iteration": one["iteration"]} if "iteration" in one else {}
+        values = {f"params.{search['path']}{name}": _literal(text) for name, text in one["params"].items()}
+        found.append(dict.fromkeys(FIXED) | shared | told | values)
+    return found
+
+
+def _literal(text: str) -> Any:
+    """A parameter's value where its text is one of a plain kind, so that numbers are ordered as numbers.
+
+    Examples
+    --------
+    >>> _literal("0.1"), _literal("'l2'"), _literal("np.float64(0.5)"), _literal("SVC(C=1)")
+    (0.1, 'l2', 0.5, 'SVC(C=1)')
+    """
+    bare = text.partition("(")[2].removesuffix(")") if text.startswith("np.") else text
+    try:
+        value = ast.literal_eval(bare)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return text
+    return value if isinstance(value, str | int | float | bool) else text
 
 
 def _row(run: Run, figures: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,7 +160,7 @@ def select(
         A column: of a figure the best first, of any other the smallest; "-" in front turns it round. Rows without a
         value come last. By default the newest first.
     candidates : bool
-        A row for each candidate of a try.
+        A row for each candidate of a try; below a run that searched, one for each candidate of its search.
 
     Returns
     -------
@@ -119,7 +172,11 @@ def select(
     ------
     UsageError
     """
-    rows = [row for run in runs for row in rows_of(run, candidates=candidates)]
+    rows, searched = [], 0
+    for run in runs:
+        found = rows_of(run, candidates=candidates and searched < MOST_SEARCHED)
+        searched += len(found) - 1
+        rows += found
     known = columns_of(rows)
     if where:
         test = parse(where, known)
@@ -128,8 +185,13 @@ def select(
         backwards = sort.startswith("-")
         name = column(sort.removeprefix("-"), known)
         figures = {one for run in runs for m in figures_kept(run).get("metrics", {}).items() for one in _names(*m)}
-        greater = name in figures and name not in lower_is_better(runs)
-        rows = in_order(rows, name, down=greater != backwards)
+        losses = {run.id for run in runs if is_loss(run.info.get("search") or {})} if name == SCORE else set()
+
+        def sign(row: Mapping[str, Any]) -> int:
+            return -1 if row["run"] in losses else 1
+
+        greater = name == SCORE or (name in figures and name not in lower_is_better(runs))
+        rows = in_order(rows, name, down=greater != backwards, sign=sign)
     return rows, known
 
 
@@ -137,8 +199,19 @@ def _names(scorer: str, metric: Mapping[str, Any]) -> tuple[str, str]:
     return scorer, metric["shown"]["name"]
 
 
-def in_order(rows: Sequence[Mapping[str, Any]], name: str, *, down: bool) -> list[dict[str, Any]]:
+def in_order(
+    rows: Sequence[Mapping[str, Any]],
+    name: str,
+    *,
+    down: bool,
+    sign: Callable[[Mapping[str, Any]], int] = lambda _row: 1,
+) -> list[dict[str, Any]]:
     """Rows by a column, numbers before texts, those without a value last, equal ones as they came.
+
+    Parameters
+    ----------
+    sign : callable
+        Row → -1 where a number stands for its opposite, as a loss beside scores of which more is better.
 
     Examples
     --------
@@ -148,6 +221,6 @@ def in_order(rows: Sequence[Mapping[str, Any]], name: str, *, down: bool) -> lis
     with_value = [dict(row) for row in rows if row.get(name) is not None]
     numbers = [row for row in with_value if isinstance(row[name], int | float)]
     texts = [row for row in with_value if not isinstance(row[name], int | float)]
-    numbers.sort(key=lambda row: row[name], reverse=down)
+    numbers.sort(key=lambda row: sign(row) * row[name], reverse=down)
     texts.sort(key=lambda row: str(row[name]), reverse=down)
     return [*numbers, *texts, *(dict(row) for row in rows if row.get(name) is None)]

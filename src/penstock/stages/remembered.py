@@ -11,7 +11,7 @@ import hashlib
 import math
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from penstock.core import checkpoints
@@ -131,6 +131,49 @@ def _tell(key: str, kept: dict[str, Any] | None, result: dict[str, Any], given: 
     checkpoints.keep(key, kept, **told)
 
 
+def searched(fitted: Any, by: Mapping[str, str], most: int) -> dict[str, Any] | None:
+    """What a search tried and chose; None where there is none at the top or at a pipeline's end.
+
+    Parameters
+    ----------
+    fitted : fitted estimator
+    by : dict
+        Path of a search ("model", "model.STEP") → scorer name that it was given to choose by.
+    most : int
+        Candidates listed at most.
+
+    Returns
+    -------
+    dict or None
+        "best_params": parameters as text, which may be any object; "best_score"; "candidates" as `candidates_of`;
+        "n_candidates", listed or not; "path": what stands before a parameter's name for it to be one of the whole;
+        "scorer": the name it chose by, "" where it has none. Scores are in scikit-learn's sign.
+    """
+    path: tuple[str, ...] = ()
+    while not hasattr(fitted, "best_params_"):
+        steps = getattr(fitted, "steps", None)
+        if not isinstance(steps, list) or not steps:
+            return None
+        name, fitted = steps[-1]
+        path = (*path, name)
+    score = getattr(fitted, "best_score_", None)
+    scoring, refit = getattr(fitted, "scoring", None), getattr(fitted, "refit", None)
+    own = scoring if isinstance(scoring, str) else refit if isinstance(refit, str) else ""
+    return {
+        "best_params": {str(name): _text(value) for name, value in fitted.best_params_.items()},
+        "best_score": None if score is None else float(score),
+        "candidates": candidates_of(fitted, most),
+        "n_candidates": len((getattr(fitted, "cv_results_", None) or {}).get("params", ())),
+        "path": "".join(f"{name}__" for name in (*path, "estimator")),
+        "scorer": by.get(".".join(("model", *path)), own),
+    }
+
+
+def _text(value: Any) -> str:
+    """A parameter as text; an address in memory differs from process to process."""
+    return _ADDRESS.sub("", repr(value))[:200]
+
+
 def candidates_of(search: Any, most: int) -> list[dict[str, Any]]:
     """A search's candidates, the best first: parameters as text, score, its deviation over folds, rank.
 
@@ -157,7 +200,7 @@ def candidates_of(search: Any, most: int) -> list[dict[str, Any]]:
     order = sorted(range(len(ranks)), key=lambda at: (int(ranks[at]), at))
     found = []
     for at in order[:most]:
-        params = {str(path): _ADDRESS.sub("", repr(value))[:200] for path, value in results["params"][at].items()}
+        params = {str(path): _text(value) for path, value in results["params"][at].items()}
         mean, std = float(results[f"mean_test_{name}"][at]), float(results[f"std_test_{name}"][at])
         row: dict[str, Any] = {"params": params, "score": mean if math.isfinite(mean) else None}
         row |= {"std": std if math.isfinite(std) else None, "rank": int(ranks[at])}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import re
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -19,14 +18,13 @@ from penstock.errors import DataError, DeclarationError
 from penstock.stages import inner, scoring, searches
 from penstock.stages.blame import add_blame
 from penstock.stages.problem import Problem, problem_of
-from penstock.stages.remembered import candidates_of, remembering
+from penstock.stages.remembered import remembering, searched
 from penstock.stages.routing import guide
 from penstock.stages.seeding import derive, seeded, seeds
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 MAX_LISTED = 200
 """Names of features listed in a report."""
 
@@ -106,7 +104,7 @@ def train(
         "seed": seed,
         "seeds": seeds(model, seed),
         "inner_folds": [dataclasses.asdict(place) for place in places],
-        "search": _search(fitted),
+        "search": searched(fitted, done.by, MAX_LISTED),
     }
     if done.searches:
         report["searches"] = done.searches
@@ -171,6 +169,8 @@ class FittedOn:
         Seconds.
     searches : list of dict
         Searches declared without `scoring=`: "path", "estimator", "by" (as people say it), "why_not".
+    by : dict
+        Path of those that were given the first metric → its scorer name.
     """
 
     fitted: Any
@@ -178,6 +178,7 @@ class FittedOn:
     report: dict[str, Any]
     times: dict[str, float]
     searches: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    by: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def fit_on(
@@ -223,7 +224,8 @@ def fit_on(
     if by is not None:
         searches.forget(fitted, by)
     told = [{**dataclasses.asdict(one), "by": _chosen_by(one, by)} for one in left]
-    return FittedOn(fitted, places, report, times, told)
+    given = {one.path: by.name for one in left if by is not None and not one.why_not}
+    return FittedOn(fitted, places, report, times, told, given)
 
 
 def _chosen_by(place: OpenSearch, by: searches.FirstMetric | None) -> str:
@@ -422,17 +424,6 @@ def _features_out(fitted: Any) -> int | None:
         return int(last.n_features_in_)
     except AttributeError:
         return None
-
-
-def _search(fitted: Any) -> dict[str, Any] | None:
-    """What a search chose, as text: parameters may be any object."""
-    if not hasattr(fitted, "best_params_"):
-        return None
-    # An address in memory differs from process to process.
-    best = {str(name): _ADDRESS.sub("", repr(value))[:200] for name, value in fitted.best_params_.items()}
-    score = getattr(fitted, "best_score_", None)
-    found = {"best_params": best, "best_score": None if score is None else float(score)}
-    return {**found, "candidates": candidates_of(fitted, MAX_LISTED)}
 
 
 def _summary(name: str, n_in: int, n_out: int | None, seed: int, places: list[inner.InnerFolds]) -> str:
