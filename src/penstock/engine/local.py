@@ -19,7 +19,7 @@ from penstock.core.facts import Facts
 from penstock.core.flow import Graph, Node
 from penstock.core.plan import Decision, Reason
 from penstock.core.ports import Home
-from penstock.core.run import Decided, Result, Run, SourceStat, StepRun
+from penstock.core.run import Run, SourceStat
 from penstock.engine import snapshots
 from penstock.engine.checkpoints import Chunks
 from penstock.engine.commit import Committer
@@ -31,6 +31,7 @@ from penstock.engine.outcome import Effect, Key, Outcome
 from penstock.engine.planner import decide
 from penstock.engine.pool import Answer, Pool, rebuilt
 from penstock.engine.processes import Terminated, terminable
+from penstock.engine.record import Record
 from penstock.errors import CancelledError, CorruptObjectError, MissingObjectError, PenstockError, StepError, StoreError
 
 __all__ = ["Effect", "Effects", "Execution", "Outcome"]
@@ -77,7 +78,6 @@ class Execution:
         seen: list[SourceStat] | None = None,
         listen: Listener = silent,
         made: Mapping[str, Any] | None = None,
-        record: bool = True,
         fetcher: Fetcher | None = None,
     ) -> None:
         self._fetcher = fetcher
@@ -86,11 +86,9 @@ class Execution:
         self.known = self.outcome.artifacts
         self._start_pool = pool
         self._pool: Pool | None = None
-        self._effects, self._listen, self._made = dict(effects or {}), listen, dict(made or {})
+        self._effects, self._listen = dict(effects or {}), listen
         self._commit = Committer(home.objects, home.ledger)
-        self._codes = {digest: dict(parts) for digest, parts in graph.codes.items()}
-        self._seen, self._record = list(seen or []), record
-        self._nodes = {node.id: node for node in graph.nodes}
+        self._record = Record(graph, facts, self._commit, run, seen=list(seen or []), made=made or {})
         self._lacks: dict[str, int] = {}
         self._users: dict[str, list[Node]] = {}
         self._ready: deque[Node] = deque()
@@ -98,13 +96,10 @@ class Execution:
         self._later: list[tuple[float, int, Node]] = []
         self._order, self._chunks = itertools.count(), Chunks(graph.codes)
         self._flying: dict[str, list[Node]] = {}
-        self._attempts: dict[str, int] = {}
         self._tries: dict[str, int] = {}
         self._heals: dict[Key, int] = {}
         self._corrupt: set[str] = set()
         self._given: set[str] = set()
-        self._reused: list[StepRun] = []
-        self._ran = 0
         self._shared = ""
 
     # ── the loop ────────────────────────────────────────────────────────────────────────────────────────────
@@ -210,28 +205,9 @@ class Execution:
 
     def _reuse(self, node: Node, decision: Decision) -> None:
         self.outcome.decisions[node.id] = decision
-        row = self._row(node, decision, "reuse", "done", decision.outputs)
-        if self._ran:
-            self._commit.add(step_run=row)
-        else:
-            self._reused.append(row)
-        self._remember(node, decision)
+        self._record.reused(node, decision)
         self._finish(node, decision.outputs, "reused")
         self._listen(Event("reused", node.id, decision, decision.outputs))
-
-    def _remember(self, node: Node, decision: Decision) -> None:
-        """Keep the decision for the reasons of the next run, when it is another than the last."""
-        before = self.facts.previous.get(node.id)
-        if decision.recipe is None or (before is not None and before.recipe == decision.recipe):
-            return
-        decided = Decided(node.id, decision.recipe, node.code, decision.tree, self.facts.sources.get(node.id))
-        self._commit.add(decided=(self.graph.name, decided), codes=self._parts_of(node))
-
-    def _parts_of(self, node: Node) -> dict[str, dict[str, str]]:
-        """Digest → parts, of a step's code and of the files that it reads: what reasons are told by."""
-        found = self.facts.found.get(node.id)
-        files = {found.digest: found.parts} if found is not None and found.many else {}
-        return {node.code: self._codes.get(node.code, {}), **files}
 
     def _finish(self, node: Node, outputs: tuple[Artifact, ...], state: str) -> None:
         self.outcome.states[node.id] = state
@@ -243,7 +219,7 @@ class Execution:
 
     def _act(self, node: Node) -> None:
         """Run an effect here, after everything before it is durable."""
-        self._commit_run()
+        self._record.begin()
         self._commit.flush()
         inputs = {need: self.known[need] for need in node.needs}
         began = time.perf_counter()
@@ -256,8 +232,7 @@ class Execution:
         decision = Decision(node.id, "run" if effect.changed else "reuse", Reason("effect"))
         self.outcome.decisions[node.id] = decision
         if effect.changed:
-            self._run_began()
-            self._commit.add(step_run=self._row(node, decision, "run", "done", effect.outputs))
+            self._record.acted(node, decision, effect.outputs)
         state = "done" if effect.changed else "reused"
         if effect.skip:
             self.outcome.states[node.id] = state
@@ -277,8 +252,7 @@ class Execution:
             self.outcome.states[user.id] = "skipped"
             decision = Decision(user.id, "skip", Reason("refused", why))
             self.outcome.decisions[user.id] = decision
-            if self._ran:
-                self._commit.add(step_run=self._row(user, decision, "skip", "skipped", ()))
+            self._record.skipped(user, decision)
             self._listen(Event("skipped", user.id, decision))
             stack += self._users.get(user.id, ())
 
@@ -296,7 +270,7 @@ class Execution:
             tasks.append((node, self._task(node)))
             self._given.add(node.id)
         if tasks:
-            self._run_began()
+            self._record.act()
             self._pool.give(tasks)
 
     def _task(self, node: Node) -> dict[str, Any]:
@@ -332,19 +306,10 @@ class Execution:
 
     def _done(self, node: Node, outputs: tuple[Artifact, ...], data: Mapping[str, Any]) -> None:
         decision = self.outcome.decisions[node.id]
-        row = self._row(node, decision, "run", "done", outputs, data)
-        if decision.recipe is not None:
-            made = self._made | {"run": self.run.id, "step": node.id, "wall_s": round(data["wall_s"], 6)}
-            source = self.facts.sources.get(node.id)
-            result = Result(decision.recipe, node.code, decision.tree, source, outputs, made)
-            self.facts.results[decision.recipe] = result
+        result = self._record.done(node, decision, outputs, data)
+        if result is not None:
+            self.facts.results[result.recipe] = result
             self.facts.missing -= {artifact.digest for artifact in outputs}
-            self._commit.add(result=result, step_run=row, codes=self._parts_of(node))
-            if node.id in self.facts.reading:
-                self._commit.add(sources=[snapshots.taken(node, data["began"], self.facts)])
-            self._remember(node, decision)
-        else:
-            self._commit.add(step_run=row)
         self._finish(node, outputs, "done")
         self._listen(Event("done", node.id, decision, outputs, data["wall_s"], data.get("notes", {})))
         for twin in self._flying.pop(decision.recipe or "", ()):
@@ -359,7 +324,7 @@ class Execution:
         tries = self._tries[node.id] = self._tries.get(node.id, 0) + 1
         retriable = isinstance(error, StepError) and error.retriable
         decision = self.outcome.decisions[node.id]
-        self._commit.add(step_run=self._row(node, decision, "run", "failed", (), data))
+        self._record.failed(node, decision, data)
         if retriable and tries <= node.retries and self.outcome.error is None:
             wait = node.backoff_s * 2 ** (tries - 1)
             self._listen(Event("retry", node.id, decision, facts=data["error"] | {"wait_s": wait, "try": tries + 1}))
@@ -428,49 +393,7 @@ class Execution:
         artifact = self.known.get((node.id, name))
         return artifact is not None and (artifact.digest == digest or digest in artifact.refs)
 
-    # ── recording ───────────────────────────────────────────────────────────────────────────────────────────
-
-    def _row(
-        self,
-        node: Node,
-        decision: Decision,
-        action: str,
-        state: str,
-        outputs: tuple[Artifact, ...],
-        data: Mapping[str, Any] | None = None,
-    ) -> StepRun:
-        data = data or {}
-        attempt = self._attempts[node.id] = self._attempts.get(node.id, 0) + 1
-        return StepRun(
-            run=self.run.id,
-            step=node.id,
-            attempt=attempt,
-            recipe=decision.recipe,
-            action=action,
-            state=state,
-            reason=decision.reason.to_json(),
-            outputs=outputs,
-            error=data.get("error"),
-            notes=data.get("notes", {}),
-            started=data.get("began", time.time()),
-            wall_s=data.get("wall_s", 0.0),
-            cpu_s=data.get("cpu_s", 0.0),
-            peak_bytes=data.get("peak_bytes", 0),
-        )
-
-    def _run_began(self) -> None:
-        """The first step that does something: from here on each decision is a row."""
-        if self._ran:
-            return
-        self._ran = 1
-        self._commit_run()
-        for row in self._reused:
-            self._commit.add(step_run=row)
-
-    def _commit_run(self) -> None:
-        if self._record:
-            self._record = False
-            self._commit.add(run=self.run, sources=self._seen)
+    # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def _end(self, state: str) -> None:
         """End the workers, write what is left, and put the run's end on record."""
@@ -487,9 +410,7 @@ class Execution:
             "failed": states.count("failed"),
         }
         self.run = self.outcome.run = replace(self.run, state=state, ended=time.time(), counts=counts)
-        if not self._ran:
-            self._commit.add(sources=self._seen)
-        self._commit.add(run=self.run)
+        self._record.end(self.run)
         try:
             self._commit.flush()
         except StoreError:
