@@ -137,6 +137,9 @@ def test_a_pyproject_of_others_is_not_even_parsed(root):
         ("${NOT_SET} = 1", "cannot be read"),
         ('grace = "soon"', "grace = 'soon': a time is meant"),
         ("seed = ", "cannot be read"),
+        ('ledger = ["postgresql://ana:s3cret@db"]', "ledger = ['postgresql://ana:***@db']: text is meant"),
+        ('mlflow = "http://ana:s3cret@host"', "'http://ana:***@host': a table is meant"),
+        (f'seed = "{"9" * 9_000}"', "999 … 999"),
         ("env = 3", "penstock.toml env: 3: a table is meant"),
         ("env.dev = 3", "penstock.toml env.dev: 3: a table is meant"),
     ],
@@ -146,6 +149,7 @@ def test_a_setting_that_cannot_be_used_is_named_with_its_place(root, text, said)
     with pytest.raises(ConfigurationError) as caught:
         configure(str(root))
     assert said in str(caught.value)
+    assert "s3cret" not in str(caught.value)
     assert caught.value.exit_code == 2
 
 
@@ -236,8 +240,9 @@ def test_store_and_ledger_may_be_urls_of_an_environment(root, monkeypatch):
 
 
 def test_the_folder_of_a_file_url_is_a_path(root):
-    (root / "penstock.toml").write_text('store = "file:///srv/store"\n')
-    assert configure(str(root)).store == "/srv/store"
+    for url, path in (("file:///srv/store", "/srv/store"), ("file://models", str(root / "models"))):
+        (root / "penstock.toml").write_text(f'store = "{url}"\n')
+        assert configure(str(root)).store == path
 
 
 def test_a_reference_that_is_overridden_need_not_be_set(root):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.core.ports import Config, Home
 from penstock.core.urls import has_password, masked, scheme
-from penstock.errors import ConfigurationError, MissingExtraError
+from penstock.errors import ConfigurationError, MissingExtraError, bounded
 
 if TYPE_CHECKING:
     from penstock.store.upkeep import KeptObjects
@@ -142,7 +142,7 @@ def _place(root: str, value: str) -> str:
     """A path below the root made absolute; a URL as it is, but for a file's, which is a path."""
     kind = scheme(value)
     if kind in ("file", "local"):
-        return os.path.normpath(value[len(kind) + 3 :])
+        kind, value = "", value[len(kind) + 3 :]
     return value if kind else os.path.normpath(os.path.join(root, os.path.expanduser(value)))
 
 
@@ -233,7 +233,7 @@ def _flat(table: dict[str, Any], where: str) -> dict[str, Any]:
 
 def _table(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ConfigurationError(f"{value!r}: a table is meant", where=where)
+        raise ConfigurationError(f"{_shown(value)}: a table is meant", where=where)
     return value
 
 
@@ -253,17 +253,19 @@ def _checked(key: str, value: Any, where: str) -> Any:
         raise ConfigurationError(f"no setting is called {key!r}{did_you_mean(key, KEYS)}", where=where)
     kind = KEYS[key]
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise ConfigurationError(f"{key} = {value!r}: {KINDS[kind]} is meant", where=where)
+        raise ConfigurationError(f"{key} = {_shown(value)}: {KINDS[kind]} is meant", where=where)
     if kind is list and not all(isinstance(item, str) for item in value):
-        raise ConfigurationError(f"{key} = {value!r}: every item is a name, as text", where=where)
+        raise ConfigurationError(f"{key} = {_shown(value)}: every item is a name, as text", where=where)
     if key == "trust":
         _check_trust(value, where)
     if kind is int and value < 0:
         raise ConfigurationError(f"{key} = {value}: a whole number from 0", where=where)
     if key == "release" and value not in RELEASES:
-        raise ConfigurationError(f"release = {value!r}: one of {', '.join(RELEASES)}", where=where)
+        raise ConfigurationError(f"release = {_shown(value)}: one of {', '.join(RELEASES)}", where=where)
     if key in ("grace", "keep") and not _TIME.fullmatch(value):
-        raise ConfigurationError(f"{key} = {value!r}: a time is meant", where=where, hint=f'for instance {key} = "14d"')
+        raise ConfigurationError(
+            f"{key} = {_shown(value)}: a time is meant", where=where, hint=f'for instance {key} = "14d"'
+        )
     if key == "store":
         _check_store(value, where)
     if key == "ledger" and scheme(value) not in ("", *LEDGERS):
@@ -273,6 +275,11 @@ def _checked(key: str, value: Any, where: str) -> Any:
             hint="objects may lie anywhere; the ledger is a file of this machine or a database",
         )
     return value
+
+
+def _shown(value: Any) -> str:
+    """A value of any type as an error may show it."""
+    return bounded(masked(repr(value)), 200)
 
 
 def _check_trust(value: list[str], where: str) -> None:

@@ -5,10 +5,15 @@ import signal
 import socket
 import subprocess
 import time
+from types import SimpleNamespace
 
 import pytest
 
-from penstock.engine import processes
+from penstock.core import notes
+from penstock.core.artifact import Artifact
+from penstock.core.flow import Node
+from penstock.core.step import Call, Options
+from penstock.engine import child, processes
 from penstock.engine.pool import Server
 from penstock.engine.wire import Lines
 from penstock.errors import (
@@ -18,6 +23,7 @@ from penstock.errors import (
     StepMemoryError,
     StepOutputError,
     StepTimeoutError,
+    StoreError,
 )
 
 BAD = {
@@ -30,6 +36,7 @@ BAD = {
     "gives_nothing": ("return None", StepOutputError, "nothing (None)"),
     "gives_an_object": ("return object()", StepOutputError, "object"),
     "notes_an_object": ("ps.log(seen=object()); return 1", StepOutputError, "noted"),
+    "notes_too_much": ("ps.log(text='x' * 2_000_000); return 1", StepOutputError, "noted 1.9 MiB"),
     "interrupts": ("raise KeyboardInterrupt", StepError, "KeyboardInterrupt"),
     "runs_out": ("raise MemoryError", StepError, "MemoryError"),
 }
@@ -55,6 +62,25 @@ def test_a_bad_step_fails_with_a_sentence(project, bad_steps, name):
     assert words in report.error.what
     assert (report.error.where, report.error.step, report.exit_code) == (f"step {name}", name, 5)
     assert report.outcome.run.state == "failed"
+
+
+def test_a_figure_that_cannot_be_kept_is_the_stores_fault_and_not_the_steps(monkeypatch):
+    monkeypatch.setattr(notes, "_running", [False])  # what a step's begin sets would last beyond this test
+
+    def refuse(_data):
+        raise StoreError("the disk is full", where="/store")
+
+    def draws():
+        notes.log(rows=3, curve="<svg xmlns='http://www.w3.org/2000/svg'/>")
+        return 1
+
+    node = Node("draws", "", None, "")
+    live = SimpleNamespace(calls={"draws": Call("", "draws", (), {}, Options(), function=draws)}, ids={}, params={})
+    stage = SimpleNamespace(stage=refuse)
+    formats = SimpleNamespace(dump=lambda value, stage: Artifact("0" * 64, "json", 1, str(value)))
+    answer = child.run_task({"inputs": []}, node, live, child.Runtime(stage, formats))
+    assert (answer["error"]["error"], answer["error"]["where"]) == ("StoreError", "/store")
+    assert answer["notes"] == {"rows": 3}
 
 
 def test_the_users_traceback_is_cut_at_our_boundary(project):
@@ -377,12 +403,12 @@ def test_a_server_that_was_forked_and_ends_before_it_tells_its_id_ends_alone(mon
     theirs.close()
     forked = Server([], {})
     forked._lines = Lines(ours)
-    child = subprocess.Popen(["sh", "-c", "exit 7"])  # of this process's own group
+    other = subprocess.Popen(["sh", "-c", "exit 7"])  # of this process's own group
     try:
         with pytest.raises(DeclarationError, match="no exit code that could be learnt"):
             forked.opened()
-        assert child.wait() == 7
+        assert other.wait() == 7
     finally:
-        child.wait()
+        other.wait()
         forked.close()
     assert ended == []

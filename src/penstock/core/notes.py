@@ -11,6 +11,8 @@ MOST_BYTES = 8 << 20
 """Of one figure; a page that carries its own plotting library is smaller."""
 MOST_FIGURES = 20
 """Of one step."""
+MOST_NOTED = 1 << 20
+"""Bytes as JSON of all facts of one step: they stand in one row of the ledger."""
 FIGURES = "figures"
 """Under which name a step's notes tell of its figures."""
 
@@ -59,7 +61,8 @@ def log(**values: Any) -> None:
     Raises
     ------
     StepOutputError
-        A figure is larger than 8 MiB, or there are more than 20; or a fact is called "figures".
+        A figure is larger than 8 MiB, or there are more than 20; or a fact is called "figures". A step whose facts
+        are larger than 1 MiB together fails with it when it ends.
 
     Examples
     --------

@@ -18,7 +18,7 @@ from typing import Any
 from penstock.core import checkpoints
 from penstock.core.artifact import Artifact
 from penstock.core.flow import Node, substitute
-from penstock.core.notes import FIGURES, begin, take, take_pictures
+from penstock.core.notes import FIGURES, MOST_NOTED, begin, take, take_pictures
 from penstock.core.ports import Formats, Objects
 from penstock.core.secret import Secret, found_in, reveal
 from penstock.core.source import Found
@@ -78,13 +78,12 @@ def run_task(
     with Discretion(log):
         answer = attempt(task, node, live, runtime)
         _flush_output()
-    notes, problem = _noted()
+    notes: dict[str, Any] = {}
     try:
+        notes |= _noted()
         notes |= _figures(node, runtime)
     except PenstockError as error:
-        problem = problem or error.what
-    if problem and "error" not in answer:
-        answer = {"step": node.id, "error": StepOutputError(problem, where=f"step {node.id}").to_json()}
+        answer = answer if "error" in answer else {"step": node.id, "error": _explained(error, node)}
     answer |= {"notes": notes, "began": began, "wall_s": time.perf_counter() - start}
     answer |= {"cpu_s": time.process_time() - cpu}
     answer["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -102,8 +101,7 @@ def attempt(task: Mapping[str, Any], node: Node, live: Live, runtime: Runtime) -
         answer["error"] = error.to_json()
         answer["corrupt"] = getattr(error, "digest", "")
     except PenstockError as error:
-        found = error.to_json() | _facts(error)
-        answer["error"] = found | {"where": found["where"] or f"step {node.id}"}
+        answer["error"] = _explained(error, node)
     except BaseException as error:  # the user's code may raise anything, SystemExit too
         answer["error"] = framed(error, node)
     return answer
@@ -298,22 +296,32 @@ def _imports(frame: traceback.FrameSummary) -> bool:
     return frame.filename.startswith("<frozen importlib") or frame.filename == importlib.__file__
 
 
-def _facts(error: PenstockError) -> dict[str, Any]:
-    """Facts of an error that are plain data (a validation report, faults)."""
+def _explained(error: PenstockError, node: Node) -> dict[str, Any]:
+    """An error of ours as plain data, with those of its facts that are some (a validation report, faults)."""
+    found = error.to_json()
+    found["where"] = found["where"] or f"step {node.id}"
     facts = {k: v for k, v in error.facts.items() if isinstance(v, str | int | float | bool | list | dict | None)}
-    return {"facts": facts} if facts else {}
+    return found | ({"facts": facts} if facts else {})
 
 
-def _noted() -> tuple[dict[str, Any], str]:
-    """What the step noted, and what is wrong with it: only plain JSON goes on record."""
-    notes = take()
+def _noted() -> dict[str, Any]:
+    """What the step noted: plain JSON that is not too much for a row.
+
+    Raises
+    ------
+    StepOutputError
+    """
+    notes, size = take(), 0
     for name, value in list(notes.items()):
         try:
-            json.dumps(value)
+            size += len(json.dumps(value))
         except (TypeError, ValueError, RecursionError) as error:
             kind = f"{type(value).__module__}.{type(value).__qualname__}"
-            return {}, f"noted {name!r} of type {kind}, which is no plain JSON ({error})"
-    return notes, ""
+            raise StepOutputError(f"noted {name!r} of type {kind}, which is no plain JSON ({error})") from None
+    if size > MOST_NOTED:
+        what = f"noted {size / 2**20:.1f} MiB of facts; at most {MOST_NOTED >> 20} are kept"
+        raise StepOutputError(what, hint="return what is large: it is kept as an output")
+    return notes
 
 
 def _figures(node: Node, runtime: Runtime) -> dict[str, Any]:
