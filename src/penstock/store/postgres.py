@@ -118,17 +118,6 @@ def _may_come_back(error: psycopg.Error) -> bool:
     return not any(words in text for words in ("authentication failed", "no password supplied", "does not exist"))
 
 
-def where_of(url: str) -> str:
-    """A URL as it may be shown.
-
-    Examples
-    --------
-    >>> where_of("postgresql://ana:secret@db/penstock")
-    'postgresql://ana:***@db/penstock'
-    """
-    return masked(url)
-
-
 def connect(url: str) -> psycopg.Connection[Any]:
     """A connection with Penstock's settings; leaves the tables to `migrate`.
 
@@ -146,7 +135,7 @@ def connect(url: str) -> psycopg.Connection[Any]:
     if given is None:
         raise ConfigurationError(
             "this is no URL of a PostgreSQL database",
-            where=where_of(url),
+            where=masked(url),
             hint="postgresql://USER@HOST:PORT/DATABASE; a % in it is written %25",
         )
     settings: dict[str, Any] = {
@@ -172,7 +161,7 @@ def connect(url: str) -> psycopg.Connection[Any]:
         }
         query = ", ".join("set_config(%s, %s, false)" for _ in names)
         connection.execute(f"SELECT {query}", [part for pair in names.items() for part in pair])
-        _refuse_other_encodings(connection, where_of(url))
+        _refuse_other_encodings(connection, masked(url))
     except BaseException:
         connection.close()
         raise
@@ -237,7 +226,7 @@ class Database:
         opened: Callable[[psycopg.Connection[Any]], None],
         writing: Callable[[psycopg.Connection[Any]], None],
     ) -> None:
-        self.where = where_of(url)
+        self.where = masked(url)
         self._url = url
         self._opened = opened
         self._check = writing

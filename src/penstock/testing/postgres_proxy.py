@@ -8,8 +8,6 @@ import socket
 import threading
 from typing import NamedTuple
 
-from penstock.testing.postgres import free_port
-
 _CHUNK = 1 << 16
 COMMITTED = b"C\x00\x00\x00\x0bCOMMIT\x00"
 """What the server says when a commit is durable."""
@@ -66,7 +64,7 @@ class PostgresProxy:
         """Take connections, on the same port as before."""
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", self.port or free_port()))
+        listener.bind(("127.0.0.1", self.port))  # 0 at first: one that is free
         listener.listen(64)
         self.port = int(listener.getsockname()[1])
         self._listener = listener
