@@ -137,6 +137,19 @@ def test_a_reason_is_asked_for_and_a_name(shop):
     assert shop("promote", "churn", "--threshold", "0.4", "--because", "x")[0] == 2
 
 
+def test_what_was_set_by_hand_stays_on_record(shop):
+    code, out, _ = shop("run", "churn.py", "--set", "model.plain.C=0.5", "--json")
+    base = json.loads(out)["version"]
+    assert (code in (0, 4, 7), shop("promote", base, "--threshold", "0.4", "--because", "less", "--force")[0]) == (
+        True,
+        0,
+    )
+    home = shop.home()
+    bodies = [found.body for found in versions(home.ledger, "churn")]
+    made = next(body for body in bodies if f"churn@{body.get('decided', {}).get('from')}" == base)
+    assert made["set"] == resolve(home.ledger, base).body["set"]
+
+
 def test_digests_still_protect_when_the_table_is_gone(shop):
     """The known way to lose the protection: `gc` drops the training table, then the split moves."""
     home = shop.home()

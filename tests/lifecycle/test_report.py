@@ -626,6 +626,19 @@ def test_no_value_of_a_redacted_column_stands_anywhere(sliced, tmp_path):
     assert SECRET in open_card
 
 
+def test_a_rule_about_slices_that_are_declared_nowhere_else_is_redacted_too(sliced, tmp_path):
+    home = memory_home(tmp_path)
+    what = sliced | {"comparison": sliced["comparison"] | {"slices": [], "sentence": "", "rules": []}}
+    what["files"] = what["files"] | {"metrics": what["files"]["metrics"] | {"slices": []}}
+    version = registered(home, what)
+    rule = {"rule": "NoWorseOn('city')", "outcome": "fail", "decides": True, "kind": "slices", "against": "champion"}
+    text = f"worse on 1 of 2 slices of city: accuracy by 0.1 on city={SECRET}"
+    judged(home, version, what, rules=[rule | {"text": text, "figures": {"slices": [{"slice": f"city={SECRET}"}]}}])
+    page, card = told_of(home, version, redact=["city"])
+    assert SECRET not in page + card
+    assert "on city (redacted)" in page
+
+
 def test_the_setting_redacts_too_and_a_name_that_is_no_column_is_passed_over_there_alone(sliced, tmp_path):
     home = memory_home(tmp_path)
     version = registered(home, sliced)

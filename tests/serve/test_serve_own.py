@@ -518,3 +518,40 @@ def test_from_run_to_serve(project, kit):
     again = penstock(project, "run", "fraud_model.py", "--quiet")
     assert again.returncode == 7, again.stdout + again.stderr
     assert "the champion cannot answer: it was made with another fraud.features:AmountRatio" in again.stdout
+
+
+def test_a_process_that_was_ended_for_its_answer_is_watched_at_leisure_afterwards(monkeypatch):
+    """Whoever asked ends it, while the watcher already waits to start it again: the watcher must not spin then."""
+
+    class Started:
+        pid = 0
+
+        def __init__(self):
+            self.keeper = self
+
+        def poll(self):
+            return None
+
+        def end(self):
+            return None
+
+        def end_and_tell(self):
+            time.sleep(0.1)  # the watcher has seen meanwhile that nothing runs
+            return ""
+
+    for name, value in (("LOOK_S", 0.02), ("BACKOFF_S", (0.01, 0.01)), ("STEADY_S", 0.05)):
+        monkeypatch.setattr(process, name, value)
+    looks = []
+    monkeypatch.setattr(process.ModelProcess, "_start", lambda _: Started())
+    monkeypatch.setattr(process.ModelProcess, "_look", lambda *_, **__: looks.append(0))
+    model = process.ModelProcess("fraud@1", lambda: ({}, b""), Host("."))
+    model.start()
+    model._fail(model._running, "it took too long")
+    while not model.is_ready:
+        time.sleep(0.01)
+    time.sleep(0.2)  # steady again
+    looks.clear()
+    began = time.monotonic()
+    time.sleep(0.4)
+    model.close()
+    assert len(looks) <= (time.monotonic() - began) / 0.02 + 2

@@ -1,5 +1,7 @@
 """Thresholds: exact over all cut points, honest on the rows that chose them, refused where nothing can be chosen."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -108,7 +110,7 @@ def test_weights_count_as_repeated_rows():
     weight = np.random.default_rng(1).integers(1, 4, len(given_))
     repeated = given_.take(np.repeat(np.arange(len(given_)), weight))
     for rule in (Threshold(maximise="f1"), Threshold(recall=0.8), Threshold(rate=0.1)):
-        weighted = thresholds.choose(rule, given_, weight)
+        weighted = thresholds.choose(rule, replace(given_, weight=weight.astype(float)))
         assert weighted.threshold == thresholds.choose(rule, repeated).threshold
         assert weighted.value == pytest.approx(thresholds.choose(rule, repeated).value)
 
@@ -172,14 +174,14 @@ def table(n=600, seed=0, signal=1.0):
     return frame
 
 
-KNOWN = {"target": Target("y"), "roles": Roles(key=("id",)), "schema": BINARY}
-JUDGED = {**KNOWN, "split": Split(folds=4), "slices": (), "seed": 0}
+KNOWN = {"target": Target("y"), "schema": BINARY}
+JUDGED = {**KNOWN, "roles": Roles(key=("id",)), "split": Split(folds=4), "slices": (), "seed": 0}
 
 
 def test_what_is_decided_stands_with_its_curve():
     data = table()
     _, predictions = evaluate(data, model=LogisticRegression(), metrics=("f1",), **JUDGED)
-    decision, report = decide(predictions, data, decide=Threshold(recall=0.9), **KNOWN)
+    decision, report = decide(predictions, decide=Threshold(recall=0.9), **KNOWN)
     assert decision | {"threshold": None} == {
         "threshold": None,
         "score": "proba",
@@ -203,7 +205,7 @@ def test_a_precision_that_cannot_be_had_is_refused_with_the_best_there_is():
     predictions.loc[0, "y_true"] = "yes"
     predictions["proba"] = np.where(predictions.index == 0, 0.1, 0.2)
     with pytest.raises(RefusedError, match=r"no threshold gives precision 0.9 .* the best is 0.002") as caught:
-        decide(predictions, data, decide=Threshold(precision=0.9), **KNOWN)
+        decide(predictions, decide=Threshold(precision=0.9), **KNOWN)
     assert caught.value.exit_code == 4
 
 
@@ -257,6 +259,16 @@ def test_another_threshold_changes_what_reads_labels_and_nothing_else():
     assert new["metrics"]["f1"]["baseline"] == old["metrics"]["f1"]["baseline"]
     assert new["confusion"] == told["confusion"] != old["confusion"]
     assert (decision["threshold"], decision["rule"]) == (0.2, "at 0.2, by hand")
+
+
+def test_with_weights_a_threshold_by_hand_is_told_as_a_declared_one_is():
+    data = table().assign(w=lambda frame: np.where(frame.y == "yes", 5.0, 1.0))
+    given_ = {**JUDGED, "roles": Roles(key=("id",), weight="w")}
+    old, predictions = evaluate(data, model=LogisticRegression(), metrics=("f1",), **given_)
+    _, by_hand, _ = rejudged(old, predictions, threshold=0.2, **KNOWN, seed=0)
+    _, declared = decide(predictions, decide=Threshold(at=0.2), **KNOWN)
+    _, unweighted = decide(predictions.drop(columns="weight"), decide=Threshold(at=0.2), **KNOWN)
+    assert by_hand["curve"] == declared["curve"] != unweighted["curve"]
 
 
 def test_a_threshold_on_several_classes_is_refused_by_validate_before_anything_is_fitted():

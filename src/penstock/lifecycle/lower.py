@@ -90,7 +90,7 @@ def lower(
     rows = Ref(parted, "train"), Ref(parted, "test")
     trained, evaluated = _learned(workflow, model, rows[0], told)
     fitted = Ref(trained, "fitted")
-    decided = _decided(workflow, evaluated, rows[0], told)
+    decided = _decided(workflow, evaluated, told)
     refitted = _refitted(workflow, rows, fitted, told)
     audited = _audited(workflow, rows, told)
     registered = _registered(rows, fitted, checked, evaluated, audited, told, decided, refitted)
@@ -217,12 +217,13 @@ def _learned(w: Workflow, model: Any, train: Ref, told: _Told) -> tuple[Call, Ca
     return trained, chosen
 
 
-def _decided(w: Workflow, evaluated: Call, train: Ref, told: _Told) -> Call | None:
+def _decided(w: Workflow, evaluated: Call, told: _Told) -> Call | None:
     """The threshold, where a rule for one is declared."""
     if w.decide is None:
         return None
+    known = {"schema": told.known["schema"], "target": told.known["target"]}
     answers = Ref(evaluated, "predictions")
-    return stage("decide", answers, train, decide=w.decide, **told.known, **told.own, outputs=("decision", "report"))
+    return stage("decide", answers, decide=w.decide, **known, **told.own, outputs=("decision", "report"))
 
 
 def _refitted(w: Workflow, rows: Rows, fitted: Ref, told: _Told) -> Call | None:

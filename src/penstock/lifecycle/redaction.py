@@ -78,7 +78,21 @@ def _labels(seen: Evidence, hidden: frozenset[str]) -> dict[str, str]:
     """Label of a slice → what stands for it, longest first, so that no part of a longer one is left."""
     found = [*(seen.files["metrics"].get("slices") or ()), *(seen.comparison.get("slices") or ())]
     labels = {str(one["label"]): f"{one['column']} ({REDACTED})" for one in found if one["column"] in hidden}
+    bodies = [seen.comparison, *([seen.verdict.body] if seen.verdict is not None else [])]
+    # A rule may be about slices by a column that `slices=` does not name.
+    judged = [one["slice"] for body in bodies for rule in body.get("rules") or () for one in _slices(rule)]
+    labels |= {label: f"{c} ({REDACTED})" for label in judged for c in hidden if label.startswith(_begins(c))}
     return dict(sorted(labels.items(), key=lambda item: -len(item[0])))
+
+
+def _slices(rule: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    found: Iterable[Mapping[str, Any]] = (rule.get("figures") or {}).get("slices") or ()
+    return found
+
+
+def _begins(column: str) -> tuple[str, ...]:
+    """How the labels of a column's slices begin, as `stages.slicing` writes them."""
+    return tuple(f"{column}{mark}" for mark in ("=", " ≤ ", " in (", " > ", " missing", ": other values"))
 
 
 def _replaced(value: Any, labels: Mapping[str, str]) -> Any:

@@ -29,6 +29,8 @@ from penstock.lifecycle.versions import Version, parts_of, who_am_i
 
 WHAT = "decide"
 """Kind of such a run."""
+KEPT = ("recipes", "sources", "declaration", "rows", "set")
+"""What of a version's body holds for the one that is made of it."""
 BASE = ("schema", "metrics", "judged", "predictions", "train", "test")
 
 
@@ -147,7 +149,7 @@ class Redecision(Attempt):
         expected = [decided(answer["score"], contract) for answer in golden["expected"]]
         files["golden"] = json_artifact(self.home.objects, {**golden, "expected": expected})
         made = manifest_of(self.home, self.graph.name, files)
-        kept = {name: self.base.body[name] for name in ("recipes", "sources", "declaration", "rows")}
+        kept = {name: self.base.body[name] for name in KEPT if name in self.base.body}
         told = {"from": self.base.number, "threshold": contract["threshold"], "because": self.why}
         self.git = dict(code_of(self.home, self.base))
         body = {**kept, "run": self.run, "git": self.git, "decided": told}

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from penstock.core import markup
-from penstock.core.artifact import Artifact
 from penstock.core.names import did_you_mean
 from penstock.core.notes import FIGURES
 from penstock.core.plan import Plan as Decided
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TRIES = 20
+HELD_OUT = ("split", "test")
+"""Step and output of a workflow that are opened by decisions and recorded looks only."""
 IDLE = "nothing to do: all steps reused; no look spent"
 MOST_NOTES = 5
 TONES = {"champion": "good", "challenger": "good", "refused": "bad", "undecided": "warn"}
@@ -90,6 +91,7 @@ class Run:
         self._block: LiveBlock | None = None
         self._kept: dict[str, Any] = {}
         self.id, self.name = report.outcome.run.id, report.graph.name
+        self._is_workflow = story.is_workflow(report.graph)
         self.exit_code, self.wall_s, self.idle = report.exit_code, report.wall_s, report.idle
         self.steps: dict[str, str] = dict(report.outcome.states)
         self.exploratory = found.exploratory
@@ -105,7 +107,7 @@ class Run:
     # ── values ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def artifact(self, step: str, output: str | None = None, *, want: str = "") -> Any:
-        """What a step gave, read from the store and verified.
+        """What a step gave, read from the store and verified; of held-out rows with a look, as `test` has it.
 
         Parameters
         ----------
@@ -122,9 +124,12 @@ class Run:
         PenstockError
             It cannot be read.
         """
-        return self._formats.load(self._found(step, output), self._objects, want)
+        name = self._output(step, output)
+        if (step, name) == HELD_OUT and self._is_workflow:
+            self._open_hold_out()
+        return self._formats.load(self._outcome.artifacts[step, name], self._objects, want)
 
-    def _found(self, step: str, output: str | None) -> Artifact:
+    def _output(self, step: str, output: str | None) -> str:
         there = [name for known, name in self._outcome.artifacts if known == step]
         if not there:
             steps = list(dict.fromkeys(known for known, _ in self._outcome.artifacts))
@@ -137,7 +142,7 @@ class Run:
             raise UnknownNameError(
                 f"{step} has no output {name!r}{did_you_mean(name, there)}", hint=f"there are {', '.join(there)}"
             )
-        return self._outcome.artifacts[step, name]
+        return name
 
     def table(self, step: str, output: str | None = None) -> pd.DataFrame:
         """A step's table as a pandas frame, a copy of your own.
@@ -158,10 +163,7 @@ class Run:
     @property
     def test(self) -> pd.DataFrame:
         """The held-out rows. Whoever opens them takes a look, which goes on record, once for this run."""
-        number = self._look()
-        if number is not None:
-            print(f"the hold-out of {self.name} was opened: look {number}, on record", file=sys.stderr)
-        return self.table("split", "test")
+        return self.table(*HELD_OUT)
 
     @property
     def predictions(self) -> pd.DataFrame:
@@ -298,14 +300,13 @@ class Run:
         rules = tuple(str(rule["text"]) for rule in body["rules"])
         return Verdict(body["outcome"], body["sentence"], bool(body["passed"]), rules, body.get("against") or "")
 
-    def _look(self) -> int | None:
-        """Put a look on record; None where this run's is on record already.
+    def _open_hold_out(self) -> None:
+        """Put a look on record, and say so, unless this run's is on record already.
 
         Raises
         ------
         ConflictError
         """
-        self._found("split", "test")
         number = int(self.version.partition("@")[2]) if self.version else None
         body = {"version": number, "against": None, "verdict": None, "run": self.id}
         name = stream(self.name, "look")
@@ -313,14 +314,15 @@ class Run:
             for _ in range(TRIES):
                 seen = home.ledger.stream(name)
                 if any(one.body.get("run") == self.id and one.why == LOOKED for one in seen):
-                    return None
+                    return
                 last = head(home.ledger, name)
                 entry = Entry(name, last.number + 1 if last else 1, body, who=who_am_i(), why=LOOKED)
                 try:
                     home.ledger.append([entry])
                 except ConflictError:
                     continue
-                return entry.number
+                print(f"the hold-out of {self.name} was opened: look {entry.number}, on record", file=sys.stderr)
+                return
         raise ConflictError(f"{self.name}: looks were recorded by others all the time", hint="ask again")
 
     # ── telling ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -62,7 +62,6 @@ class ModelProcess:
         self._asking = threading.Lock()  # one question at a time: the process answers them in turn
         self._changing = threading.Lock()
         self._closed = threading.Event()
-        self._woken = threading.Event()
         self._running: _Running | None = None
         self._why = ""
         self._restarts = 0
@@ -122,7 +121,6 @@ class ModelProcess:
     def close(self) -> None:
         """End it for good. Does not wait: whoever waits for an answer is told at once."""
         self._closed.set()
-        self._woken.set()
         running, self._running = self._running, None
         if running is not None:
             running.end()
@@ -184,7 +182,6 @@ class ModelProcess:
         said = running.end_and_tell()
         self._why = why or said or self._why
         print(f"penstock serve: the model process of {self.name} was ended: {self._why}", file=sys.stderr)
-        self._woken.set()
 
     def _watch(self) -> None:
         """Look after the process until it is closed: memory, its end, another start."""
@@ -194,9 +191,8 @@ class ModelProcess:
             if running is not None:
                 looks += 1
                 self._look(running, whole=looks % 20 == 0)
-                self._woken.wait(LOOK_S)
+                self._closed.wait(LOOK_S)
                 continue
-            self._woken.clear()
             if self._closed.wait(wait):
                 return
             began = time.monotonic()

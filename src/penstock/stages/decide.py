@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.metric import Metric
-from penstock.core.target import Roles, Target
+from penstock.core.target import Target
 from penstock.core.threshold import Threshold
 from penstock.errors import RefusedError
 from penstock.stages import scoring, thresholds
@@ -30,12 +30,10 @@ GIVEN = "given by a person, so it owes nothing to these rows: the out-of-fold pr
 
 def decide(
     predictions: pd.DataFrame,
-    train: pd.DataFrame,
     *,
     decide: Threshold,
     schema: dict[str, Any],
     target: Target,
-    roles: Roles,
     own: tuple[Metric, ...] = (),
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Choose the threshold for the estimator that is fitted on all training rows.
@@ -43,11 +41,9 @@ def decide(
     Parameters
     ----------
     predictions : DataFrame
-        Out-of-fold predictions of the training rows, as `evaluate` stores them.
-    train : DataFrame
-        Those rows, for their weights.
+        Out-of-fold predictions of the training rows, as `evaluate` stores them, with their weights.
     decide : Threshold
-    schema, target, roles, own
+    schema, target, own
         As for `evaluate`.
 
     Returns
@@ -66,15 +62,14 @@ def decide(
     """
     problem = problem_of(schema, target).judged_by(own)
     answers = from_frame(predictions, problem)
-    weight = thresholds.weights_of(train, roles, predictions["row"])
-    found = thresholds.choose(decide, answers, weight)
+    found = thresholds.choose(decide, answers)
     if not found.met:
         raise RefusedError(
             f"no threshold gives {decide.text} on the out-of-fold predictions; the best is {found.value:.3f}",
             where=f"column {target.column}",
             hint="ask for less, or train a better model",
         )
-    return decision(found.threshold, decide.text, answers), report(found, decide, answers, weight)
+    return decision(found.threshold, decide.text, answers), report(found, decide, answers)
 
 
 def decision(threshold: float, rule: str, answers: Predicted) -> dict[str, Any]:
@@ -84,7 +79,7 @@ def decision(threshold: float, rule: str, answers: Predicted) -> dict[str, Any]:
     return {"threshold": threshold, "score": kind, "positive": positive, "negative": negative, "rule": rule}
 
 
-def report(found: thresholds.Chosen, rule: Threshold, answers: Predicted, weight: Any = None) -> dict[str, Any]:
+def report(found: thresholds.Chosen, rule: Threshold, answers: Predicted) -> dict[str, Any]:
     """How the threshold came about, and what others would have meant, as plain JSON."""
     labelled = thresholds.relabelled(answers, found.threshold)
     metric = thresholds.metric_of(rule, answers.problem)[0] if rule.rule in ("maximise", "minimise") else rule.rule
@@ -103,7 +98,7 @@ def report(found: thresholds.Chosen, rule: Threshold, answers: Predicted, weight
         "tried": found.tried,
         "n_rows": len(answers),
         "share_positive": share,
-        "curve": thresholds.curve(rule, answers, weight),
+        "curve": thresholds.curve(rule, answers),
         "confusion": confusion(labelled),
         "scope": GIVEN if rule.rule == "at" else CHOSEN,
     }

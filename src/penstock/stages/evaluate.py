@@ -122,8 +122,7 @@ def evaluate(
     learn: dict[str, Any] = {"target": target, "roles": roles, "split": split, "seed": seed, "fit": fit}
     out = out_of_fold(train, model=model, problem=problem, baseline=baseline, metrics=metrics, own=own, **learn)
     if decide is not None:
-        weight = weights_of(train, roles, out.rows)
-        out = replace(out, model=cross_fitted(decide, out.model, out.fold, weight))
+        out = replace(out, model=cross_fitted(decide, out.model, out.fold))
     prove(out.model, metrics)
     names = scoring.chosen(metrics, problem, has_proba=out.model.has_proba)
     found = [_slice_figure(names[0], one, out, seed) for column in slices for one in by_column[column]]

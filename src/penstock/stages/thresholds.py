@@ -159,7 +159,7 @@ def check_given(threshold: float, predicted: Predicted) -> None:
         )
 
 
-def choose(rule: Threshold, predicted: Predicted, weight: Any = None) -> Chosen:
+def choose(rule: Threshold, predicted: Predicted) -> Chosen:
     """The threshold that a rule asks for, on these rows.
 
     Parameters
@@ -167,7 +167,6 @@ def choose(rule: Threshold, predicted: Predicted, weight: Any = None) -> Chosen:
     rule : Threshold
     predicted : Predicted
         Of a binary task.
-    weight : ndarray of shape (n_rows,), optional
 
     Raises
     ------
@@ -177,7 +176,7 @@ def choose(rule: Threshold, predicted: Predicted, weight: Any = None) -> Chosen:
     import numpy as np
 
     score = scores(predicted)
-    found = cuts(predicted.y, score, weight)
+    found = cuts(predicted.y, score, predicted.weight)
     if rule.rule == "at":
         check_given(float(rule.value), predicted)
         return Chosen(float(rule.value), math.nan)
@@ -249,7 +248,7 @@ def relabelled(predicted: Predicted, threshold: Any) -> Predicted:
     return replace(predicted, answers=answers)
 
 
-def cross_fitted(rule: Threshold, answers: Predicted, fold: Any, weight: Any = None) -> Predicted:
+def cross_fitted(rule: Threshold, answers: Predicted, fold: Any) -> Predicted:
     """The answers, each fold's labels by the threshold that the rule leads to on the other folds.
 
     So the label of a row owes nothing to its own truth, and label metrics are not flattered by the choice.
@@ -260,15 +259,13 @@ def cross_fitted(rule: Threshold, answers: Predicted, fold: Any, weight: Any = N
     answers : Predicted
         Out of fold.
     fold : ndarray of int, shape (n_rows,)
-    weight : ndarray of shape (n_rows,), optional
     """
     import numpy as np
 
     bound = np.empty(len(answers))
     for number in np.unique(fold):
         inside = fold == number
-        others = choose(rule, answers.take(~inside), None if weight is None else weight[~inside])
-        bound[inside] = others.threshold
+        bound[inside] = choose(rule, answers.take(~inside)).threshold
     return relabelled(answers, bound)
 
 
@@ -391,7 +388,7 @@ def values_at(name: str, found: Cuts) -> Any:
     return OF_COUNTS[name](found)
 
 
-def curve(rule: Threshold, predicted: Predicted, weight: Any = None) -> dict[str, list[float | None]]:
+def curve(rule: Threshold, predicted: Predicted) -> dict[str, list[float | None]]:
     """What each threshold would mean: at most `CURVE_POINTS` points, from the highest score down.
 
     Returns
@@ -402,7 +399,7 @@ def curve(rule: Threshold, predicted: Predicted, weight: Any = None) -> dict[str
     """
     from penstock.stats.checks import json_number
 
-    found = cuts(predicted.y, scores(predicted), weight)
+    found = cuts(predicted.y, scores(predicted), predicted.weight)
     keep = [int(at) for at in _spread(len(found), CURVE_POINTS)]
     drawn: dict[str, Any] = {
         "threshold": [found.threshold(at) for at in keep],
