@@ -16,9 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from penstock.core.artifact import Written
 from penstock.core.source import Source
 from penstock.errors import DataError
-from penstock.stages import ingest, limits, spool
+from penstock.stages import ingest, limits, parquet_source, spool
 from penstock.stages.limits import Limits
 
 
@@ -130,6 +131,38 @@ def test_a_footer_that_speaks_of_more_rows_than_can_be_is_refused(read, rows):
 @pytest.mark.parametrize("rows", [71, 10_000])
 def test_a_footer_that_lies_by_a_little_is_found_out(read, rows):
     refused(read, lying(rows), "t.parquet", "rows, .* were found|damaged|not a whole Parquet")
+
+
+def forged(rows, claimed):
+    """A Parquet file of ten row groups whose footer claims fewer rows than they hold."""
+    data = parquet(pa.table({"a": list(range(rows))}), compression="none", row_group_size=rows // 10)
+    (size,) = struct.unpack("<I", data[-8:-4])
+    at = len(data) - 8 - size
+    footer = data[at:-8].replace(b"\x16" + varint(rows * 2), b"\x16" + varint(claimed * 2))
+    assert footer != data[at:-8]
+    return data[:at] + footer + struct.pack("<I", len(footer)) + b"PAR1"
+
+
+def test_a_footer_that_claims_fewer_rows_than_there_are_does_not_pass_the_limit(read, monkeypatch):
+    """The limit was held against the claim: reading ends as soon as more has come, not after all of it."""
+    monkeypatch.setattr(parquet_source, "BATCH_ROWS", 100)
+    seen = []
+    monkeypatch.setattr(parquet_source, "forced", lambda batch, *_: seen.append(batch.num_rows) or batch)
+    error = refused(read, forged(1_000, 150), "t.parquet", "speaks of 150 rows, 200 or more were found", max_rows=150)
+    assert "t.parquet" in str(error)
+    assert sum(seen) <= 150
+
+
+def test_texts_that_grow_once_spelled_out_go_to_a_file(read, tmp_path):
+    """Their footer speaks of a few kilobytes: what is in memory is counted as it comes."""
+    words = pa.array([f"{n}" * 5_000 for n in range(4)])
+    texts = pa.DictionaryArray.from_arrays(pa.array([n % 4 for n in range(2_000)], pa.int32()), words).cast(pa.string())
+    path = tmp_path / "t.parquet"
+    path.write_bytes(parquet(pa.table({"a": texts})))
+    small, _ = ingest.read(Source(str(path), ".parquet"))
+    large, _ = ingest.read(Source(str(path), ".parquet"), spill=1 << 20)
+    assert isinstance(large, Written)
+    assert pq.read_table(large.path).column("a").to_pylist() == small.column("a").to_pylist()
 
 
 def test_run_lengths_that_grow_beyond_measure_are_refused(read, small):

@@ -327,6 +327,28 @@ def test_nothing_can_be_written_to_a_real_server(server):
     assert server.read("t")[0].num_rows == 1
 
 
+class Heard:
+    """A connection that keeps what it is told."""
+
+    def __init__(self):
+        self.said = []
+
+    def exec_driver_sql(self, text):
+        self.said.append(text)
+
+    def commit(self):
+        self.said.append("COMMIT")
+
+
+@pytest.mark.parametrize("backend", ["mysql", "mariadb"])
+def test_mysql_is_told_that_no_later_transaction_may_write_either(backend):
+    """A statement such as CREATE TABLE ends the transaction; tried with a real server by hand."""
+    heard = Heard()
+    sql._begin(heard, backend)
+    assert heard.said.index("SET SESSION TRANSACTION READ ONLY") < heard.said.index("COMMIT")
+    assert heard.said[-1] == "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
+
+
 def test_queries_of_a_run_see_one_state_even_while_it_is_written_to(server, tmp_path):
     """Between the two reads another session moves a row from one table to the other: it is in one of them, once."""
     server(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, Protocol
 
 from penstock.core.source import Source
@@ -96,12 +97,15 @@ class ParquetTable:
             file = pq.ParquetFile(self._raw.reader(), read_dictionary=texts)
             for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns, use_threads=False):
                 rows += batch.num_rows
+                if rows > self.n_rows:
+                    break  # the limits were held against fewer rows
                 batch.validate(full=True)  # a damaged page may point outside its dictionary, or hold no UTF-8
                 yield batch
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise DataError(DAMAGED.format("Parquet", bounded(str(error), 300)), where=self.where) from None
         if rows != self.n_rows:
-            raise DataError(f"its metadata speaks of {self.n_rows:,} rows, {rows:,} were found", where=self.where)
+            more = " or more" * (rows > self.n_rows)
+            raise DataError(f"its metadata speaks of {self.n_rows:,} rows, {rows:,}{more} were found", where=self.where)
 
 
 def read_typed(
@@ -156,10 +160,7 @@ def read_typed(
                 for piece in _pieces(batch, now):
                     yield parts.with_columns(forced(_cast(piece, plain), wanted, source, table.where), at, columns)
 
-    if estimate > spill:
-        made: Any = write(batches())
-    else:
-        made = pa.Table.from_batches(list(batches())).unify_dictionaries().combine_chunks()
+    made = write(batches()) if estimate > spill else _gathered(batches(), spill)
     types = [[name, str(parts.types.get(name) or wanted.field(name).type)] for name in columns]
     several = f" · {len(tables):,} files" if parts.many else ""
     return made, {
@@ -172,6 +173,19 @@ def read_typed(
         "notes": [f"left out: {', '.join(dropped)} (an unnamed row index)"] if dropped else [],
         "summary": f"{tables[0].format}{several}{parts.shown} · {n_rows:,} × {len(columns)}",
     }
+
+
+def _gathered(batches: Iterator[Any], spill: int) -> Any:
+    """A table in memory; in a file once it is larger than its metadata said."""
+    import pyarrow as pa
+
+    held, size = [], 0
+    for batch in batches:
+        held.append(batch)
+        size += sum(_spelled_out(column) for column in batch.columns)
+        if size > spill:
+            return write(chain(held, batches))
+    return pa.Table.from_batches(held).unify_dictionaries().combine_chunks()
 
 
 def _pieces(batch: Any, size: int) -> Iterator[Any]:

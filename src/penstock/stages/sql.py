@@ -241,6 +241,9 @@ def _begin(connection: Any, backend: str) -> None:
         connection.commit()
     elif backend in ("mysql", "mariadb"):
         connection.exec_driver_sql("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        # A statement such as CREATE TABLE ends a transaction: what begins after it must not write either.
+        connection.exec_driver_sql("SET SESSION TRANSACTION READ ONLY")
+        connection.exec_driver_sql("SET time_zone = '+00:00'")
         connection.commit()
         connection.exec_driver_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
     elif backend == "sqlite":
