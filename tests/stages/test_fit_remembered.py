@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from joblib import Parallel
 from scipy.stats import randint
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.linear_model import LogisticRegression
@@ -175,12 +176,57 @@ def test_what_kept_no_results_has_no_candidates():
     assert candidates_of(LogisticRegression(), 5) == []
 
 
-def test_two_jobs_give_the_bytes_of_one():
+def test_two_jobs_give_the_bytes_of_one_and_keep_the_same():
     pipe = make_pipeline(StandardScaler(), DecisionTreeClassifier())
     grid = {"decisiontreeclassifier__max_depth": [1, 2, 3]}
-    one, two = (run(GridSearchCV(pipe, grid, cv=2, n_jobs=jobs))[0] for jobs in (1, 2))
+
+    def of(jobs, known=None):
+        return run(GridSearchCV(pipe, grid, cv=2, n_jobs=jobs), known)[:2]
+
+    (one, told), (two, beside) = of(1), of(2)
     assert dumps_canonical(one[0]) == dumps_canonical(two[0])
     assert one[1] == two[1]
+    scores = {key: value["test_scores"] for key, value in kept(told).items()}
+    assert {key: value["test_scores"] for key, value in kept(beside).items()} == scores
+    assert len(scores) == 6
+    half = dict(list(kept(told).items())[::2])
+    again, rest = of(2, half)
+    assert kept(rest).keys() == scores.keys() - half.keys()
+    assert dumps_canonical(again[0]) == dumps_canonical(one[0])
+    assert kept(of(2, kept(told))[1]) == {}
+
+
+def test_a_search_in_a_candidate_is_known_by_the_candidates_own_result():
+    def nested():
+        return GridSearchCV(
+            GridSearchCV(Counting(random_state=0), {"max_depth": [1, 2, 3]}, cv=2),
+            {"estimator__criterion": ["gini", "entropy"]}, cv=2,
+        )  # fmt: skip
+
+    (fitted, report), told, fits = run(nested())
+    assert (len(kept(told)), fits) == (4 + 6, 5 * 7)  # of the last fit on all rows, the fits of its search
+    (again, same), _, rest = run(nested(), dict(list(kept(told).items())[:3]))
+    assert rest == 2 * 7
+    assert dumps_canonical(again) == dumps_canonical(fitted)
+    assert same == report
+
+
+def test_what_gives_all_fits_at_once_is_remembered_too(monkeypatch):
+    monkeypatch.setattr("joblib.parallel.Parallel.__init__", at_once(Parallel.__init__))
+    (_, report), told, fits = run(SEARCHES["grid"]())
+    assert len(kept(told)) == fits - 1
+    assert len(report["search"]["candidates"]) == 3
+
+
+def at_once(real):
+    """A backend of joblib that cannot give results as they come refuses to be asked for them."""
+
+    def init(self, *given, return_as="list", **named):
+        if return_as != "list":
+            raise ValueError("does not support return_as")
+        real(self, *given, **named)
+
+    return init
 
 
 def test_a_search_at_a_pipelines_end_is_told_with_the_path_of_its_parameters():

@@ -1,24 +1,26 @@
 """Candidates of a search as checkpoints: each fold of each candidate is fitted once, however often the step is killed.
 
-scikit-learn offers no place to hang this on: its searches call one private function for each candidate and fold, and
-for the time of a fit ours stands in its place. Where that function is gone (another version), a search runs as ever.
+scikit-learn offers no place to hang this on: its searches hand the fits of their candidates to one object that runs
+them, here or in processes of its own, and for the time of a fit ours stands in its place. Where that is gone (another
+version), a search runs as ever.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import math
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from penstock.core import checkpoints
 from penstock.core.digest import canonical
 from penstock.core.tree import NotCanonical, encode
 
-NAME = "_fit_and_score"
+NAME = "Parallel"
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _state: dict[str, Any] = {}
 
@@ -29,43 +31,82 @@ def remembering() -> Iterator[None]:
     from sklearn.model_selection import _search
 
     real = getattr(_search, NAME, None)
-    if real is None or real is fit_and_score:
+    if real is None or hasattr(real, "remembers"):
         yield
         return
     if _state.get("step") != checkpoints.begun():
         _state.update(step=checkpoints.begun(), seen={})
-    _state.update(real=real, scores={}, spent=0.0, fitted=0)
-    setattr(_search, NAME, fit_and_score)
+    _state.update(scores={}, spent=0.0, fitted=0, inside=False)
+    setattr(_search, NAME, _remembering(real))
     try:
         yield
     finally:
         setattr(_search, NAME, real)
 
 
-def fit_and_score(estimator: Any, X: Any, y: Any, **given: Any) -> Any:
-    """Stands in for scikit-learn's function: the same arguments, the same answer.
+@functools.cache
+def _remembering(real: type) -> type:
+    """A kind of scikit-learn's `Parallel` that runs what is not known, and gives all in its order."""
 
-    In a process of a search's own (`n_jobs`), where nothing was opened, it is scikit-learn's function and no more.
+    class Remembering(real):  # type: ignore[misc]  # scikit-learn has no types
+        remembers = True
+
+        def __init__(self, *given: Any, **named: Any) -> None:
+            try:
+                super().__init__(*given, **named, return_as="generator")
+            except ValueError:  # what runs the fits gives them all at once
+                super().__init__(*given, **named)
+
+        def __call__(self, iterable: Iterable[Any]) -> list[Any]:
+            if _state["inside"]:  # a search in a candidate: what it fits is known by the candidate's own result
+                return list(super().__call__(iterable))
+            return _taken_up(list(iterable), super().__call__)
+
+    return Remembering
+
+
+def _taken_up(tasks: list[Any], run: Any) -> list[Any]:
+    """Results of fits in their order, those that are known without a fit; each is kept as soon as it is there.
+
+    Parameters
+    ----------
+    tasks : list of (function, arguments, named arguments)
+        As `joblib.delayed` makes them, of scikit-learn's `_fit_and_score`.
+    run : callable
+        Tasks → iterable of their results, in order.
     """
-    real: Any = _state.get("real")
-    if real is None:
-        from sklearn.model_selection import _validation
+    keys = [_key(named) for _, _, named in tasks]
+    known = [checkpoints.recall(key) for key in keys]
+    fresh = _fits(run, [task for task, found in zip(tasks, known, strict=True) if found is None])
+    results = []
+    for (_, _, named), key, found in zip(tasks, keys, known, strict=True):
+        if found is None:
+            result = next(fresh)
+            _tell(key, _plain(result), result, named)
+        else:
+            result = {**found, "parameters": named["parameters"]} if named.get("return_parameters") else dict(found)
+            _tell(key, None, result, named)
+        results.append(result)
+    next(fresh, None)  # so that what ran them ends as it should
+    return results
 
-        real = getattr(_validation, NAME)
-    if "seen" not in _state:
-        return real(estimator, X, y, **given)
-    key = _key(given)
-    found = checkpoints.recall(key)
-    if found is not None:
-        result = {**found, "parameters": given["parameters"]} if given.get("return_parameters") else dict(found)
-        _tell(key, None, result, given)
-        return result
-    began = time.perf_counter()
-    result = real(estimator, X, y, **given)
-    _state["spent"] += time.perf_counter() - began
-    _state["fitted"] += 1
-    _tell(key, _plain(result), result, given)
-    return result
+
+def _fits(run: Any, tasks: list[Any]) -> Iterator[Any]:
+    """Results of fits, each when it is asked for; how long they took is noted."""
+    results: Any = None
+    for _ in tasks:
+        began = time.perf_counter()
+        _state["inside"] = True
+        try:
+            results = iter(run(tasks)) if results is None else results
+            result = next(results)
+        finally:
+            _state["inside"] = False
+        _state["spent"] += time.perf_counter() - began
+        _state["fitted"] += 1
+        yield result
+    for _ in results or ():  # there is none: what ran them ends as it should
+        pass
 
 
 def _key(given: dict[str, Any]) -> str:
