@@ -65,3 +65,10 @@ def test_a_workbook_is_read_at_the_declared_sheet(tmp_path):
         pandas.DataFrame({"a": [1]}).to_excel(book, sheet_name="notes", index=False)
         pandas.DataFrame({"b": [2]}).to_excel(book, sheet_name="rows", index=False)
     assert list(_read(str(path), {}, {"suffix": ".xlsx", "sheet": "rows"}).columns) == ["b"]
+
+
+def test_data_do_not_steer_a_terminal(shop, monkeypatch):
+    shop.write("steering.csv", "customer_id,a,b\n\x1b[31mc1,0.5,0.5\n")
+    assert "\x1b[31mc1" in shop.call("predict", "churn@1", "steering.csv").out  # a file gets the key as it is
+    monkeypatch.setattr("penstock.cli.output.is_terminal", lambda **_: True)
+    assert "�[31mc1" in shop.call("predict", "churn@1", "steering.csv").out

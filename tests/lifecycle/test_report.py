@@ -581,6 +581,20 @@ def test_the_page_says_on_which_rows_importance_rests(world, binary):
     assert "among rows of the last fold, which its fit had not seen" in check_page(report(home, before)).text
 
 
+def test_a_text_that_few_training_rows_share_is_not_among_what_is_allowed(binary, tmp_path):
+    home = memory_home(tmp_path)
+    names = [{"name": "who", "role": "feature", "type": "text", "categories": ["Ada", "Rome"]}]
+    profile = {"kind": "categorical", "n": 90, "missing": 0, "counts": {"Rome": 89, "Ada": 1}}
+    schema = binary["files"]["schema"]
+    files = binary["files"] | {
+        "schema": schema | {"columns": [*schema["columns"], *names]},
+        "profile": {"n": 90, "columns": {"who": profile}},
+    }
+    text = check_page(report(home, registered(home, binary | {"files": files}))).text
+    assert "Ada" not in text
+    assert "Rome … 1 more" in text
+
+
 # ── redaction ────────────────────────────────────────────────────────────────────────────────────────────────
 
 SECRET = "Reykjavik"
@@ -593,6 +607,8 @@ def sliced():
     files = json.loads(json.dumps(what["files"], default=str).replace("Rome", SECRET))
     comparison = json.loads(json.dumps(what["comparison"], default=str).replace("Rome", SECRET))
     metrics = files["metrics"]
+    city = next(one for one in files["schema"]["columns"] if one["name"] == "city")
+    city |= {"categories": [], "min": SECRET}
     metrics["worst_rows"][0] |= {"values": {"city": SECRET, "age": 1.5}, "rare": []}
     line = {"name": "", "mean": [0.1, 0.2], "low": [0, 0], "high": [1, 1]}
     levels = {"at": [SECRET, "Oslo"], "rows": [30, 20], "of": "probability of yes", "n_rows": 9, "lines": [line]}

@@ -40,7 +40,7 @@ def command(
     quiet: Quiet = False,
 ) -> int:
     """Score and write: the key columns where the input has them, then the answers, in the input's order."""
-    from penstock.cli.output import document, say
+    from penstock.cli.output import document, harmless, is_terminal, say
     from penstock.cli.projects import here_of
     from penstock.cli.scoring import check_output, score, write
     from penstock.engine.listing import is_table
@@ -68,7 +68,8 @@ def command(
         document(about | {"predictions": rows})
         return 0
     if output is None:
-        say(scored.to_csv(index=False), end="")
+        text = scored.to_csv(index=False)
+        say(harmless(text) if is_terminal() else text, end="")
     if not quiet:
         where = f" → {output}" if output is not None else ""
         levels = "".join(f" · {count:,} rows with an unseen {column}" for column, count in unseen.items())

@@ -202,8 +202,9 @@ def _column(
     """A row of the table of columns: what the schema allows, and what training rows held."""
     levels = one.get("categories") or (reads or {}).get("categories")
     role = str(one.get("role", ""))
+    known: Mapping[str, int] | None = (profile or {}).get("counts", {})
     if one["name"] == schema.get("target"):
-        role, levels = "target", schema.get("classes") or levels
+        role, levels, known = "target", schema.get("classes") or levels, None
     hidden = bool(one.get("redacted"))
     held = report_profile.column(profile) if profile else {"missing": "", "said": "", "drawn": ""}
     between = "" if levels or reads is None else _between(reads)
@@ -216,14 +217,16 @@ def _column(
         "said": "feature, not read" if role == "feature" and reads is None else role,
         "type": one.get("type") or (reads or {}).get("kind", ""),
         "missing": held["missing"] or ("allowed" if one.get("null") else "no"),
-        "allowed": "redacted" if hidden else _levels(levels) if levels else _between(one),
+        "allowed": "redacted" if hidden else _levels(levels, known) if levels else _between(one),
         "unseen": {"refuse": "refused", "count": "counted"}.get((reads or {}).get("unseen", ""), "") if levels else "",
     }
 
 
-def _levels(levels: list[Any]) -> str:
-    shown = ", ".join(str(level) for level in levels[:MAX_LEVELS])
-    return shown + (f" … {len(levels) - MAX_LEVELS:,} more" if len(levels) > MAX_LEVELS else "")
+def _levels(levels: list[Any], counts: Mapping[str, int] | None) -> str:
+    """Classes, or levels that enough training rows share; a text that few share may name a person."""
+    named = [str(level) for level in levels if counts is None or counts.get(str(level), 0) >= report_profile.RARE]
+    shown, more = ", ".join(named[:MAX_LEVELS]), len(levels) - len(named[:MAX_LEVELS])
+    return f"{shown} … {more:,} more" if shown and more else shown or f"{more:,} texts"
 
 
 def _between(one: Mapping[str, Any]) -> str:

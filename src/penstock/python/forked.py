@@ -47,8 +47,7 @@ def forked(declared: Any, types: tuple[str, ...]) -> Opener:
     def load(request: Mapping[str, Any]) -> tuple[Live, Runtime]:
         from penstock.worker import prepare
 
-        config_request = dict(request)
-        live, runtime = prepare(declared, config_request, found.without_acting)
+        live, runtime = prepare(declared, dict(request), found.without_acting)
         return distrust(live), replace(runtime, formats=_formats(request, types))
 
     def opener(home: Home) -> Server:
