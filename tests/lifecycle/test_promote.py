@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from penstock.core.ports import Config, Home
 from penstock.core.run import Entry
 from penstock.errors import (
     ConflictError,
@@ -15,32 +14,16 @@ from penstock.errors import (
     UnknownNameError,
     UsageError,
 )
-from penstock.formats.registry import FormatRegistry
 from penstock.lifecycle import promote as module
 from penstock.lifecycle.promote import challenger, move, previous_champion, promote, rollback, taken_back
 from penstock.lifecycle.register import json_artifact, register
 from penstock.lifecycle.versions import CHALLENGER, CHAMPION, alias, manifest, version
 from penstock.store.fsck import fsck
 from penstock.store.ledger import SqliteLedger
-from penstock.testing import MemoryLedger, MemoryObjects
+from penstock.testing import MemoryLedger
 
 ADA = {"why": "it is better", "who": "ada@lab"}
 STREAMS = ("churn/alias/champion", "churn/deployment")
-
-
-class Raced(MemoryLedger):
-    """Before each append that it is told of, somebody else does something first."""
-
-    def __init__(self):
-        super().__init__(clock=lambda: 1.0)
-        self.rivals = []
-
-    def append(self, entries, *, key=None):
-        if self.rivals:
-            waiting, self.rivals = self.rivals, []  # a rival has no rivals of its own
-            waiting.pop(0)()
-            self.rivals = waiting
-        return super().append(entries, key=key)
 
 
 def made(home, number):
@@ -57,9 +40,9 @@ def judge(home, found, *, passed=True):
 
 
 @pytest.fixture
-def home(tmp_path):
+def home(raced_home):
     """Versions 1 to 4, of which 1 to 3 passed their gate; nobody is champion yet. What is left is legal."""
-    home = Home(Config(str(tmp_path), "", ""), MemoryObjects(), Raced(), FormatRegistry())
+    home = raced_home
     for number in (1, 2, 3, 4):
         found = made(home, number)
         if number < 4:

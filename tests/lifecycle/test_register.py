@@ -7,39 +7,23 @@ import pytest
 from penstock.core.artifact import INLINE_LIMIT
 from penstock.core.digest import digest_bytes
 from penstock.core.flow import Graph, Node
-from penstock.core.ports import Config, Home
+from penstock.core.ports import Home
 from penstock.core.tree import encode
 from penstock.errors import ConflictError
-from penstock.formats.registry import FormatRegistry
 from penstock.lifecycle import register as module
 from penstock.lifecycle.register import bundle, content_of, declaration_of, git_state, json_artifact, register
 from penstock.lifecycle.versions import manifest, versions
 from penstock.store.fsck import fsck
 from penstock.store.gc import collect
 from penstock.store.rebuild import rebuild
-from penstock.testing import MemoryLedger, MemoryObjects
+from penstock.testing import MemoryLedger
 
 CODE = {"churn:features": "1" * 64, "penstock.stages.train:train": "2" * 64, "library:numpy": "2.4", "python": "3.12"}
 
 
-class Raced(MemoryLedger):
-    """Before each append that it is told of, somebody else does something first."""
-
-    def __init__(self):
-        super().__init__(clock=lambda: 1.0)
-        self.rivals = []
-
-    def append(self, entries, *, key=None):
-        if self.rivals:
-            waiting, self.rivals = self.rivals, []  # a rival has no rivals of its own
-            waiting.pop(0)()
-            self.rivals = waiting
-        return super().append(entries, key=key)
-
-
 @pytest.fixture
-def home(tmp_path):
-    return Home(Config(str(tmp_path), "", ""), MemoryObjects(), Raced(), FormatRegistry())
+def home(raced_home):
+    return raced_home
 
 
 def graph(code=CODE, **arguments):

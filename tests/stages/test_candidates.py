@@ -10,7 +10,6 @@ from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.svm import LinearSVC
-from threadpoolctl import threadpool_limits
 
 from penstock.core.notes import take
 from penstock.core.split import Split
@@ -28,10 +27,7 @@ BINARY = {"task": "binary", "classes": [0, 1], "positive": 1}
 KNOWN = {"target": Target("y"), "roles": Roles(key=("id",)), "schema": BINARY, "split": Split(folds=4), "seed": 0}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with threadpool_limits(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def table(n=500, bend=0.0, classes=2, seed=0):

@@ -17,7 +17,6 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import cross_val_predict, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from threadpoolctl import threadpool_limits
 
 import penstock
 from penstock.core.notes import take
@@ -33,10 +32,7 @@ ROLES = Roles(key=("id",))
 SPLIT = Split(folds=4)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with threadpool_limits(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def table(n=400, schema=BINARY):

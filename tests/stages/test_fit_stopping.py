@@ -13,7 +13,6 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
-from threadpoolctl import threadpool_limits
 from xgboost import XGBClassifier, XGBRegressor
 
 from penstock.core.fit import Fit
@@ -36,10 +35,7 @@ ROLES = {
 STOP = Fit(early_stopping=0.2, rounds=5)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with threadpool_limits(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def table(n=400, seed=0):

@@ -34,7 +34,6 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
-from threadpoolctl import threadpool_limits
 
 from penstock.core.split import Split
 from penstock.core.target import Roles, Target
@@ -51,10 +50,7 @@ FEATURES = ["a", "city", "b"]
 KEEP = KFold(3, shuffle=True, random_state=0)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with threadpool_limits(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def table(n=240, seed=0):

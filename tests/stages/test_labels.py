@@ -12,7 +12,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
 from xgboost import XGBClassifier, XGBRFClassifier
 
 from penstock.core.fit import Fit
@@ -32,10 +31,7 @@ THREE = ["c", "a", "b"]
 """Not in their order, so that a place and a number cannot be taken for one another."""
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with threadpool_limits(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def booster(**given):

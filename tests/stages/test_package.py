@@ -11,7 +11,6 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
-from threadpoolctl import threadpool_limits
 
 from penstock.core.answer import answers
 from penstock.core.target import Roles, Target
@@ -22,10 +21,7 @@ SCHEMA = {"task": "binary", "classes": ["no", "yes"], "positive": "yes"}
 ROLES = Roles(key=("id",))
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with threadpool_limits(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def table(n=80):

@@ -35,7 +35,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, StandardScaler, TargetEncoder
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
-from threadpoolctl import threadpool_limits
 from xgboost import XGBClassifier
 
 from penstock.core.notes import take
@@ -53,10 +52,7 @@ TARGET = Target("y", positive="yes")
 ROLES = Roles(key=("id",), drop=("note",))
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with threadpool_limits(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def table(n=240, seed=0):
