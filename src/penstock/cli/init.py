@@ -62,9 +62,6 @@ def command(
     quiet: Quiet = False,
 ) -> int:
     """Read, decide, write, tell."""
-    import os
-
-    from penstock.cli.output import document, say
     from penstock.lifecycle.init import draft, write
     from penstock.stages.task import Asked
 
@@ -74,18 +71,26 @@ def command(
     made = draft(table, asked, out=out, name=name)
     if not why:
         write(made, force=force)
+    _conclude(made, table, wrote=not why, as_json=as_json, quiet=quiet)
+    return 0
+
+
+def _conclude(made: Draft, table: str, *, wrote: bool, as_json: bool, quiet: bool) -> None:
+    import os
+
+    from penstock.cli.output import document, say
+
     shown = os.path.relpath(made.path)
     if as_json:
         reasons = [reason.to_json() for reason in made.proposal.reasons]
-        document({"file": None if why else shown, "workflow": made.name, "reasons": reasons, "text": made.text})
-        return 0
+        document({"file": shown if wrote else None, "workflow": made.name, "reasons": reasons, "text": made.text})
+        return
     if not quiet:
-        _tell(made, os.path.basename(table), every=why)
-    if not why:
+        _tell(made, os.path.basename(table), every=not wrote)
+    if wrote:
         say(f"wrote {shown}" if quiet else f"wrote {shown}: read it, then run it")
         if not quiet:
             say(f"next  penstock try {shown} · penstock run {shown}")
-    return 0
 
 
 def _check(flag: str, given: str | None, known: tuple[str, ...]) -> None:

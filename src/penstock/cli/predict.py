@@ -43,18 +43,10 @@ def command(
     from penstock.cli.output import document, harmless, is_terminal, say
     from penstock.cli.projects import here_of
     from penstock.cli.scoring import check_output, score, write
-    from penstock.engine.listing import is_table
-    from penstock.errors import UsageError
     from penstock.lifecycle.naming import is_file, workflow_of
     from penstock.lifecycle.versions import resolve
 
-    if file is not None and data:
-        raise UsageError(f"two files to score: {file} and --input {data}", hint="name one of them")
-    data = data or file or ""
-    if not data and name is not None and is_table(name):
-        data, name = name, None
-    if not data:
-        raise UsageError("--input: the file to score is missing", hint="penstock predict churn --input tomorrow.csv")
+    name, data = _meant(name, file, data)
     if output is not None:
         check_output(output)
     home = here_of(name)
@@ -75,3 +67,17 @@ def command(
         levels = "".join(f" · {count:,} rows with an unseen {column}" for column, count in unseen.items())
         say(f"{version.name} · {len(scored):,} rows{where}{levels}", err=True)
     return 0
+
+
+def _meant(name: str | None, file: str | None, data: str) -> tuple[str | None, str]:
+    """The version and the file to score: a table may stand in either's place."""
+    from penstock.engine.listing import is_table
+    from penstock.errors import UsageError
+
+    if file is not None and data:
+        raise UsageError(f"two files to score: {file} and --input {data}", hint="name one of them")
+    if file is None and not data and name is not None and is_table(name):
+        return None, name
+    if not (data or file):
+        raise UsageError("--input: the file to score is missing", hint="penstock predict churn --input tomorrow.csv")
+    return name, data or file or ""
