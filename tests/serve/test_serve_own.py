@@ -518,6 +518,17 @@ def test_from_run_to_serve(project, kit):
     again = penstock(project, "run", "fraud_model.py", "--quiet")
     assert again.returncode == 7, again.stdout + again.stderr
     assert "the champion cannot answer: it was made with another fraud.features:AmountRatio" in again.stdout
+    assert "keep both: bring its code back as it was" in penstock(project, "show", "fraud@2").stdout
+    edit(project / "fraud" / "helpers.py", "FLOOR = 1e-6", "FLOOR = 1e-9")
+    edited = "class Wider(AmountRatio):\n    def transform(self, X):\n        return 2 * super().transform(X)\n\n\n"
+    edit(project / "fraud" / "features.py", "class Memory:", f"{edited}class Memory:")
+    edit(project / "fraud_model.py", "import AmountRatio, Vote", "import Vote, Wider")
+    edit(project / "fraud_model.py", "AmountRatio()", "Wider()")
+    fair = penstock(project, "run", "fraud_model.py")
+    assert fair.returncode in {0, 4, 7}, fair.stdout + fair.stderr
+    assert "cannot answer" not in fair.stdout
+    compared = json.loads(penstock(project, "show", "fraud@3", "--json").stdout)
+    assert compared["verdict"]["against"] == "fraud@1"
 
 
 def test_a_process_that_was_ended_for_its_answer_is_watched_at_leisure_afterwards(monkeypatch):

@@ -33,7 +33,12 @@ def command(
     output: Annotated[
         str | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", show_default=False, help="CSV or Parquet; CSV on the screen by default."
+            "--out",
+            "--output",
+            "-o",
+            metavar="FILE",
+            show_default=False,
+            help="CSV or Parquet; CSV on the screen by default.",
         ),
     ] = None,
     as_json: Json = False,

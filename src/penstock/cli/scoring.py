@@ -91,7 +91,7 @@ def check_output(path: str) -> None:
     UsageError
     """
     if not path.endswith(SUFFIXES):
-        raise UsageError(f"--output {path}: a name that ends with .csv or .parquet is meant")
+        raise UsageError(f"--out {path}: a name that ends with .csv or .parquet is meant")
 
 
 def write(scored: Any, path: str) -> None:

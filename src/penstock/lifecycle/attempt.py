@@ -15,7 +15,7 @@ from penstock.core.run import Entry
 from penstock.engine.local import Effect, Execution
 from penstock.errors import ConflictError, MissingExtraError, UntrustedTypeError
 from penstock.lifecycle import promote
-from penstock.lifecycle.own import bundle_types, same_code, unlike
+from penstock.lifecycle.own import both, bundle_types, same_code, unlike
 from penstock.lifecycle.register import bundle, declaration_of, git_state, json_artifact, register
 from penstock.lifecycle.release import held_back, note_commit, unclean
 from penstock.lifecycle.versions import CHAMPION, Version, alias, head, parts_of, stream, version
@@ -146,6 +146,7 @@ class Attempt:
             about |= self._about(present, theirs, execution) | {"same_estimator": same}
             if not same:
                 about["unanswered"] = unlike(self.home, theirs)
+                about |= {"advice": both(present, self.version)} if about["unanswered"] else {}
                 fitted = NOTHING if about["unanswered"] else fitted
                 seen, told = self._seen_by(present, theirs, execution)
                 about |= told

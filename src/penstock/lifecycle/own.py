@@ -95,6 +95,18 @@ def unlike(home: Home, files: Mapping[str, Artifact]) -> str:
     return ""
 
 
+def both(theirs: Version, ours: Version) -> str:
+    """What to do so that a champion of other code can answer beside the edited one, or to go past it."""
+    git = theirs.body.get("git") or {}
+    commit = str(git.get("commit", ""))[:12]
+    where = f" (commit {commit})" if commit and not git.get("dirty") else ""
+    return (
+        f"{theirs.name} cannot be asked by the code that is here. To have the two compared, keep both: bring its code "
+        f"back as it was{where} and give what you edited names of its own; then run again. To go past the gate, on "
+        f'record: penstock promote {ours.name} --force --because "…"'
+    )
+
+
 def estimator_of(home: Home, version: Version) -> Any:
     """A version's estimator in this process, its user's own: trusted classes of the project are imported.
 

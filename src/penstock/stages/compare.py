@@ -61,7 +61,7 @@ def compare(
     about : dict
         "champion": its name or None; "same_declaration", "newer_data", "same_estimator": bool; "champion_input":
         columns it reads; "champion_threshold": its own; "learned": what `seen` are digests of; "champion_refit": bool;
-        "unseen_from": why it cannot be told which rows it has seen.
+        "unseen_from": why it cannot be told which rows it has seen; "advice": what to do where it cannot be asked.
     rules : tuple of rules
         All must pass. Without a champion the baseline takes its place, and is added where no rule decides.
     metrics, slices : tuple of str
@@ -95,6 +95,8 @@ def compare(
     names = scoring.chosen(metrics, problem, has_proba=answers["challenger"].has_proba)
     prove(answers["challenger"], problem.own)
     notes: list[str] = []
+    if about.get("advice"):
+        notes.append(str(about["advice"]))
     if answers["champion"] is not None:
         answers |= _only_fresh(test, seen, about, target, roles, notes)
     answers |= _at_thresholds(answers, decision, about)
