@@ -54,8 +54,7 @@ def command(
         str | None, typer.Option("--name", metavar="NAME", show_default=False, help="Of the workflow.")
     ] = None,
     out: Annotated[
-        str | None,
-        typer.Option("--out", "--output", "-o", metavar="FILE", show_default=False, help="NAME.py by default."),
+        str | None, typer.Option("--out", "-o", metavar="FILE", show_default=False, help="NAME.py by default.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
     why: Annotated[bool, typer.Option("--why", help="Say every reason, and write nothing.")] = False,
