@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from penstock.python.loading import load
     from penstock.python.result import Plan, Run, Verdict
     from penstock.python.running import plan, run
+    from penstock.python.table import Runs, runs
 
 __version__ = "0.1.0"
 
@@ -48,6 +49,7 @@ _LAZY = {
     "Plan": "penstock.python.result",
     "Ref": "penstock.core.step",
     "Run": "penstock.python.result",
+    "Runs": "penstock.python.table",
     "Secret": "penstock.core.secret",
     "Split": "penstock.core.split",
     "Step": "penstock.core.step",
@@ -63,6 +65,7 @@ _LAZY = {
     "plan": "penstock.python.running",
     "read": "penstock.core.source",
     "run": "penstock.python.running",
+    "runs": "penstock.python.table",
     "step": "penstock.core.step",
 }
 
@@ -84,6 +87,7 @@ __all__ = [
     "Plan",
     "Ref",
     "Run",
+    "Runs",
     "Secret",
     "Split",
     "Step",
@@ -99,6 +103,7 @@ __all__ = [
     "plan",
     "read",
     "run",
+    "runs",
     "step",
 ]
 

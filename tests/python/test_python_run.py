@@ -402,12 +402,53 @@ def test_what_a_step_logs_is_kept_shown_reused_and_not_collected(
         [sys.executable, "-m", "penstock", "show", "last~1"], capture_output=True, text=True, check=True
     )
     assert "drawn logged rows 3 · figure curve (svg, " in shown.stdout
+    for name in ("last~1", "last"):  # of a reused step those of the run that made its result
+        words = ["show", name, "--figures", f"taken-{name}"]
+        taken = subprocess.run([sys.executable, "-m", "penstock", *words], capture_output=True, text=True, check=True)
+        assert taken.stdout.split() == [f"taken-{name}/drawn-curve.svg"]
+        assert Path(f"taken-{name}/drawn-curve.svg").read_bytes() == logged["curve"].data
     home = open_home(".")
     objects: Any = home.objects
     ledger: Any = home.ledger
     assert collect(objects, ledger, grace_s=-10.0, dry_run=True).objects == 0
     assert collect(objects, ledger, grace_s=-10.0, keep_s=-10.0, dry_run=True).objects == 1
     home.ledger.close()
+
+
+# ── runs as a table ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_runs_are_a_table_with_the_figures_of_exploratory_ones_too(first: Any, churn: Any) -> None:
+    tried = ps.run(churn.replace(model=LogisticRegression(C=0.01)), note="a weak one")
+    table = ps.runs(churn, where="note = 'a weak one' or note = 'the first'", sort="roc_auc")
+    assert sorted(row["run"] for row in table) == sorted([tried.id, first.id])
+    aucs = [row["roc_auc"] for row in table]
+    assert aucs == sorted(aucs, reverse=True)
+    weak = next(row for row in table if row["run"] == tried.id)
+    assert (weak["kind"], weak["params.model.C"], weak["version"]) == ("exploratory", 0.01, None)
+    assert weak["log_loss"] == pytest.approx(tried.metrics.loc["log_loss", "value"])
+    assert weak["cpu_s"] > 0
+    frame = table.to_pandas()
+    assert list(frame["run"]) == [row["run"] for row in table]
+    assert abs(frame["started"].iloc[0].timestamp() - table[0]["started"]) < 1e-3
+    assert "flow" not in table.columns
+    assert f"run:{tried.id[:4]}" in repr(table)
+    assert "a weak one" in table._repr_html_()
+    assert len(table[:1]) == 1
+
+
+def test_a_table_of_runs_is_escaped_bounded_and_refuses_what_it_does_not_know(churn: Any) -> None:
+    from penstock.python.table import MOST_SHOWN, Runs
+
+    many = Runs([{"run": f"{n:016x}", "note": "<script>"} for n in range(MOST_SHOWN + 3)], ["run", "note"], ["run"])
+    assert "<script>" not in many._repr_html_()
+    assert "3 more" in many._repr_html_()
+    assert "3 more" in repr(many)
+    assert repr(Runs([], [], [])) == "no runs"
+    assert len(ps.runs("nobody")) == 0
+    assert len(ps.runs(churn, limit=1)) == 1
+    with pytest.raises(UsageError, match="no column is called"):
+        ps.runs(churn, sort="roc_auk")
 
 
 # ── types of the project's own ───────────────────────────────────────────────────────────────────────────────

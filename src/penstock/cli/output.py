@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from penstock.core.units import duration
+from penstock.core.units import duration, moment, size_text
 
 __all__ = [
     "clean",
@@ -143,32 +143,3 @@ def columns(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequ
         parts = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
         lines.append(clip("  ".join(parts).rstrip(), edge))
     return lines
-
-
-def moment(at: float | None) -> str:
-    """A Unix time as local date and minute.
-
-    Examples
-    --------
-    >>> moment(None)
-    '–'
-    """
-    import time
-
-    return "–" if at is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
-
-
-def size_text(size: int) -> str:
-    """A number of bytes as people read it.
-
-    Examples
-    --------
-    >>> size_text(900), size_text(3_400_000)
-    ('900 B', '3.4 MB')
-    """
-    number, unit = float(size), "B"
-    for bigger in ("kB", "MB", "GB", "TB"):
-        if number < 1000:
-            break
-        number, unit = number / 1000, bigger
-    return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 EPILOG = "A condition: roc_auc > 0.8 and params.C >= 1 and not note ~ 'woe' (= != < <= > >= ~ !~ and or not)"
 STEER = ("=", "+", "-", "@", "\t", "\r")
 """What a cell of text may not begin with in a CSV: a spreadsheet would take it for a formula."""
-MOST_PARAMETERS = 6
-"""Parameters that are shown of a search's candidates without being asked for."""
 
 
 def command(
@@ -51,7 +49,7 @@ def command(
     from penstock.cli.output import document, harmless, is_terminal, say
     from penstock.cli.projects import here
     from penstock.lifecycle.naming import is_run
-    from penstock.lifecycle.table import MOST_RUNS, select
+    from penstock.lifecycle.table import MOST_RUNS, chosen, select
     from penstock.lifecycle.versions import resolve_run
 
     asked = bool(where or sort or columns or candidates or as_csv)
@@ -68,39 +66,21 @@ def command(
     if columns == "help":
         _tell_columns(rows, known, as_json=as_json)
         return 0
-    chosen = _chosen(columns, known, rows, whole=as_csv)
+    shown = chosen([one.strip() for one in columns.split(",") if one.strip()], known, rows, whole=as_csv)
     kept = rows if as_csv else rows[: 1 if quiet else limit]
     if as_csv:
-        text = _csv(chosen, kept)
+        text = _csv(shown, kept)
         say(harmless(text) if is_terminal() else text, end="")
     elif as_json:
-        document([row | {one: row.get(one) for one in chosen} for row in kept])
+        document([row | {one: row.get(one) for one in shown} for row in kept])
     elif not kept:
         say("no run is like that" if found else "no runs yet: `penstock run` makes one")
     else:
-        shown = kept if columns else [_without_declared(row) for row in kept]
-        _tell_rows(chosen, shown, chosen if columns else _short(chosen, known), below=not sort)
+        told = kept if columns else [_without_declared(row) for row in kept]
+        _tell_rows(shown, told, shown if columns else _short(shown, known), below=not sort)
         if candidates and len(kept) < len(rows):
             say(f"{len(kept):,} of {len(rows):,} rows; more with --limit, all with --csv")
     return 0
-
-
-def _chosen(asked: str, known: Sequence[str], rows: Sequence[Mapping[str, Any]], *, whole: bool) -> list[str]:
-    """The columns to show: those asked for, else what tells most; of a search what its candidates differ in."""
-    from penstock.lifecycle.query import column
-
-    names = [one.strip() for one in asked.split(",") if one.strip()]
-    if names:
-        return list(dict.fromkeys(["run", *(column(one, known) for one in names)]))
-    figures = dict.fromkeys(str(row["primary"]) for row in rows if row.get("primary"))
-    if searched := [row for row in rows if "rank" in row]:
-        differ = [
-            one for one in known if one.startswith("params.") and len({str(row.get(one)) for row in searched}) > 1
-        ]
-        score = ["score", "score_std", "scored_by", "rank"] if whole else ["score"]
-        first = ["run", "candidate", *score, *differ[:MOST_PARAMETERS], *figures]
-        return [*first, "flow", "state", "started", "version", "note"]
-    return ["run", "flow", "kind", "state", "started", "took_s", *figures, "model", "candidate", "version", "note"]
 
 
 def _tell(found: Sequence[Run]) -> None:
@@ -156,38 +136,14 @@ def _short(chosen: Sequence[str], known: Sequence[str]) -> list[str]:
 def _tell_rows(chosen: Sequence[str], rows: Sequence[Mapping[str, Any]], header: Sequence[str], *, below: bool) -> None:
     """One line each; with `below`, candidates of a search are indented below their run."""
     from penstock.cli.output import columns, say
+    from penstock.lifecycle.table import cell
 
-    cells = [[_cell(name, row) for name in chosen] for row in rows]
+    cells = [[cell(name, row) for name in chosen] for row in rows]
     for row, shown in zip(rows, cells, strict=True):
         shown[0] = f"  {shown[0]}" if below and "rank" in row else shown[0]
     right = [at for at, name in enumerate(chosen) if any(isinstance(row.get(name), int | float) for row in rows)]
     for line in columns(list(header), cells, right=right):
         say(line)
-
-
-def _cell(name: str, row: Mapping[str, Any]) -> str:
-    """A value as people read it; a figure with its interval."""
-    from penstock.cli.output import duration, moment, size_text
-    from penstock.lifecycle.figures import number
-
-    value = row.get(name)
-    if value is None:
-        return ""
-    if name == "run":
-        return f"run:{value[:4]}"
-    if name in ("started", "ended"):
-        return moment(value)
-    if name.endswith("_s") or name.startswith("seconds."):
-        return duration(value)
-    if name == "peak_bytes":
-        return size_text(value)
-    if name == "score":
-        std = row.get("score_std")
-        return number(value) + (f" ± {number(std)}" if std is not None else "")
-    if f"{name}.low" in row:
-        low, high = row.get(f"{name}.low"), row.get(f"{name}.high")
-        return number(value) + (f" [{number(low)}, {number(high)}]" if low is not None and high is not None else "")
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _tell_columns(rows: Sequence[Mapping[str, Any]], known: Sequence[str], *, as_json: bool) -> None:

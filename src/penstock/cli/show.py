@@ -28,6 +28,12 @@ def command(
     code: Annotated[
         bool, typer.Option("--code", help="Of a run: what its code differed in from its commit, and nothing else.")
     ] = False,
+    figures: Annotated[
+        str | None,
+        typer.Option(
+            "--figures", metavar="DIR", show_default=False, help="Write the figures that its steps logged to a folder."
+        ),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
@@ -42,6 +48,8 @@ def command(
     found = run_or_version(home, name)
     if code:
         return _tell_code(home, found)
+    if figures is not None:
+        return _write_figures(home, found, figures, as_json=as_json)
     if isinstance(found, Run):
         document(_run_json(home, found)) if as_json else _tell_run(home, found, quiet=quiet)
         return 0
@@ -100,7 +108,7 @@ def _tell_run(home: Home, run: Run, *, quiet: bool) -> None:
     if rows:
         for line in columns(["", "step", "time", "why"], rows, right=[2]):
             say(line)
-    for text in _logged_lines(steps):
+    for text in _logged_lines(home, run, steps):
         say(text)
     for one in figures_of(home, run, steps).values():
         say(f"  {figure_text(one)}")
@@ -121,20 +129,36 @@ def _tell_code(home: Home, found: Any) -> int:
     return 0
 
 
-def _logged_lines(steps: Any) -> list[str]:
+def _write_figures(home: Home, found: Any, folder: str, *, as_json: bool) -> int:
+    """Write logged figures as files."""
+    from penstock.cli.output import clean, document, say
+    from penstock.cli.tracked import write_figures
+
+    paths = write_figures(home, found, folder)
+    if as_json:
+        document({"files": paths})
+    else:
+        for path in paths:
+            say(clean(path))
+    return 0
+
+
+def _logged_lines(home: Home, run: Run, steps: Any) -> list[str]:
     """Figures that steps logged, and what else they told of themselves in a word or a number."""
     from penstock.cli.output import clean, size_text
     from penstock.lifecycle.lower import STAGES
+    from penstock.lifecycle.records import notes_of
     from penstock.lifecycle.story import logged
 
-    lines = []
-    for seen in steps.values():
-        figures = seen.notes.get("figures", {})
-        told = logged(seen.notes)
+    lines, any_figures = [], False
+    for step, notes in notes_of(home, steps).items():
+        figures = notes.get("figures", {})
+        told = logged(notes)
         told += [f"figure {name} ({one['kind']}, {size_text(one['size'])})" for name, one in figures.items()]
-        if told and (figures or seen.step not in STAGES):
-            lines.append(f"  {clean(seen.step)} logged {clean(' · '.join(told))}")
-    return lines
+        if told and (figures or step not in STAGES):
+            lines.append(f"  {clean(step)} logged {clean(' · '.join(told))}")
+        any_figures = any_figures or bool(figures)
+    return [*lines, f"  its figures as files: penstock show run:{run.id[:4]} --figures DIR"] if any_figures else lines
 
 
 def _mark(state: str, action: str) -> str:

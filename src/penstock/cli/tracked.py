@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -85,6 +87,43 @@ def again(kept: Mapping[str, Any]) -> str:
     return clean(shlex.join(words))
 
 
+def write_figures(home: Home, found: Run | Version, folder: str) -> list[str]:
+    """Write the figures that the steps of a run, or of a version's run, logged; give their paths.
+
+    Raises
+    ------
+    UnknownNameError
+        They logged none.
+    MissingObjectError, CorruptObjectError, StoreError
+    """
+    from penstock.lifecycle.records import pictures_of
+    from penstock.store.files import explain
+
+    run = _run_of(home, found)
+    pictures = pictures_of(home, run)
+    if not pictures:
+        raise UnknownNameError(f"run {run.id[:4]} logged no figure", hint="a step does so by ps.log(curve=figure)")
+    paths = []
+    for (step, name), one in pictures.items():
+        data = home.objects.read(one["digest"])
+        stem = re.sub(r"[^\w.-]", "_", f"{step}-{name}")[:150].lstrip(".")
+        paths.append(os.path.join(folder, f"{stem}.{one['kind']}"))
+        try:
+            os.makedirs(folder, exist_ok=True)
+            with open(paths[-1], "wb") as file:
+                file.write(data)
+        except OSError as error:
+            raise explain(error, "write a figure", paths[-1]) from error
+    return paths
+
+
+def _run_of(home: Home, found: Run | Version) -> Run:
+    """A run itself, or the one that made a version."""
+    from penstock.lifecycle.versions import resolve_run
+
+    return found if isinstance(found, Run) else resolve_run(home.ledger, f"run:{found.body['run']}")
+
+
 def difference_of(home: Home, found: Run | Version) -> str:
     """The kept difference of a run's code from its commit.
 
@@ -94,9 +133,7 @@ def difference_of(home: Home, found: Run | Version) -> str:
         None is kept: its code was that of the commit, or was in no Git.
     MissingObjectError, CorruptObjectError
     """
-    from penstock.lifecycle.versions import resolve_run
-
-    run = found if isinstance(found, Run) else resolve_run(home.ledger, f"run:{found.body['run']}")
+    run = _run_of(home, found)
     code = run.info.get("code") or {}
     if "diff" not in code:
         why = (

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.core.artifact import Artifact
+from penstock.core.notes import FIGURES
 from penstock.core.plan import Reason
 from penstock.core.ports import Home
 from penstock.core.run import Entry, Result, Run
@@ -81,6 +82,21 @@ def results_of(home: Home, steps: Mapping[str, StepSeen]) -> dict[str, Result]:
     recipes = {step: seen.recipe for step, seen in steps.items() if seen.recipe is not None}
     known = home.ledger.results(list(recipes.values()))
     return {step: known[recipe] for step, recipe in recipes.items() if recipe in known}
+
+
+def notes_of(home: Home, steps: Mapping[str, StepSeen]) -> dict[str, Mapping[str, Any]]:
+    """What each step noted and logged, of a reused one what it did when it ran; steps without a word are left out."""
+    reused = {step: seen for step, seen in steps.items() if seen.action == "reuse" and not seen.notes}
+    makers = {step: str(result.made.get("run", "")) for step, result in results_of(home, reused).items()}
+    rows = {run: {row.step: row.notes for row in home.ledger.step_runs(run)} for run in set(makers.values()) if run}
+    found = {step: seen.notes or rows.get(makers.get(step, ""), {}).get(step, {}) for step, seen in steps.items()}
+    return {step: notes for step, notes in found.items() if notes}
+
+
+def pictures_of(home: Home, run: Run) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """Figures that the steps of a run logged: (step, name) → {"kind", "digest", "size"}."""
+    notes = notes_of(home, steps_of(home, run))
+    return {(step, name): one for step, told in notes.items() for name, one in told.get(FIGURES, {}).items()}
 
 
 def figures_of(home: Home, run: Run, steps: Mapping[str, StepSeen]) -> dict[str, Any]:

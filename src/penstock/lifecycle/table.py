@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from penstock.core.run import Run
+from penstock.core.units import duration, moment, size_text
 from penstock.lifecycle.alive import state_of
 from penstock.lifecycle.differ import parameters_kept
+from penstock.lifecycle.figures import number
 from penstock.lifecycle.kept import figures_kept, is_loss, score_shown, scored_by
 from penstock.lifecycle.query import column, parse
 from penstock.lifecycle.tries import Try
@@ -58,6 +60,8 @@ OF_THE_RUN = (
 """Columns that a candidate of a search shares with its run."""
 SCORE = "score"
 """Column of what a search says of a candidate."""
+MOST_PARAMETERS = 6
+"""Parameters that are shown of a search's candidates without being asked for."""
 MOST_SEARCHED = 10_000
 """Candidates of searches that are looked through."""
 
@@ -108,7 +112,7 @@ def _literal(text: str) -> Any:
 def _row(run: Run, figures: Mapping[str, Any]) -> dict[str, Any]:
     info, cost, code = run.info, run.info.get("cost", {}), run.info.get("code") or {}
     row: dict[str, Any] = dict.fromkeys(FIXED)
-    row |= {"run": run.id, "flow": run.flow, "kind": run.kind, "state": state_of(run), "started": run.started}
+    row |= {"run": run.id, "flow": run.flow, "kind": run.called, "state": state_of(run), "started": run.started}
     row |= {"ended": run.ended, "took_s": round(run.ended - run.started, 3) if run.ended else None}
     row |= {"version": f"{run.flow}@{info['version']}" if "version" in info else None}
     row |= {name: info.get(name) for name in ("champion", "note", "file", "who")}
@@ -133,6 +137,63 @@ def columns_of(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """Every column of some rows, the fixed ones first, then figures, then parameters."""
     found = dict.fromkeys(FIXED) | {name: None for row in rows for name in row}
     return sorted(found, key=lambda name: (name.startswith("params."), name.startswith("seconds.")))
+
+
+def chosen(
+    asked: Iterable[str], known: Sequence[str], rows: Sequence[Mapping[str, Any]], *, whole: bool = False
+) -> list[str]:
+    """The columns to show: those asked for, else what tells most; of a search what its candidates differ in.
+
+    Parameters
+    ----------
+    whole : bool
+        Also all that is known of a candidate's score.
+
+    Raises
+    ------
+    UsageError
+        There is no such column.
+    """
+    names = [column(one, known) for one in asked]
+    if names:
+        return list(dict.fromkeys(["run", *names]))
+    figures = dict.fromkeys(str(row["primary"]) for row in rows if row.get("primary"))
+    if searched := [row for row in rows if "rank" in row]:
+        differ = [
+            one for one in known if one.startswith("params.") and len({str(row.get(one)) for row in searched}) > 1
+        ]
+        score = [SCORE, "score_std", "scored_by", "rank"] if whole else [SCORE]
+        first = ["run", "candidate", *score, *differ[:MOST_PARAMETERS], *figures]
+        return [*first, "flow", "state", "started", "version", "note"]
+    return ["run", "flow", "kind", "state", "started", "took_s", *figures, "model", "candidate", "version", "note"]
+
+
+def cell(name: str, row: Mapping[str, Any]) -> str:
+    """A value as people read it; a figure with its interval.
+
+    Examples
+    --------
+    >>> cell("took_s", {"took_s": 1.25}), cell("auc", {"auc": 0.8, "auc.low": 0.7, "auc.high": 0.9})
+    ('1.2 s', '0.800 [0.700, 0.900]')
+    """
+    value = row.get(name)
+    if value is None:
+        return ""
+    if name == "run":
+        return f"run:{value[:4]}"
+    if name in ("started", "ended"):
+        return moment(value)
+    if name.endswith("_s") or name.startswith("seconds."):
+        return duration(value)
+    if name == "peak_bytes":
+        return size_text(value)
+    if name == SCORE:
+        std = row.get("score_std")
+        return number(value) + (f" ± {number(std)}" if std is not None else "")
+    if f"{name}.low" in row:
+        low, high = row.get(f"{name}.low"), row.get(f"{name}.high")
+        return number(value) + (f" [{number(low)}, {number(high)}]" if low is not None and high is not None else "")
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def lower_is_better(runs: Iterable[Run]) -> set[str]:
