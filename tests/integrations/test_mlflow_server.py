@@ -3,16 +3,21 @@
 import contextlib
 import json
 import os
+import random
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 
 from penstock.testing.proxy import Fault, FaultProxy
+
+PROJECT = Path(__file__).parents[1] / "serve" / "fraud_project"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -161,6 +166,33 @@ def test_what_is_run_tried_and_moved_is_there_and_loads_without_penstock(server,
         assert answer["score"] == pytest.approx(float(score), abs=1e-12)
 
 
+def test_classes_of_the_project_load_there_with_their_code(server, mlflow_command, tmp_path):
+    url, _ = server
+    folder = tmp_path / "project"
+    shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    rng = random.Random(1)
+    rows = [f"{i},{rng.lognormvariate(3 + i % 2, 0.5):.3f},{rng.uniform(18, 80):.2f},{i % 2}" for i in range(240)]
+    (folder / "payments.csv").write_text("\n".join(["id,amount,age,fraud", *rows]) + "\n")
+    ran = penstock(folder, url, "penstock", "run", "fraud_model.py", "-q", patience_s=60)
+    assert ran.returncode == 0, ran.stderr
+    until(lambda: None if drained(folder, url, patience_s=60) else 1, "an empty outbox")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copy(folder / "payments.csv", elsewhere)
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | QUICK
+    load = LOAD.replace("churn@champion", "fraud@champion").replace("customers.csv", "payments.csv")
+    python = mlflow_command.parent / "python"
+    loaded = subprocess.run(
+        [python, "-c", load, url], cwd=elsewhere, env=env, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert loaded.returncode == 0, loaded.stderr[-2000:]
+    answers = json.loads(loaded.stdout.strip().splitlines()[-1])
+    (folder / "five.csv").write_text("\n".join(["id,amount,age,fraud", *rows[:5]]) + "\n")
+    ours = penstock(folder, "", "penstock", "predict", "fraud", "-i", "five.csv")
+    for line, answer in zip(ours.stdout.splitlines()[1:], answers, strict=True):
+        assert answer["score"] == pytest.approx(float(line.split(",")[2]), abs=1e-12)
+
+
 WAITING = """
 import os, time
 import penstock as ps
@@ -244,8 +276,6 @@ def test_a_run_is_there_while_it_goes_on_and_its_end_however_it_ends(server, tmp
 
 @pytest.fixture
 def customers():
-    import random
-
     rng = random.Random(1)
     lines = ["customer_id,a,b,churned"]
     for i in range(240):

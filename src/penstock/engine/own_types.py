@@ -38,7 +38,7 @@ def own_types(root: str, names: Iterable[str], folders: Sequence[str] = (".",)) 
         Python defines is left out.
     """
     asked = sorted(set(names))
-    with _searching(root, folders):
+    with searching(root, folders):
         closure = Closure(root)
         found = {name: _describe(closure, os.path.realpath(root), name) for name in asked}
     return {name: told for name, told in found.items() if told is not None}
@@ -56,7 +56,7 @@ def differing(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _searching(root: str, folders: Sequence[str]) -> Iterator[None]:
+def searching(root: str, folders: Sequence[str]) -> Iterator[None]:
     """The folders first on the path, as where the model runs."""
     before = list(sys.path)
     sys.path[:0] = [os.path.normpath(os.path.join(root, folder)) for folder in folders]

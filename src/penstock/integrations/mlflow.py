@@ -257,7 +257,7 @@ def _tell(path: str, error: Exception) -> None:
 
 
 def write_files(home: Home, found: Version, folder: str) -> None:
-    """A version's files, readable without Penstock; of types that every machine trusts, none of the project's own.
+    """A version's files, readable without Penstock; of types that every machine trusts or the project defines.
 
     Raises
     ------

@@ -6,15 +6,15 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib import metadata
 from typing import Any
 
 from penstock.core.answer import with_decision
 from penstock.core.artifact import Artifact
 from penstock.core.ports import Formats, Home
-from penstock.errors import UsageError
-from penstock.lifecycle.own import needs_of, types_of
+from penstock.errors import UntrustedTypeError, UsageError
+from penstock.lifecycle.own import FILE, needs_of, types_of, unlike
 from penstock.lifecycle.records import source_options
 from penstock.lifecycle.release import code_of
 from penstock.lifecycle.versions import Version, manifest
@@ -38,6 +38,8 @@ A trained model with its evidence, as files. Nothing here needs Penstock.
 * `metrics.json`, `audit.json`, `schema.json`, `profile.json`: how good it is, what was proved, what its data was like
 * `lineage.json`, `version.json`: from which data, code and commit, and how it was judged
 * `report.html`: all of it as one page
+"""
+README_CODE = """* `code`: the project's modules that the estimator needs, as in training; `score.py` imports them
 """
 
 
@@ -71,7 +73,7 @@ def export(
     Raises
     ------
     UsageError
-        The folder is there and holds something.
+        The folder is there and holds something; or the project's code here is not that of training.
     MissingObjectError, CorruptObjectError, UntrustedTypeError, StoreError
         The version is not whole, or not trusted here, or the disk refuses. No folder is left then.
     """
@@ -96,12 +98,14 @@ def export(
 
 def _write(home: Home, found: Version, folder: str, formats: Formats, missing: tuple[str, ...]) -> None:
     files = {name: Artifact.from_json(one) for name, one in manifest(home, found.bundle)["files"].items()}
-    if needs := needs_of(types_of(home, files)):
-        raise UsageError(
-            f"{found.name} cannot be written as files of its own: it needs {', '.join(needs)}, code of the project",
-            hint="score where the project is: `penstock predict`, `penstock serve`",
-        )
-    values = {name: formats.load(one, home.objects) for name, one in files.items()}
+    types = types_of(home, files)
+    libraries = _write_code(home, found, files, folder) if types else set()
+    values = {
+        name: formats.load(one, home.objects) for name, one in files.items() if not (types and one.format == "skops")
+    }
+    for one in files.values():
+        if types and one.format == "skops":
+            _check_trusted(home, found, one, types)
     for name, one in files.items():
         if one.format == "json":
             _dump(folder, f"{name}.json", values[name])
@@ -116,14 +120,45 @@ def _write(home: Home, found: Version, folder: str, formats: Formats, missing: t
     _table(folder, "golden.csv", values["golden"]["rows"])
     _table(folder, "golden_answers.csv", [_flat(one) for one in values["golden"]["expected"]])
     environment = values["environment"]
-    _text(folder, "requirements.txt", _requirements(environment))
-    _text(folder, "README.md", README.format(name=found.name, python=environment.get("python", "3.11 or newer")))
+    _text(folder, "requirements.txt", _requirements(environment, libraries))
+    readme = README.format(name=found.name, python=environment.get("python", "3.11 or newer"))
+    _text(folder, "README.md", readme + (README_CODE if types else ""))
     with open(os.path.join(os.path.dirname(__file__), "templates", "score.py.txt"), encoding="utf-8") as script:
         _text(folder, "score.py", script.read().replace("@NAME@", found.name))
 
 
+def _write_code(home: Home, found: Version, files: Mapping[str, Artifact], folder: str) -> set[str]:
+    """Copy the modules of the project that a version needs, where they are those of training; give their libraries."""
+    from penstock.engine.own_code import own_code
+
+    told = home.formats.load(files[FILE], home.objects)
+    what = f"{found.name} cannot be written as files of its own"
+    if why := unlike(home, files):
+        raise UsageError(f"{what}: {why}", hint="bring the project's code here as it was in training, or train again")
+    code = own_code(home.config.root, needs_of(told["types"]), told["folders"])
+    if code.with_penstock:
+        raise UsageError(
+            f"{what}: it needs {code.with_penstock[0]}, which imports penstock",
+            hint="move its classes and functions to a module of their own",
+        )
+    for name, path in code.files.items():
+        copy = os.path.join(folder, "code", *name.split("/"))
+        os.makedirs(os.path.dirname(copy), exist_ok=True)
+        shutil.copyfile(path, copy)
+    return code.libraries
+
+
+def _check_trusted(home: Home, found: Version, estimator: Artifact, types: Mapping[str, Any]) -> None:
+    """See that an estimator holds nothing but what is trusted here and the types that are named; import nothing."""
+    from penstock.formats.skops import untrusted_in
+
+    trusted = [*(name.replace(":", ".") for name in types), *home.config.trust]
+    if others := untrusted_in(home.objects.read(estimator.digest), trusted):
+        raise UntrustedTypeError(f"{found.name} holds types that are not trusted here: {', '.join(others)}")
+
+
 def _untrusted(path: str) -> list[str]:
-    """Types that skops asks about before it loads a file, and that this machine has just loaded."""
+    """Types that skops asks about before it loads a file, and that were just found to be trusted."""
     from skops.io import get_untrusted_types
 
     return list(get_untrusted_types(file=path))
@@ -145,10 +180,11 @@ def _about(home: Home, found: Version) -> dict[str, Any]:
     }
 
 
-def _requirements(environment: Mapping[str, str]) -> str:
+def _requirements(environment: Mapping[str, str], libraries: Collection[str] = ()) -> str:
     """The libraries that fitted the model, at their versions; of what only reads it, the versions here."""
     pinned = {name: version for name, version in environment.items() if name not in ("python", "penstock")}
-    for name in NEEDED:
+    known = metadata.packages_distributions() if libraries else {}
+    for name in (*NEEDED, *(known[one][0] for one in sorted(libraries) if one in known)):
         pinned.setdefault(name, metadata.version(name))
     return "".join(f"{name}=={version}\n" for name, version in sorted(pinned.items()))
 
