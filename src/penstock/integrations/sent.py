@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,6 +11,7 @@ from penstock.core.artifact import Artifact
 from penstock.core.notes import FIGURES
 from penstock.core.ports import Home
 from penstock.core.run import Run
+from penstock.core.units import is_number
 from penstock.errors import PenstockError, bounded
 from penstock.integrations.tracking import Sent
 from penstock.lifecycle.alive import state_of
@@ -77,7 +77,7 @@ def _metrics(home: Home, run: Run, steps: Mapping[str, StepSeen]) -> dict[str, f
     found |= {"peak_bytes": max(seen.peak_bytes for seen in ran)} if ran else {}
     cost = run.info.get("cost", {})
     found |= {name: cost[name] for name in ("cpu_s", "peak_bytes", "fit_s", "predict_s") if name in cost}
-    return {_name(name): float(value) for name, value in found.items() if _is_number(value)}
+    return {_name(name): float(value) for name, value in found.items() if is_number(value)}
 
 
 def _figures(home: Home, run: Run, steps: Mapping[str, StepSeen]) -> Mapping[str, Any]:
@@ -110,10 +110,6 @@ def _files(
         return home.objects.read(files[name])
 
     return files, contents
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _name(text: str) -> str:

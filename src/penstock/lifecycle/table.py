@@ -84,8 +84,8 @@ def _searched(run: Run, row: Mapping[str, Any]) -> list[dict[str, Any]]:
     shared = {name: row.get(name) for name in OF_THE_RUN}
     shared |= {f"params.{path}": value for path, value in run.info.get("parameters", {}).items()}
     found = []
-    for number, one in enumerate(search.get("candidates", ()), 1):
-        told = {"candidate": f"#{number}", "rank": one["rank"], "scored_by": scored_by(search) or None}
+    for place, one in enumerate(search.get("candidates", ()), 1):
+        told = {"candidate": f"#{place}", "rank": one["rank"], "scored_by": scored_by(search) or None}
         told |= {SCORE: score_shown(search, one["score"]), "score_std": one["std"]}
         told |= {"iteration": one["iteration"]} if "iteration" in one else {}
         values = {f"params.{search['path']}{name}": _literal(text) for name, text in one["params"].items()}
