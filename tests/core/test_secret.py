@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import penstock as ps
+from penstock import errors
 from penstock.core import secret as module
 from penstock.core.secret import forms_of, found_in, hidden, hidden_bytes, hidden_tree, reveal, secrets_in
 from penstock.core.step import promises
@@ -23,12 +24,12 @@ VALUE = 'hunter2/pä\'ss\n"w\\ord"+%'
 
 
 @pytest.fixture(autouse=True)
-def _forget(monkeypatch):
+def _forget():
     """No test leaves a value behind for the next."""
     yield
     module._revealed.clear()
     module._watchers.clear()
-    monkeypatch.setattr("penstock.errors._hiding", [])
+    errors._hiding.clear()
 
 
 @pytest.fixture

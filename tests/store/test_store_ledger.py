@@ -20,6 +20,7 @@ from penstock.store.rows import from_key, from_text, prefix_of, to_key, to_text
 from penstock.store.sqlite import connect, explain_sqlite, journal_mode
 from penstock.store.sqlite_tables import SqliteTables
 from penstock.testing.ledger_suite import make_decided, make_result, make_step_run
+from penstock.testing.together import together
 
 
 @pytest.fixture
@@ -201,18 +202,7 @@ def test_five_processes_start_at_once(path, old):
     """One migrates, the others wait; nobody sees "table already exists"."""
     if old:
         SqliteLedger(path).close()
-    children = []
-    for _ in range(5):
-        pid = os.fork()
-        if pid == 0:
-            try:
-                upgrade(path, NEXT)
-                os._exit(0)
-            except BaseException as error:
-                os.write(2, repr(error).encode())
-                os._exit(1)
-        children.append(pid)
-    assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 5
+    assert together(5, lambda _: upgrade(path, NEXT)) == [None] * 5
     assert "extra" in tables(path)
     assert os.path.exists(f"{path}.backup-{SCHEMA}") == old
 

@@ -26,6 +26,7 @@ from penstock.store.rows import to_key
 from penstock.testing.ledger_suite import CODE, make_decided, make_result, make_step_run
 from penstock.testing.postgres import SCRAM_GROUP, PostgresServer
 from penstock.testing.postgres_proxy import PostgresProxy
+from penstock.testing.together import together
 
 
 @pytest.fixture
@@ -515,18 +516,7 @@ def test_a_migration_that_is_killed_anywhere_changes_all_or_nothing(ledger, post
 def test_five_processes_start_at_once(postgres, old):
     if old:
         PostgresLedger(postgres).close()
-    children = []
-    for _ in range(5):
-        pid = os.fork()
-        if pid == 0:
-            try:
-                upgrade(postgres, NEXT)
-                os._exit(0)
-            except BaseException as error:
-                os.write(2, repr(error).encode())
-                os._exit(1)
-        children.append(pid)
-    assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 5
+    assert together(5, lambda _: upgrade(postgres, NEXT)) == [None] * 5
     assert "extra" in tables(postgres)
 
 

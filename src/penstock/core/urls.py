@@ -10,6 +10,7 @@ CREDENTIALS = (
     *("credential", "credentials", "auth"),
 )
 """Last words of the names under which credentials stand in a URL: access_token=, X-Amz-Signature=."""
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
 _SCHEME = re.compile(r"^([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _SECRET = re.compile(r"([a-z][a-z0-9+.-]*://)([^:/?#\s@]*):(\S+)@", re.IGNORECASE)
 _SECRET_OF_LONG_NAME = re.compile(r"([a-z][a-z0-9+.-]*://)([^:/?#\s]*):([^/?#\s]+)@", re.IGNORECASE)
@@ -27,6 +28,18 @@ def scheme(text: str) -> str:
     """
     match = _SCHEME.match(text)
     return match[1].lower() if match and len(match[1]) > 1 else ""
+
+
+def install_hint(kind: str) -> str:
+    """What to install where the library that opens a scheme is not there.
+
+    Examples
+    --------
+    >>> install_hint("s3")
+    "pip install 'penstock[s3]'"
+    """
+    extra = _EXTRAS.get(kind)
+    return f"pip install 'penstock[{extra}]'" if extra else f"install the library that opens {kind}://"
 
 
 def masked(text: str) -> str:

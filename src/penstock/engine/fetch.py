@@ -14,12 +14,11 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from penstock.core.run import SourceStat
-from penstock.core.urls import masked, scheme
+from penstock.core.urls import install_hint, masked, scheme
 from penstock.engine import download
 from penstock.engine.listing import MOST_FILES, is_hidden, is_table
 from penstock.errors import MissingExtraError, PenstockError, SourceNotFoundError, bounded
 
-EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
 CHUNK = 1 << 20
 ROOM = 1 << 30
 """Bytes of the disk that a fetched file leaves free."""
@@ -201,9 +200,8 @@ def _opened(url: str) -> tuple[Any, str]:
     try:
         system = fsspec.filesystem(kind, use_listings_cache=False)
     except ImportError as error:
-        extra = EXTRAS.get(kind, "")
-        hint = f"pip install 'penstock[{extra}]'" if extra else f"install the library that opens {kind}://"
-        raise MissingExtraError(f"reading {kind}:// needs another library: {error}", hint=hint) from None
+        what = f"reading {kind}:// needs another library: {error}"
+        raise MissingExtraError(what, hint=install_hint(kind)) from None
     system.invalidate_cache()
     return system, url.partition("://")[2]
 

@@ -55,8 +55,8 @@ def effective_rows(weights: ArrayLike | None, n: int) -> float:
 
     Examples
     --------
-    >>> effective_rows([1, 1, 1, 1], 4), effective_rows([9, 1], 2), effective_rows(None, 3)
-    (4.0, 1.2195121951219512, 3.0)
+    >>> effective_rows([1, 1, 1, 1], 4), effective_rows([2, 1], 2), effective_rows(None, 3)
+    (4.0, 1.8, 3.0)
     """
     if weights is None or n == 0:
         return float(n)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
-from penstock.core.urls import masked, scheme
+from penstock.core.urls import install_hint, masked, scheme
 from penstock.errors import MissingExtraError, StoreError, bounded
 from penstock.store.files import explain
 from penstock.store.mark import unique_name
@@ -33,7 +33,6 @@ AT_ONCE = 16
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 5.0
 _WHOLE = 8 << 20
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
 _WHOLE_PUTS = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "memory")
 """Schemes where an upload is seen whole or not at all; elsewhere it goes under another name first."""
 
@@ -267,9 +266,8 @@ class Bucket:
         try:
             fs = fsspec.filesystem(self.scheme, **options)
         except ImportError as error:
-            extra = _EXTRAS.get(self.scheme, "")
-            hint = f"pip install 'penstock[{extra}]'" if extra else f"install the library that opens {self.scheme}://"
-            raise MissingExtraError(f"a store at {self.scheme}:// needs another library: {error}", hint=hint) from error
+            what = f"a store at {self.scheme}:// needs another library: {error}"
+            raise MissingExtraError(what, hint=install_hint(self.scheme)) from error
         except ValueError as error:
             raise StoreError(f"no library opens {self.scheme}:// URLs: {error}", where=self.url) from error
         if hasattr(fs, "retries"):
