@@ -400,6 +400,16 @@ def test_a_provider_without_conditional_writes_is_written_to_all_the_same(url):
     fs._pipe_file = lambda path, data, mode="overwrite": None
     assert bucket.put("name", b"bytes", create=True)
     assert bucket.stat("name").size == 5
+    assert not bucket.put("name", b"other bytes", create=True)
+    assert bucket.stat("name").size == 5
+
+
+def test_without_conditional_writes_what_is_there_is_not_overwritten(url, monkeypatch):
+    """Else of two collectors both would claim an object, and a writer would not look for the collector."""
+    monkeypatch.setattr("penstock.store.bucket._takes_mode", lambda fs: False)
+    bucket = Bucket(url)
+    assert [bucket.put("name", data, create=True) for data in (b"bytes", b"other bytes")] == [True, False]
+    assert bucket.stat("name").size == 5
 
 
 # ── uploads that can be seen half done ───────────────────────────────────────────────────────────────────────

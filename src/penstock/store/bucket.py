@@ -131,16 +131,27 @@ class Bucket:
             fs.mv(self._path(draft), self._path(name))
 
     def _put(self, fs: Any, name: str, data: bytes | str, *, create: bool) -> bool:
-        options = {"mode": "create"} if create and _takes_mode(fs) else {}
-        try:
-            self._send(fs, name, data, options)
-        except Exception as error:
-            if options and status_of(error) == 501:  # a provider without conditional writes: the name tells the bytes
-                self._send(fs, name, data, {})
+        if create and _takes_mode(fs):
+            try:
+                self._send(fs, name, data, {"mode": "create"})
+            except Exception as error:
+                if isinstance(error, FileExistsError) or status_of(error) == 412:
+                    return False
+                if status_of(error) != 501:
+                    raise
+            else:
                 return True
-            if isinstance(error, FileExistsError) or status_of(error) == 412:
-                return False
-            raise
+        if create and self._is_there(fs, name):  # as near as a provider without conditional writes comes
+            return False
+        self._send(fs, name, data, {})
+        return True
+
+    def _is_there(self, fs: Any, name: str) -> bool:
+        """Whether something has a name; `fs.exists` would call a failed request "no"."""
+        try:
+            fs.info(self._path(name))
+        except FileNotFoundError:
+            return False
         return True
 
     def _send(self, fs: Any, name: str, data: bytes | str, options: dict[str, str]) -> None:
