@@ -223,6 +223,22 @@ def test_columns_are_chosen_and_named_when_wrong(read):
         read("income\n1\n", columns=("incme",))
 
 
+@pytest.mark.parametrize("spill", [spool.SPILL, 10])
+def test_saved_row_labels_are_left_out_unless_asked_for(read, spill):
+    """A first column without a name, as pandas and R write it; the same in Parquet is left out as well."""
+    text = ",a,b\n0,x,1\n1,y,2\n"
+    table, sniffed = read(text, spill=spill)
+    found = table if spill > 10 else pq.read_table(table.path)
+    assert found.to_pydict() == {"a": ["x", "y"], "b": [1, 2]}
+    assert sniffed["notes"] == [
+        "left out: the first column, which has no name (row labels); columns=['__index_level_0__', …] reads it"
+    ]
+    assert sniffed["n_columns"] == 2
+    table, sniffed = read(text, columns=("__index_level_0__", "b"))
+    assert table.to_pydict() == {"__index_level_0__": [0, 1], "b": [1, 2]}
+    assert sniffed["notes"] == []
+
+
 # ── broken files ─────────────────────────────────────────────────────────────────────────────────────────────
 
 BROKEN = {

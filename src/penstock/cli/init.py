@@ -107,14 +107,15 @@ def _several(names: Columns) -> tuple[str, ...] | None:
 
 def _tell(made: Draft, table: str, *, every: bool) -> None:
     """One line a decision: field, choice, how sure, why."""
-    from penstock.cli.output import clean, clip, paint, say, width
+    from penstock.cli.output import clean, paint, say, width, wrapped
 
     say(f"{clean(made.name)} · {made.rows:,} rows × {made.columns:,} columns of {clean(table)}")
     rows = _rows(made.proposal.reasons, every=every)
     for topic, choice, why, confidence in rows:
         mark = paint("?", "yellow") if confidence < 0.8 else paint("✓", "green")
-        line = f"{topic:<8} {clean(choice)} · {clean(why)}"
-        say(f" {mark} {clip(line, width() - 10)}  {confidence:.2f}")
+        line, room = f"{topic:<8} {clean(choice)} · {clean(why)}", width() - 10
+        shown = wrapped(line, room, " " * 12) if every else line if len(line) <= room else f"{line[: room - 1]}…"
+        say(f" {mark} {shown}  {confidence:.2f}")
 
 
 def _rows(reasons: Any, *, every: bool) -> list[tuple[str, str, str, float]]:

@@ -120,6 +120,21 @@ def clip(text: str, room: int) -> str:
     return text[: max(room - 1, 1)].rstrip(" ·") + "…"
 
 
+def wrapped(text: str, room: int, indent: str) -> str:
+    """A text in lines of a number of columns, all but the first indented.
+
+    Examples
+    --------
+    >>> print(wrapped("why it was chosen", 8, "  "))
+    why it
+      was
+      chosen
+    """
+    import textwrap
+
+    return "\n".join(textwrap.wrap(text, room, subsequent_indent=indent)) or text
+
+
 def columns(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:
     """Rows as lines of aligned columns; the last column is clipped at the terminal's edge.
 

@@ -15,6 +15,7 @@ from penstock.stages.one_pass import Typing
 from penstock.stages.opened import Opened
 from penstock.stages.parquet_source import read_typed
 from penstock.stages.partitions import Partitions
+from penstock.stages.sniff import ROW_INDEX
 from penstock.stages.text_source import TextTable, agreed
 
 
@@ -85,6 +86,8 @@ def _read_text(
 ) -> tuple[Any, dict[str, Any]]:
     first = tables[0]
     columns = chosen(parts.beside(agreed(tables), first.where), source, first.where)
+    unnamed = ROW_INDEX in columns and source.columns is None
+    columns = [name for name in columns if name != ROW_INDEX or not unnamed]
     stored = [name for name in columns if name not in parts.names] or first.header[:1]
 
     typing = Typing(
@@ -101,6 +104,9 @@ def _read_text(
     types = {name: kinds.get(name) or str(parts.types[name]) for name in columns}
     sniffed |= {"types": [list(pair) for pair in types.items()], "n_columns": len(columns)}
     sniffed["notes"] += [*_doubts(columns, first.head, source), *_told_apart(tables)]
+    if unnamed:
+        told = f"(row labels); columns=[{ROW_INDEX!r}, …] reads it"
+        sniffed["notes"].append(f"left out: the first column, which has no name {told}")
     several = f" · {len(tables):,} files{parts.shown}" if parts.many else ""
     sniffed["summary"] = " · ".join(
         [first.shown + several, *sniffed.pop("_parts"), f"{n_rows:,} × {len(columns)}"],

@@ -17,6 +17,8 @@ SAMPLE = 1 << 18
 HEADER_BYTES = 1 << 24
 """A header line is not longer than this."""
 SEPARATORS = (",", ";", "\t", "|")
+ROW_INDEX = "__index_level_0__"
+"""What a first column without a name is called, as pandas calls it in Parquet: labels of rows that were saved along."""
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -307,6 +309,8 @@ def sniff(spool: Spool, start: int, declared: str | None, where: str, *, strip: 
     names = tuple(cell.strip() if strip else cell for cell in header)
     if not names:
         raise DataError("the file has no text but blanks", where=where, hint="a table needs a header line and rows")
+    if len(names) > 1 and not names[0].strip() and all(name.strip() for name in names[1:]):
+        names = (ROW_INDEX, *names[1:])
     _check_names(names, sep, where)
     raw_sep, raw_quote = sep.encode(), quote.encode()
     rows = start + lines.bytes
@@ -368,8 +372,7 @@ def _check_names(names: tuple[str, ...], sep: str, where: str) -> None:
         raise DataError(
             f"{len(empty)} of {len(names)} columns have no name: number {', '.join(empty[:10])}",
             where=where,
-            hint="name them in the header line; a first column without a name is often a saved row index "
-            f"(write it with index=False), a last one a line that ends in {sep!r}",
+            hint=f"name them in the header line; a last column without a name is often a line that ends in {sep!r}",
         )
     seen: dict[str, int] = {}
     for name in names:
