@@ -14,7 +14,7 @@ from penstock.core.artifact import Artifact
 from penstock.core.flow import Node
 from penstock.core.step import Call, Options
 from penstock.engine import child, processes
-from penstock.engine.pool import Server
+from penstock.engine.handle import Server
 from penstock.engine.wire import Lines
 from penstock.errors import (
     DeclarationError,
@@ -386,7 +386,7 @@ def test_memory_of_this_process_and_machine():
 
 
 def test_exit_codes_in_words():
-    from penstock.engine.pool import describe_exit
+    from penstock.engine.handle import describe_exit
 
     assert re.search("SIGTERM", describe_exit(-15))
     assert describe_exit(None).startswith("no exit code")

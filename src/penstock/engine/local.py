@@ -29,9 +29,10 @@ from penstock.engine.gather import ask, learn, probe
 from penstock.engine.logs import keep_log, sweep_logs
 from penstock.engine.outcome import Effect, Key, Outcome
 from penstock.engine.planner import decide
-from penstock.engine.pool import Answer, Pool, rebuilt
+from penstock.engine.pool import Answer, Pool
 from penstock.engine.processes import Terminated, terminable
 from penstock.engine.record import Record
+from penstock.engine.wire import rebuilt
 from penstock.errors import CancelledError, CorruptObjectError, MissingObjectError, PenstockError, StepError, StoreError
 
 __all__ = ["Effect", "Effects", "Execution", "Outcome"]

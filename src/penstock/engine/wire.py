@@ -3,14 +3,18 @@
 Coordinator → server: ``open`` (import this file), ``fork`` (with a socket for the new worker), ``split`` (with one
 for another server that has imported the same), ``become`` (turn into a worker yourself). Server → coordinator:
 ``flow`` or ``error``, then ``exit`` for each child. Coordinator → worker: tasks. Worker → coordinator: ``hello``,
-then an answer to each task, in their order.
+then an answer to each task, in their order, and before it what the step has finished so far (``kept``).
 """
 
 from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Mapping
 from typing import Any
+
+from penstock import errors
+from penstock.errors import DeclarationError, InternalError, PenstockError, StepError
 
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 _decode = json.JSONDecoder().decode
@@ -72,3 +76,21 @@ class Lines:
         """Hang up."""
         self.closed = True
         self.sock.close()
+
+
+def rebuilt(data: Mapping[str, Any]) -> PenstockError:
+    """An error that came over the wire, as the exception that it was."""
+    kind = getattr(errors, data.get("error", ""), InternalError)
+    if not (isinstance(kind, type) and issubclass(kind, PenstockError)):
+        kind = InternalError
+    place: dict[str, Any] = {"where": data.get("where", ""), "hint": data.get("hint", "")}
+    if issubclass(kind, StepError):
+        return kind(data["what"], traceback=data.get("traceback", ""), **place)
+    facts = dict(data.get("facts", {}))
+    if data.get("traceback"):
+        facts["traceback"] = data["traceback"]
+    if not issubclass(kind, DeclarationError):
+        return kind(data["what"], **place, **facts)
+    error = kind(data["what"], **place)
+    error.facts.update(facts)
+    return error

@@ -18,9 +18,10 @@ from penstock.engine import processes
 from penstock.engine.events import Event, Listener, silent
 from penstock.engine.fetch import Fetcher
 from penstock.engine.gather import gather
+from penstock.engine.handle import Server
 from penstock.engine.local import Effects, Execution, Outcome
 from penstock.engine.planner import plan
-from penstock.engine.pool import Pool, Server
+from penstock.engine.pool import Pool
 from penstock.errors import PenstockError, StoreError, UsageError, bounded
 from penstock.lifecycle.alive import mark
 from penstock.lifecycle.attempt import Attempt, Rehearse

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from penstock.core.ports import Home
-from penstock.engine.pool import Server
+from penstock.engine.handle import Server
 from penstock.errors import UsageError
 from penstock.lifecycle.run import Opener, Request, open_server
 

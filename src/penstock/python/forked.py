@@ -23,7 +23,7 @@ from penstock.core.ports import Home
 from penstock.engine import processes
 from penstock.engine.child import Runtime
 from penstock.engine.describe import Live
-from penstock.engine.pool import Server
+from penstock.engine.handle import Server
 from penstock.engine.server import serve
 from penstock.engine.wire import Lines
 from penstock.errors import UsageError
