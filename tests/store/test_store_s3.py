@@ -153,7 +153,7 @@ def test_a_service_that_is_away_is_told_in_bounded_time(machine, proxy, kind):
     objects = machine("writer", deadline_s=3.0, timeout_s=0.3)
     digest, _ = objects.stage(DATA)
     begun = time.monotonic()
-    with pytest.raises(StoreError, match="tries") as caught:
+    with pytest.raises(StoreError, match="cannot read format") as caught:
         objects.publish([digest])
     assert time.monotonic() - begun < 40  # `DEADLINE_S` is 60
     assert "s3cret-of-the-tests" not in str(caught.value)
