@@ -145,6 +145,12 @@ def test_the_file_may_be_named(first: Any) -> None:
     assert repr(plan).endswith("python_churn: 5 waiting, 8 to reuse")
 
 
+def test_what_only_this_process_holds_learns_nothing_from_held_out_rows(churn: Any) -> None:
+    steps = ps.plan(churn.replace(refit="all", decide=ps.Threshold(at=0.4))).steps
+    assert {"train", "evaluate", "decide", "audit"} <= set(steps)
+    assert "refit" not in steps
+
+
 def test_opening_the_hold_out_is_a_look_on_record_once(first: Any, capsys: pytest.CaptureFixture[str]) -> None:
     def looks() -> int:
         home = open_home(".")

@@ -16,6 +16,8 @@ from penstock.core.workflow import Workflow, place_of
 from penstock.errors import UsageError
 
 KINDS = (Workflow, Flow, Ref)
+OF_A_VERSION = ("package", "refit")
+"""Stages that only a version needs: a run that registers none learns nothing from held-out rows either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +153,13 @@ def calls_that_act(outputs: tuple[Ref, ...]) -> set[int]:
 
 
 def without_acting(outputs: tuple[Ref, ...]) -> tuple[Ref, ...]:
-    """Outputs of the steps that neither act on the ledger nor need one that does; as they are where none acts."""
+    """Outputs of the steps that a run without a version has; as they are where no step acts on the ledger."""
     from penstock.core.flow import calls_of
 
     acting = calls_that_act(outputs)
     if not acting:
         return outputs
-    calls = [call for call in calls_of(outputs) if id(call) not in acting and call.name != "package"]
+    calls = [call for call in calls_of(outputs) if id(call) not in acting and call.name not in OF_A_VERSION]
     refs = [Ref(call, call.options.outputs[0] if call.options.outputs else "") for call in calls]
     assert all(call_of(ref).kind != "effect" for ref in refs)
     return tuple(refs)

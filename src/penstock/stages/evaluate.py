@@ -22,9 +22,10 @@ from penstock.stages.own import prove
 from penstock.stages.predicted import Predicted, join, predict
 from penstock.stages.problem import Problem, problem_of
 from penstock.stages.slicing import SMALL, slices_of
-from penstock.stages.thresholds import check_rule, cross_fitted, weights_of
+from penstock.stages.thresholds import check_rule, cross_fitted
 from penstock.stages.train import features_and_target, fit_on
 from penstock.stages.uncertainty import interval_over_folds, size_of
+from penstock.stages.weights import weights_of
 from penstock.stats.checks import json_number
 from penstock.stats.intervals import Interval
 from penstock.stats.weighting import effective_rows
@@ -112,8 +113,6 @@ def evaluate(
     DataError
         If a slice's column is absent.
     """
-    import numpy as np
-
     problem = problem_of(schema, target).judged_by(own)
     scoring.chosen(metrics, problem, has_proba=True)  # a wrong name is told before anything is fitted
     if decide is not None:
@@ -133,7 +132,7 @@ def evaluate(
     telling = sorted(drops, key=lambda one: one["low"] is None or one["low"] <= 0)  # what is not useless, first
     first = [one["column"] for one in telling] or [str(name) for name in X.columns]
     report = _report(out, names, found, drops, len(train), seed, baseline_name(baseline))
-    report["dependence"] = dependences(*asked, first, weight=weights_of(train, roles, np.arange(len(train))))
+    report["dependence"] = dependences(*asked, first, weight=weights_of(train, roles))
     report["explained"] = {"folds": len(out.fits), "n_rows": sum(len(rows) for _, rows in spread(out.fits, MAX_ROWS))}
     report["worst_rows"] = worst_rows(out.model, out.rows, X, first)
     if out.model.weight is not None:

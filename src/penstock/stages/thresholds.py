@@ -6,18 +6,14 @@ import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from penstock.core.names import SCORERS
-from penstock.core.target import Roles
 from penstock.core.threshold import Threshold
 from penstock.errors import DeclarationError
 from penstock.stages import scoring
 from penstock.stages.predicted import Predicted
 from penstock.stages.problem import Problem
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MOST_TRIED = 400
 """Cut points at which a metric is computed that cannot be had from counts; then those around the best."""
@@ -267,15 +263,6 @@ def cross_fitted(rule: Threshold, answers: Predicted, fold: Any) -> Predicted:
         inside = fold == number
         bound[inside] = choose(rule, answers.take(~inside)).threshold
     return relabelled(answers, bound)
-
-
-def weights_of(table: pd.DataFrame, roles: Roles, rows: Any) -> Any:
-    """Weights of some rows of a table, by position; None where none are declared."""
-    import numpy as np
-
-    if not roles.weight:
-        return None
-    return table[roles.weight].to_numpy(dtype=np.float64)[np.asarray(rows)]
 
 
 def check_rule(rule: Threshold, problem: Problem) -> None:
