@@ -106,6 +106,11 @@ def test_what_needs_care_is_the_same_either_way(tmp_path, data):
     check(tmp_path / "t.jsonl", data * 200)
 
 
+@pytest.mark.parametrize("kind", ["int", "float", "bool", "str", "category", "datetime"])
+def test_a_column_of_a_declared_type_may_have_no_value_at_all(tmp_path, kind):
+    assert check(tmp_path / "t.jsonl", lines([{"a": None, "b": "x"}] * 30), types={"a": kind})
+
+
 def test_a_column_may_have_no_value_in_a_whole_piece(tmp_path):
     rows = [{"a": 1, "b": "x"}] * 9 + [{"a": None, "b": "x"}] * 90 + [{"a": 2.5, "b": None}] * 90
     assert check(tmp_path / "t.jsonl", lines(rows))

@@ -97,10 +97,15 @@ class PlainCells:
                     known = dict(zip(batch.schema.names, batch.columns, strict=True))
                     arrays = [known.get(name, pa.nulls(batch.num_rows)) for name in columns]
                     full = [
-                        pc.fill_null(pc.cast(a, pa.string()), "") if self.header[name] == "str" else a
+                        pc.fill_null(pc.cast(a, pa.string()), "") if self._is_text(name) else a
                         for name, a in zip(columns, arrays, strict=True)
                     ]
                     yield pa.RecordBatch.from_arrays(full, names=columns)
+
+    def _is_text(self, name: str) -> bool:
+        """Whether a column is given as texts; one of a declared type that has no value at all is, too."""
+        kind = self.header[name]
+        return kind == "str" or (not kind and (name in self._source.types or name in self._source.dates))
 
     def _add(self, piece: bytes) -> bool:
         import pyarrow as pa
