@@ -296,6 +296,11 @@ def test_sampling_and_stopping_and_weights_together():
     assert type(fitted[-1]) is XGBClassifier
 
 
+def test_a_share_that_leaves_no_row_is_told_in_our_words():
+    with pytest.raises(DataError, match=r"sample=0\.0001 leaves none of 400 rows"):
+        ours(sampled_model(), table(), fit=Fit(sample=0.0001))
+
+
 def test_one_share_for_all_needs_no_weights():
     from sklearn.neighbors import KNeighborsClassifier
 

@@ -93,6 +93,11 @@ class Guidance:
 
         given = np.asarray(rows)
         here = np.arange(len(given)) if self._kept is None else np.flatnonzero(self._kept[given])
+        if not len(here):
+            raise DataError(
+                f"sample={self.fit.sample!r} leaves none of {len(given):,} rows",
+                hint="give a larger share, or more rows",
+            )
         if not self.share:
             return here, here[:0]
         learn, stop = self._cut(given[here])
