@@ -120,13 +120,11 @@ def test_connections_leave_room_for_files():
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@pytest.fixture
-def project(tmp_path, kit):
-    """A project on disk with two versions, the first of them deployed."""
+def deployed(folder, kit):
+    """Two versions in a project, the first of them deployed."""
     from penstock.project import open_home
 
-    (tmp_path / "penstock.toml").write_text("")
-    home = open_home(str(tmp_path))
+    home = open_home(str(folder))
     house = kit.House(objects=home.objects, ledger=home.ledger, formats=home.formats)
     for value in (1.0, 2.0):
         bundle = house.constant(value)
@@ -135,8 +133,16 @@ def project(tmp_path, kit):
         home.objects.publish(file["digest"] for file in manifest["files"].values() if "text" not in file)
         house.register(bundle)
     house.deploy(1)
+    return house
+
+
+@pytest.fixture
+def project(tmp_path, kit):
+    """A project on disk with two versions, the first of them deployed."""
+    (tmp_path / "penstock.toml").write_text("")
+    house = deployed(tmp_path, kit)
     yield house, tmp_path
-    home.ledger.close()
+    house.ledger.close()
 
 
 class Process:
@@ -192,6 +198,32 @@ def test_the_process_follows_logs_and_stops_on_sigterm(project, kit):
     assert {row["model"] for row in kept} == {"churn@1", "churn@2"}
     server.end()
     server.process.stderr.close()
+
+
+def test_a_server_answers_while_the_shared_ledger_is_away_and_follows_it_after(tmp_path, kit, postgres_server):
+    """PostgreSQL ends under a running server and comes back: no answer fails, and the next deployment is followed."""
+    from penstock.testing.postgres import PostgresServer
+
+    database = PostgresServer()
+    try:
+        (tmp_path / "penstock.toml").write_text(f'ledger = "{database.url(database.create_database())}"')
+        house = deployed(tmp_path, kit)
+        server = Process(tmp_path, "--no-log")
+        assert server.ask()["model"] == "churn@1"
+        database.stop(signal.SIGQUIT)
+        answers, end = [], time.monotonic() + 4.0  # some looks at the ledger fail meanwhile
+        while time.monotonic() < end:
+            answers.append(server.ask()["predictions"][0]["value"])
+        database.start()
+        house.deploy(2)
+        kit.until(lambda: answers.append(server.ask()) or answers[-1]["model"] == "churn@2", 60)
+        assert all(one == 1.0 or one["predictions"][0]["value"] in (1.0, 2.0) for one in answers)
+        assert len(answers) > 3
+        server.end()
+        server.process.stderr.close()
+        house.ledger.close()
+    finally:
+        database.close()
 
 
 def test_a_scratch_server_serves_its_version_and_ends_with_its_starter(project):
