@@ -5,7 +5,9 @@ import os
 import shutil
 import sqlite3
 import time
+import uuid
 
+import fsspec
 import pytest
 
 from penstock.core.artifact import Artifact
@@ -16,7 +18,9 @@ from penstock.store.fsck import fsck
 from penstock.store.gc import collect
 from penstock.store.ledger import SqliteLedger
 from penstock.store.objects import DirectoryObjects
+from penstock.store.postgres_ledger import PostgresLedger
 from penstock.store.rebuild import rebuild
+from penstock.store.remote import RemoteObjects
 from penstock.testing import MemoryLedger, MemoryObjects
 from penstock.testing.ledger_suite import CODE
 
@@ -71,14 +75,25 @@ class World:
         return {item.digest for item in self.objects.walk()}
 
 
-@pytest.fixture(params=["real", "memory"])
+@pytest.fixture(params=["real", "memory", "shared"])
 def world(request, tmp_path):
     if request.param == "memory":
         yield World(MemoryObjects(), MemoryLedger())
+    elif request.param == "shared":
+        yield request.getfixturevalue("shared")
     else:
         ledger = SqliteLedger(str(tmp_path / "ledger.db"))
         yield World(DirectoryObjects(str(tmp_path / "store")), ledger)
         ledger.close()
+
+
+@pytest.fixture
+def shared(tmp_path, postgres):
+    """A store behind a URL, as `penstock gc` and `fsck` read it, and a ledger in PostgreSQL."""
+    url, ledger = f"memory://upkeep-{uuid.uuid4().hex}", PostgresLedger(postgres)
+    yield World(RemoteObjects(url, str(tmp_path / "here"), refresh_s=0.0), ledger)  # every object is old at once
+    ledger.close()
+    fsspec.filesystem("memory").rm(url, recursive=True)
 
 
 @pytest.fixture
@@ -398,3 +413,60 @@ def test_gc_that_stops_anywhere_loses_only_garbage(real, monkeypatch):
     collect(real.objects, real.ledger, clock=later)
     assert rounds > 5
     assert real.digests() == wanted
+
+
+def test_gc_of_a_bucket_that_stops_anywhere_loses_only_garbage(shared, monkeypatch):
+    """At each request that changes the bucket, before and after it; the next collection finishes."""
+    from penstock.store.bucket import Bucket
+
+    wanted = shared.digests() - {shared.garbage, shared.old.outputs[0].digest}
+    left = [0]
+
+    def stop(*args, real, **options):
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        done = real(*args, **options)
+        if left[0] == -1:
+            raise KeyboardInterrupt
+        return done
+
+    for name in ("put", "delete"):
+        real = getattr(Bucket, name)
+        monkeypatch.setattr(Bucket, name, lambda *a, real=real, **k: stop(*a, real=real, **k))
+    stopped = 0
+    for first in (1, 0, 1, 0, 2, 3):
+        left[0] = first
+        try:
+            collect(shared.objects, shared.ledger, clock=later)
+        except KeyboardInterrupt:
+            stopped += 1
+        assert wanted <= shared.digests()
+        assert [finding for finding in fsck(shared.objects, shared.ledger) if finding.fault] == []
+    monkeypatch.undo()
+    monkeypatch.setattr(RemoteObjects, "_is_abandoned", lambda *_: True)  # an hour later
+    collect(shared.objects, shared.ledger, clock=later)
+    assert stopped >= 2
+    assert shared.digests() == wanted
+
+
+@pytest.mark.parametrize("name", ["fsync", "rename"])
+def test_a_report_that_is_written_anew_is_the_old_one_or_the_new_one(tmp_path, monkeypatch, name):
+    from penstock.store import files
+
+    path = tmp_path / "report.html"
+    path.write_text("old")
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, name, stop)
+        if name == "rename":
+            patched.setattr(os, "replace", stop)
+        with pytest.raises(KeyboardInterrupt):
+            files.write_durably(str(path), b"new", f"{path}.part")
+        assert path.read_text() == "old"
+    files.write_durably(str(path), b"new", f"{path}.part")
+    assert path.read_text() == "new"
+    assert os.listdir(tmp_path) == ["report.html"]
