@@ -133,7 +133,10 @@ def test_what_a_server_never_takes_does_not_hold_up_the_rest(home):
     with open(os.path.join(folder, "0-torn.json"), "w") as file:
         file.write("{")
     assert drain(home, folder, lambda _: server, write) == 0
-    assert len(os.listdir(os.path.join(folder, "refused"))) == 2
+    refused = sorted(os.listdir(os.path.join(folder, "refused")))
+    assert [name.rpartition(".")[2] for name in refused] == ["json", "txt"] * 2
+    with open(os.path.join(folder, "refused", refused[-1])) as file:
+        assert file.read() == "no"
     assert "b" * 16 in server.runs
 
 

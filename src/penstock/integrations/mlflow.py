@@ -121,8 +121,10 @@ class Sender:
                 return len(names)
             except FAULTS as error:
                 _tell(fault, error)
-                os.makedirs(os.path.join(self.folder, "refused"), exist_ok=True)
-                os.rename(path, os.path.join(self.folder, "refused", names[0]))
+                aside = os.path.join(self.folder, "refused", names[0])
+                os.makedirs(os.path.dirname(aside), exist_ok=True)
+                os.rename(path, aside)
+                _tell(aside.removesuffix(".json") + ".txt", error)
                 continue
             os.unlink(path)
             with contextlib.suppress(FileNotFoundError):
