@@ -80,7 +80,7 @@ def test_scores_are_ordered_the_best_first_losses_and_others_apart():
     assert [row.get("score") for row in rows] == [0.2, 0.3, 0.4, None, None]
     rows, _ = select([searched(1, "", [0.7, 0.9])], candidates=True, sort="score")
     assert [row.get("score") for row in rows] == [0.9, 0.7, None]
-    with pytest.raises(UsageError, match="no column is called 'score'"):
+    with pytest.raises(UsageError, match="--candidates"):
         select(runs, sort="score")
 
 

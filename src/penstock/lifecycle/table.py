@@ -8,6 +8,7 @@ from typing import Any
 
 from penstock.core.run import Run
 from penstock.core.units import duration, moment, size_text
+from penstock.errors import UsageError
 from penstock.lifecycle.alive import state_of
 from penstock.lifecycle.differ import parameters_kept
 from penstock.lifecycle.figures import number
@@ -244,7 +245,12 @@ def select(
         rows = [row for row in rows if test(row)]
     if sort:
         backwards = sort.startswith("-")
-        name = column(sort.removeprefix("-"), known)
+        name = sort.removeprefix("-")
+        if name == SCORE and not candidates:
+            raise UsageError(
+                "score is a column of a search's candidates", hint="--candidates lists them below their runs"
+            )
+        name = column(name, known)
         figures = {one for run in runs for m in figures_kept(run).get("metrics", {}).items() for one in _names(*m)}
         losses = {run.id for run in runs if is_loss(run.info.get("search") or {})} if name == SCORE else set()
 
