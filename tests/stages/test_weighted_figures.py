@@ -14,7 +14,7 @@ from penstock.core.names import CLASSIFICATION_SCORERS, REGRESSION_SCORERS, UNWE
 from penstock.core.split import Split
 from penstock.core.target import Roles, Target
 from penstock.stages import scoring
-from penstock.stages.cohort import decay
+from penstock.stages.cohort import as_answers, decay
 from penstock.stages.compare import compare
 from penstock.stages.curves import confusion, curves
 from penstock.stages.evaluate import evaluate
@@ -192,7 +192,7 @@ def test_a_regressors_baseline_is_the_weighted_mean():
 
 
 def test_a_monitor_without_the_weights_does_not_judge_and_says_so():
-    joined = pd.DataFrame({"value": [1.0, 2.0, 3.0], "v": [1.0, 2.5, 3.0]})
+    joined = as_answers(pd.DataFrame({"value": [1.0, 2.0, 3.0], "v": [1.0, 2.5, 3.0]}))
     notes = []
     given = ({"task": "regression"}, ("r2",), "v", {}, 0.05, notes)
     assert decay(joined, *given, weight="w") == {}
