@@ -326,3 +326,12 @@ def test_a_sentinel_stands_apart() -> None:
 def test_classes_of_few_rows_are_told_of() -> None:
     found = propose(table(y=["a", "b"] * (N // 2 - 1) + ["c", "d"]), Asked("y"))
     assert any("'c' (1), 'd' (1)" in one.why for one in found.reasons if one.topic == "target")
+
+
+def test_values_of_any_kind_are_told_apart() -> None:
+    """A Parquet file may hold days, decimals or categories of pandas; none of them is an array of texts."""
+    days = [dt.date(2024, 1, 1) + dt.timedelta(days=i) for i in range(N)]
+    made = table(day=days, other=days[::-1], kind=pd.Categorical([f"k{i}" for i in range(N)]))
+    made["void"] = pd.Series([None] * N, dtype=object)
+    assert {one.choice for one in useless(made, ["day", "other", "kind", "void"])} >= {"void"}
+    assert propose(made, Asked("y")).task == "binary"

@@ -53,9 +53,9 @@ def _tell(found: dict[str, Any], a: str, b: str, *, quiet: bool) -> None:
             say(f"  only in run {run[:4]}: {clean(', '.join(steps))}")
     if found["unknown"]:
         say(f"  of these nothing is kept any more: {clean(', '.join(found['unknown']))}")
-    rows = [[_name(pair), *map(_shown, pair), _delta(pair)] for pair in found["figures"].values()]
+    rows = [[_name(pair), _delta(pair), *map(_shown, pair)] for pair in found["figures"].values()]
     if rows:
-        for line in columns(["cross-validated", f"run {a}", f"run {b}", "difference"], rows, right=[3]):
+        for line in columns(["cross-validated", "difference", f"run {a}", f"run {b}"], rows, right=[1]):
             say(line)
 
 
@@ -76,6 +76,10 @@ def _shown(one: Any) -> str:
 
 
 def _delta(pair: list[Any]) -> str:
+    from penstock.lifecycle.figures import number
+
     if any(one is None or one["value"] is None for one in pair):
         return ""
-    return f"{pair[1]['value'] - pair[0]['value']:+.3f}"
+    moved = pair[1]["value"] - pair[0]["value"]
+    size = number(abs(moved)) if abs(moved) >= 0.0005 else f"{abs(moved):.1g}"
+    return f"{'−' if moved < 0 else '+'}{size}" if moved else "0"

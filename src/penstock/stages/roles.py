@@ -249,7 +249,7 @@ def _told_twice(table: pd.DataFrame, columns: list[str]) -> list[Reason]:
         order = np.argsort(np.argsort(values)) if kinds[name] != "text" else None
         pattern = hashlib.sha256(codes.tobytes())
         if kinds[name] == "text" and len(values) > len(codes) / 2:
-            pattern.update(pd.util.hash_array(np.asarray(values, dtype=object)).tobytes())
+            pattern.update("\0".join(map(repr, values)).encode())
         like = seen.setdefault(pattern.digest(), [])
         same = next((other for other, ranks in like if _same_order(order, ranks)), None)
         if same is not None:
