@@ -228,7 +228,7 @@ def test_a_worker_killed_with_a_bucket_and_a_shared_ledger(tmp_path, shared):
 @pytest.mark.campaign
 @pytest.mark.timeout(900)
 def test_many_kills_with_a_bucket_and_a_shared_ledger(tmp_path, shared, report):
-    began, number = time.monotonic(), 12
+    began, number = time.monotonic(), 8
     found, inside = rounds(tmp_path, number, seed=2027, elsewhere=shared)
     report(
         f"bucket and PostgreSQL: {number} kills (seed 2027), {inside} of them between the first result and the last: "
