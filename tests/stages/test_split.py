@@ -235,6 +235,17 @@ def test_a_label_that_became_known_late_leaves_training():
     assert train["known"].notna().all()
 
 
+def test_booleans_beside_missing_cells_are_compared():
+    """They are a column of objects; a step may give one of days, too."""
+    from penstock.stages.copies import copies
+
+    table = pd.DataFrame({"flag": [True, None, False, True], "y": [1, 0, 1, 1]})
+    table["day"] = [pd.Timestamp("2026-01-01").date()] * 4
+    assert table["flag"].dtype == object
+    held = np.array([True, False, False, False])
+    assert copies(table, held, Target("y"), Roles())[1].tolist() == [False, False, False, True]
+
+
 def test_copies_across_time_stay_and_are_counted():
     table = events().drop(columns="x").assign(x=lambda t: t.index % 150)
     table["y"] = table["x"] % 2

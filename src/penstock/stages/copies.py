@@ -86,7 +86,9 @@ def _numbers(column: pd.Series[Any]) -> Numbers:
         hashes = np.append(pd.util.hash_array(words, categorize=False), np.uint64(0))  # a missing cell is the last
         out: Numbers = hashes[pc.fill_null(found.indices, len(words)).to_numpy()]
         return out
-    return pd.util.hash_array(column.array, categorize=False)
+    # Booleans beside missing cells are objects, of which pandas has no array that it hashes.
+    values = column.to_numpy() if column.dtype == object else column.array
+    return pd.util.hash_array(values, categorize=False)
 
 
 def _folded(seed: Numbers, values: Numbers) -> Numbers:
