@@ -274,3 +274,10 @@ def test_what_draws_from_the_global_generator_draws_the_same_and_leaves_it_alone
     one = train(table(), model=Unseeded(), **kwargs)[0].drawn_
     assert np.random.rand() == expected
     assert train(table(), model=Unseeded(), **kwargs)[0].drawn_ == one
+
+
+def test_truths_with_gaps_are_a_target_once_their_rows_are_dropped():
+    table = pd.DataFrame({"x": [1.0, 2.0, 3.0], "y": [True, None, False]})
+    assert table["y"].dtype == object
+    known = table[table["y"].notna()]
+    assert features_and_target(known, Target("y", missing="drop"), Roles())[1].dtype == bool

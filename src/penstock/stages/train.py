@@ -117,7 +117,7 @@ def train(
 
 
 def features_and_target(table: pd.DataFrame, target: Target, roles: Roles) -> tuple[pd.DataFrame, pd.Series[Any]]:
-    """X, the columns that the model sees in the table's order, and y, the target as it is.
+    """X, the columns that the model sees in the table's order, and y, the target in the type of its values.
 
     Raises
     ------
@@ -136,7 +136,9 @@ def features_and_target(table: pd.DataFrame, target: Target, roles: Roles) -> tu
         raise DataError("no column is left for the model to learn from", hint=f"left out by their role: {hidden}")
     if len(table) == 0:
         raise DataError("the table has no row")
-    return table[visible], table[target.column]
+    y = table[target.column]
+    # Truths beside missing cells are objects, and stay so where the rows without a target are dropped.
+    return table[visible], y.infer_objects() if y.dtype == object else y
 
 
 def prepared(
