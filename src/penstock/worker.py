@@ -133,8 +133,9 @@ def _outputs(declared: Any, request: Mapping[str, Any], config: Config) -> tuple
         if request.get("what") == "monitor":
             outputs, about = lower_window(declared, request["extra"])
             return f"{declared.name}.monitor", outputs, about
-        only = (request.get("extra") or {}).get("only") or ()
-        outputs, about = lower(declared, request["file"], seed=config.seed, only=only)
+        extra = request.get("extra") or {}
+        only, final = extra.get("only") or (), bool(extra.get("final"))
+        outputs, about = lower(declared, request["file"], seed=config.seed, only=only, final=final)
         return declared.name, outputs, about
     if isinstance(declared, Flow):
         return declared.name, declared.outputs, {}

@@ -8,7 +8,7 @@ import typer
 
 from penstock.cli.options import Json, Quiet
 
-_SHOWN = ("version", "verdict", "alias", "window")
+_SHOWN = ("version", "verdict", "final", "alias", "window")
 
 
 def command(

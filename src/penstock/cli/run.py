@@ -47,6 +47,9 @@ def command(
     jobs: Jobs = None,
     seed: Seed = None,
     note: Note = "",
+    final: Annotated[
+        bool, typer.Option("--final", help="Open the final hold-out (Split(final=)) too; that goes on record.")
+    ] = False,
     env: Env = None,
     allow_dirty: AllowDirty = False,
     as_json: Json = False,
@@ -72,7 +75,7 @@ def command(
         flags=flags,
         note=note,
         allow_dirty=allow_dirty,
-        extra={"set": single(given_of(settings))} if settings else {},
+        extra=({"set": single(given_of(settings))} if settings else {}) | ({"final": True} if final else {}),
     )
     with Progress(found.home, title(found.file), quiet=quiet or as_json, verbose=verbose) as progress:
         report = run(found.home, request, WORKER, rehearse=rehearse_with(SERVER), listen=progress, began=progress.began)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import re
 from types import FunctionType
 from typing import Any
@@ -14,7 +13,7 @@ from penstock.core.fit import can_stop, faults_of
 from penstock.core.gate import RULE_TYPES, AtLeast, AtMost, NoWorseOn
 from penstock.core.metric import Metric, is_scorer, metric_of, own_metrics
 from penstock.core.names import SCORERS, UNWEIGHTED, did_you_mean, listed
-from penstock.core.split import RULES, Split, duration_s
+from penstock.core.split import duration_s
 from penstock.core.target import Target
 from penstock.core.tree import NotCanonical, encode, is_estimator, parts_of
 from penstock.core.units import is_number
@@ -177,43 +176,6 @@ def _check_duration(text: str | None, what: str, faults: Faults) -> None:
         duration_s(text)
     except (ValueError, AttributeError) as problem:
         faults.add(f"{what}: {problem}")
-
-
-def check_split(values: dict[str, Any], faults: Faults) -> None:
-    """A rule that the declared roles can carry, a size, and durations that can be read."""
-    split = values["split"]
-    if not isinstance(split, Split):
-        faults.add(f"split=: {type(split).__name__}; only ps.Split(…) works yet")
-        values["split"] = Split()
-        return
-    if split.by is not None and split.by not in RULES:
-        faults.add(f"split=: by={split.by!r}: one of {', '.join(RULES)}{did_you_mean(split.by, RULES)}")
-    needs = {"key": values["key"], "time": values["time"], "groups": values["groups"]}
-    if split.by in needs and not needs[split.by]:
-        faults.add(f"split=: by={split.by!r} needs {split.by}= in the workflow")
-    if isinstance(split.test, bool) or not isinstance(split.test, int | float | str):
-        faults.add(f"split=: test={split.test!r}: a share such as 0.2, a duration such as '90d', or a date")
-    elif isinstance(split.test, str):
-        _check_cut(split, values, faults)
-    elif not 0 < split.test < 1:
-        faults.add(f"split=: test={split.test!r}: a share between 0 and 1")
-    if not isinstance(split.folds, int) or split.folds < 2:
-        faults.add(f"split=: folds={split.folds!r}: a whole number from 2")
-    _check_duration(split.gap, "split=: gap", faults)
-
-
-def _check_cut(split: Split, values: dict[str, Any], faults: Faults) -> None:
-    """A duration or a date needs a time column to be cut in."""
-    text = str(split.test)
-    try:
-        duration_s(text)
-    except ValueError:
-        try:
-            dt.datetime.fromisoformat(text)
-        except ValueError:
-            faults.add(f"split=: test={text!r}: a share, a duration such as '90d', or a date such as '2026-01-01'")
-    if not values["time"]:
-        faults.add(f"split=: test={text!r} needs time= in the workflow")
 
 
 def check_gate(values: dict[str, Any], faults: Faults) -> None:

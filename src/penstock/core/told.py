@@ -116,14 +116,18 @@ def _target(w: Any) -> str:
 
 def _split(w: Any) -> str:
     split = w.split
-    if not hasattr(split, "test"):
-        return short(split)
     by = split.by or ("time" if w.time else "groups" if w.groups else "key" if w.key else "content")
-    held = f"{100 * split.test:g}% of rows held out" if isinstance(split.test, float) else f"held out: {split.test}"
-    words = [held, f"by {by}", f"{split.folds} folds"]
-    if split.gap:
-        words.append(f"gap {split.gap}")
-    if split.stable and by != "time":
+    held = (
+        f"{100 * split.test:g}% of rows held out" if isinstance(split.test, float) else f"held out: {short(split.test)}"
+    )
+    folds = f"{split.folds} folds" if isinstance(split.folds, int) else f"folds of {short(split.folds)}"
+    words = [held, f"by {by}", folds] if split.shares else [held, folds]
+    if split.final is not None:
+        kept = f"{100 * split.final:g}% of rows" if isinstance(split.final, float) else str(split.final)
+        words.insert(1, f"final hold-out: {kept}")
+    words += [f"gap {split.gap}"] if split.gap else []
+    words += [f"horizon {split.horizon}"] if split.horizon else []
+    if split.shares and split.stable and by != "time":
         words.append("a row keeps its side")
     return " · ".join(words)
 

@@ -18,7 +18,7 @@ import hashlib
 import os
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from penstock.core.digest import canonical
@@ -29,6 +29,10 @@ NOT_PARAMETERS = frozenset({"n_jobs", "verbose", "verbosity", "thread_count", "n
 
 BESIDE = ("_metadata_request", "_sklearn_output_config")
 """What `set_fit_request` and `set_output` leave on an estimator beside its parameters; `clone` keeps them."""
+
+QUIET: Mapping[str, Any] = {"quiet": True}
+"""Metadata of a dataclass's field that stands in no tree while it has its default: recipes that were made before there
+was such a field stay what they are."""
 
 
 class NotCanonical(Exception):  # noqa: N818  a signal between modules, turned into a reason; never shown raw
@@ -134,9 +138,14 @@ def _encode_object(value: Any, path: str, special: Callable[[Any], Any] | None) 
         beside = {name: encode(part, f"{path}.{name}", special) for name, part in plain.items()}
         return ["estimator", name_of(kind), params, *([beside] if beside else [])]
     if dataclasses.is_dataclass(value):
-        fields = [f.name for f in dataclasses.fields(value)]
+        fields = [f.name for f in dataclasses.fields(value) if not _is_quiet(f, value)]
         return ["data", name_of(kind), {f: encode(getattr(value, f), f"{path}.{f}", special) for f in fields}]
     return _encode_library(value, path, special)
+
+
+def _is_quiet(field: dataclasses.Field[Any], value: Any) -> bool:
+    """Whether a field is left out: it is quiet, and as it is by default."""
+    return bool(field.metadata.get("quiet")) and getattr(value, field.name) is field.default
 
 
 def _encode_library(value: Any, path: str, special: Callable[[Any], Any] | None) -> Any:

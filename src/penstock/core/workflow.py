@@ -20,12 +20,12 @@ from penstock.core.check import (
     check_model,
     check_own,
     check_roles,
-    check_split,
 )
 from penstock.core.gate import Improves
 from penstock.core.names import did_you_mean, listed
 from penstock.core.place import Place, here
 from penstock.core.split import Split
+from penstock.core.split_check import check_split
 from penstock.core.step import Ref, Step
 from penstock.core.target import Roles, Target
 from penstock.core.threshold import check_threshold
@@ -92,8 +92,8 @@ class Workflow:
         What the model sees: `features` if given, else all columns but target, roles, `Target.after` and `drop`.
     schema : str, optional
         The schema file, relative to the declaring file; `NAME.schema.toml` by default, if there.
-    split : Split, optional
-        Which rows are held out.
+    split : Split, splitter or callable, optional
+        Which rows are held out: `Split(…)`, a splitter of scikit-learn's form, or a function from the table to a mask.
     metrics : list of str, scorer or metric, optional
         scikit-learn's scorer names and objects, and `@ps.metric` functions; the first is primary. By default by task.
     slices : list of str, optional
@@ -220,6 +220,11 @@ class Workflow:
         if self.audit is None or not self.audit.known_late:
             return target
         return dataclasses.replace(target, after=tuple(dict.fromkeys((*target.after, *self.audit.known_late))))
+
+    @property
+    def tables(self) -> tuple[Ref, ...]:
+        """What is read or made before the stages: `data`, and an official test file."""
+        return (self.data, self.split.test) if isinstance(self.split.test, Ref) else (self.data,)
 
     def replace(self, **changes: Any) -> Workflow:
         """A copy with other values for some fields, checked again.

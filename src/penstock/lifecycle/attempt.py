@@ -15,6 +15,7 @@ from penstock.core.run import Entry
 from penstock.engine.local import Effect, Execution
 from penstock.errors import ConflictError, MissingExtraError, UntrustedTypeError
 from penstock.lifecycle import promote
+from penstock.lifecycle.final import put_opening
 from penstock.lifecycle.own import both, bundle_types, same_code, unlike
 from penstock.lifecycle.register import bundle, declaration_of, git_state, json_artifact, register
 from penstock.lifecycle.release import held_back, note_commit, unclean
@@ -78,7 +79,7 @@ class Attempt:
 
     def effects(self) -> dict[str, Callable[[Node, Mapping[Key, Artifact], Execution], Effect]]:
         """Entry → method, for the engine."""
-        names = ("register", "champion", "gate", "deploy")
+        names = ("register", "champion", "gate", "deploy", "final")
         return {f"penstock.lifecycle:{name}": getattr(self, name) for name in names}
 
     def load(self, artifact: Artifact) -> Any:
@@ -297,6 +298,13 @@ class Attempt:
         self.promoted = True
         about = {"version": self.version.number, "golden": self.golden}
         return Effect((json_artifact(self.home.objects, about),))
+
+    def final(self, _node: Node, inputs: Mapping[Key, Artifact], _execution: Execution) -> Effect:
+        """Put on record that the final hold-out was opened."""
+        assert self.version is not None
+        figures = self.load(inputs["final", ""])
+        about, new = put_opening(self.home, self.version, figures, run=self.run, who=self.who)
+        return Effect((json_artifact(self.home.objects, about),), changed=new)
 
 
 NOTHING = Artifact(digest_bytes(b"null"), "json", 4, "null")

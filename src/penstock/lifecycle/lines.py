@@ -74,6 +74,10 @@ class Teller:
         if event.decision is not None and event.decision.reason.why == "snapshot":
             took = str(event.decision.reason)
         lines = [Line("✓", story.label(node), took, [story.fact(node, self.known, self.load, event.facts)])]
+        if stage == "split" and story.is_workflow(self.graph):
+            report = self.load(self.known["split", "report"])
+            told = story.awaited(report, self.graph.about.get("metrics", ()))
+            lines[0].facts[0] = " · ".join([lines[0].facts[0], *told])
         if stage == "evaluate":
             lines[0].facts += story.leaders(self.load(self.known["evaluate", "report"]), self._noted)
         if stage == "train" and "preprocess_s" in event.facts:

@@ -15,6 +15,7 @@ from penstock.core.step import Call, Options, Ref
 from penstock.core.workflow import Workflow
 from penstock.errors import DeclarationError
 from penstock.lifecycle.demands import demands
+from penstock.lifecycle.official import check_final, official_table, rule_of_folds
 from penstock.stages.schema import from_toml, frozen_columns
 
 STAGES = (
@@ -35,6 +36,10 @@ STAGES = (
 """Step ids of Penstock's own, in the order in which they are shown; a user's step may not be called so."""
 
 
+OFFICIAL = "validate.test"
+"""Id of the step that holds an official test file against the schema of the training table."""
+FINAL = ("final", "opened")
+"""Ids of the steps that open the final hold-out."""
 CANDIDATE = "evaluate."
 """What the id of a candidate's evaluation begins with."""
 EVALUATED = ("report", "predictions")
@@ -55,7 +60,7 @@ def effect(name: str, *args: Any, outputs: tuple[str, ...] = (), **kwargs: Any) 
 
 
 def lower(
-    workflow: Workflow, file: str, *, seed: int | None = None, only: Sequence[str] = ()
+    workflow: Workflow, file: str, *, seed: int | None = None, only: Sequence[str] = (), final: bool = False
 ) -> tuple[tuple[Ref, ...], dict[str, Any]]:
     """The steps of a workflow's life.
 
@@ -68,6 +73,8 @@ def lower(
         Overrides the workflow's.
     only : sequence of str
         Of several candidates these alone.
+    final : bool
+        Open the final hold-out too.
 
     Returns
     -------
@@ -81,12 +88,13 @@ def lower(
     DeclarationError
     """
     _check_names(workflow)
+    check_final(workflow, asked=final)
     model, schema = models_of(workflow, only), read_schema(workflow, file)
     seed = workflow.seed if seed is None else seed
 
     checked = _validated(workflow, model, schema)
     told = _told(workflow, seed, checked)
-    parted = _parted(workflow, seed, schema, checked)
+    parted = _parted(workflow, model, seed, schema, checked)
     rows = Ref(parted, "train"), Ref(parted, "test")
     trained, evaluated = _learned(workflow, model, rows[0], told)
     fitted = Ref(trained, "fitted")
@@ -99,7 +107,8 @@ def lower(
     ruled = effect("gate", Ref(compared), Ref(registered), Ref(audited), Ref(reigning, "about"))
     deployed = effect("deploy", Ref(ruled), Ref(registered), Ref(compared))
     about = _about(workflow, file, seed, has_schema=schema is not None)
-    return (Ref(deployed), Ref(evaluated, "report"), Ref(parted, "report")), about
+    opened = (_opened(parted, fitted, registered, told, decided),) if final else ()
+    return (Ref(deployed), Ref(evaluated, "report"), Ref(parted, "report"), *opened), about
 
 
 @dataclass(frozen=True)
@@ -128,7 +137,7 @@ class _Told:
 
 def _told(w: Workflow, seed: int, checked: Call) -> _Told:
     known = {**_roles(w), "schema": Ref(checked, "schema")}
-    learn = {**known, "split": w.split, "seed": seed, **({"fit": w.fit} if w.fit is not None else {})}
+    learn = {**known, "split": rule_of_folds(w.split), "seed": seed, **({"fit": w.fit} if w.fit is not None else {})}
     metrics = own_metrics(w.metrics, w.gate, w.decide)
     own: dict[str, Any] = {"own": metrics} if metrics else {}
     judged: dict[str, Any] = {"metrics": scorer_names(w.metrics), "slices": w.slices, **own}
@@ -140,11 +149,11 @@ def _roles(w: Workflow) -> dict[str, Any]:
     return {"target": w.hiding, "roles": w.roles}
 
 
-def _validated(w: Workflow, model: Any, schema: dict[str, Any] | None) -> Call:
+def _validated(w: Workflow, model: Any, schema: dict[str, Any] | Ref | None, official: Ref | None = None) -> Call:
     kind = task_of(model)
-    return stage(
+    checked = stage(
         "validate",
-        w.data,
+        w.data if official is None else official,
         **_roles(w),
         schema=schema,
         slices=w.slices,
@@ -152,19 +161,36 @@ def _validated(w: Workflow, model: Any, schema: dict[str, Any] | None) -> Call:
         **demands(w, own_metrics(w.metrics, w.gate, w.decide), kind),
         outputs=("table", "schema", "report"),
     )
+    checked.name = checked.name if official is None else OFFICIAL
+    return checked
 
 
-def _parted(w: Workflow, seed: int, schema: dict[str, Any] | None, checked: Call) -> Call:
+def _parted(w: Workflow, model: Any, seed: int, schema: dict[str, Any] | None, checked: Call) -> Call:
+    official: dict[str, Any] = {}
+    if (table := official_table(w)) is not None:
+        held = _validated(w, model, Ref(checked, "schema"), table)
+        official["official"] = Ref(held, "table")
+    final = () if w.split.final is None else ("final",)
     return stage(
         "split",
         Ref(checked, "table"),
         **_roles(w),
-        split=w.split,
+        split=w.split if w.split.shares or not official else rule_of_folds(w.split),
         seed=seed,
         schema=Ref(checked, "schema"),
         frozen_columns=frozen_columns(schema) if schema else (),
-        outputs=("train", "test", "report"),
+        **official,
+        outputs=("train", "test", "report", *final),
         entry="penstock.stages.partition:partition",
+    )
+
+
+def _opened(parted: Call, fitted: Ref, registered: Call, told: _Told, decided: Call | None) -> Ref:
+    """The final hold-out, opened for the judged estimator, and that on record."""
+    known = {**told.judged, **told.known, **_decision(decided), "seed": told.seed}
+    figures = stage("final", Ref(parted, "final"), Ref(parted, "train"), fitted=fitted, **known)
+    return Ref(
+        Call("penstock.lifecycle:final", "opened", (Ref(figures), Ref(registered)), {}, Options(), kind="effect")
     )
 
 
@@ -348,9 +374,13 @@ def models_of(workflow: Workflow, only: Sequence[str] = ()) -> Any:
 
 
 def _check_names(workflow: Workflow) -> None:
-    """No step of the user's has the id of a stage."""
-    used = {call.name for call in calls_of((workflow.data,))}
-    taken = sorted(name for name in used if name in STAGES or name.startswith(CANDIDATE))
+    """No step of the user's has the id of a stage; a file that is called so, as train.csv is, gets another."""
+    calls = calls_of(workflow.tables)
+    reserved = (*STAGES, OFFICIAL, *(FINAL if workflow.split.final is not None else ()))
+    for call in calls:
+        if call.kind == "source" and call.name in reserved:
+            call.name = f"{call.name}_file"
+    taken = sorted(call.name for call in calls if call.name in reserved or call.name.startswith(CANDIDATE))
     if taken:
         raise DeclarationError(
             f"a step is called {taken[0]!r}, as one of Penstock's stages is",

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from penstock.core.secret import Secret
+from penstock.core.step import Ref
 from penstock.core.tree import NOT_PARAMETERS, is_estimator
 from penstock.core.workflow import Workflow
 
@@ -126,7 +127,7 @@ def plain(value: Any) -> Any:
 
 def _text(value: Any) -> str:
     """A value in words; never the `repr` of an object that we do not know, which may hold anything."""
-    if isinstance(value, str | int | float | bool | bytes | type(None) | Secret):
+    if isinstance(value, str | int | float | bool | bytes | type(None) | Secret | Ref):
         return repr(value)
     if is_estimator(value):
         return type(value).__name__

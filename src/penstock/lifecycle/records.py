@@ -235,7 +235,7 @@ def history(home: Home, workflow: str) -> list[dict[str, Any]]:
     for name in home.ledger.streams(f"{workflow}/"):
         kind = name.split("/")[1]
         found += [_decision(kind, name, entry, workflow) for entry in home.ledger.stream(name)]
-    order = ("version", "look", "verdict", "alias", "deployment", "window")
+    order = ("version", "look", "verdict", "final", "alias", "deployment", "window")
     rank = {kind: i for i, kind in enumerate(order)}
     return sorted(found, key=lambda one: (one["at"], rank.get(one["kind"], 9), one["number"]), reverse=True)
 
@@ -264,6 +264,8 @@ def _sentence(kind: str, name: str, entry: Entry, workflow: str) -> str:
         return f"the hold-out was opened by a person, in run {str(body['run'])[:4]}"
     if kind == "look":
         return f"the hold-out was opened for {version}"
+    if kind == "final":
+        return f"the final hold-out was opened for {version}: {body['summary']}"
     if kind == "alias":
         now = version if body["version"] is not None else "nobody"
         before = f" (was {workflow}@{body['previous']})" if body.get("previous") is not None else ""

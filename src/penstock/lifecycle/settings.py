@@ -43,7 +43,7 @@ def apply(workflow: Workflow, given: Mapping[str, str]) -> tuple[Workflow, dict[
     DeclarationError
         With every fault: a path that is not there, with the nearest one; a value that does not fit.
     """
-    names = list(params_of(calls_of((workflow.data,))))
+    names = list(params_of(calls_of(workflow.tables)))
     faults: list[str] = []
     params: dict[str, str] = {}
     model = copy_value(workflow.model)

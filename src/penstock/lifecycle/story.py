@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from penstock.core.artifact import Artifact
 from penstock.core.flow import Graph, Node
 from penstock.core.ports import Config
 from penstock.lifecycle.figures import figure_text
-from penstock.lifecycle.lower import CANDIDATE
+from penstock.lifecycle.lower import CANDIDATE, OFFICIAL
 from penstock.lifecycle.run import Report
 
 Known = Mapping[tuple[str, str], Artifact]
@@ -22,7 +22,12 @@ SILENT = ("package", "champion", "compare", "original")
 _REPORTS = dict.fromkeys(("validate", "split", "train", "evaluate", "decide", "refit"), "report") | {
     "audit": "",
     "redecide": "threshold",
+    "final": "",
+    "opened": "",
+    OFFICIAL: "report",
 }
+_FIRST = ("roc_auc", "neg_root_mean_squared_error", "accuracy")
+"""The metric of each task that is told where none is declared."""
 MOST_LEADERS = 4
 """Candidates of the leaderboard that the screen of a run shows."""
 _GRADES = ("error", "warning", "note")
@@ -135,6 +140,28 @@ def logged(notes: Mapping[str, Any]) -> list[str]:
     return [f"{name} {value:,}" if type(value) is int else f"{name} {value}" for name, value in plain.items()]
 
 
+def awaited(report: Mapping[str, Any], metrics: Sequence[str], limit: int = 1) -> list[str]:
+    """How wide the intervals will be on the held-out rows of a split, told before anything is trained.
+
+    Parameters
+    ----------
+    report : dict
+        Of the split.
+    metrics : sequence of str
+        As declared; without any, the first that can be told.
+    limit : int
+        How many are told.
+
+    Examples
+    --------
+    >>> awaited({"expected": {"roc_auc": 0.0271, "neg_log_loss": 0.031}}, ["neg_log_loss"])
+    ['log_loss ± 0.031 to expect']
+    """
+    widths = report.get("expected", {})
+    names = [name for name in (metrics or _FIRST) if name in widths]
+    return [f"{name.removeprefix('neg_')} ± {widths[name]:.2g} to expect" for name in names[:limit]]
+
+
 def _trained(report: Mapping[str, Any]) -> str:
     """Of training without what preprocessing tells in its own line."""
     parts = [part for part in str(report["summary"]).split(" · ") if not part.endswith(" features")]
@@ -166,7 +193,7 @@ def remarks(graph: Graph, known: Known, load: Load) -> list[str]:
         found += [one["what"] if one["grade"] == "note" else f"{one['grade']}: {one['what']}" for one in findings]
     found += graph.notes
     places = [(node.id, "sniffed") for node in graph.nodes if node.kind == "source"]
-    stages = [("compare", ""), ("validate", "report"), ("split", "report"), ("evaluate", "report")]
+    stages = [("compare", ""), ("opened", ""), ("validate", "report"), ("split", "report"), ("evaluate", "report")]
     for place in [stages[0], *places, *stages[1:]]:
         if place in known:
             found += load(known[place]).get("notes", ())

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 TRIES = 20
 HELD_OUT = ("split", "test")
 """Step and output of a workflow that are opened by decisions and recorded looks only."""
+FINAL = ("split", "final")
+"""The same of the final hold-out, which only `penstock run --final` opens."""
 IDLE = "nothing to do: all steps reused; no look spent"
 MOST_NOTES = 5
 TONES = {"champion": "good", "challenger": "good", "refused": "bad", "undecided": "warn"}
@@ -125,6 +127,10 @@ class Run:
             It cannot be read.
         """
         name = self._output(step, output)
+        if (step, name) == FINAL and self._is_workflow:
+            raise UnknownNameError(
+                "the final hold-out is not given away", hint="`penstock run --final` gives the figures, on record"
+            )
         if (step, name) == HELD_OUT and self._is_workflow:
             self._open_hold_out()
         return self._formats.load(self._outcome.artifacts[step, name], self._objects, want)

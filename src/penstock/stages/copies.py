@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.target import Roles, Target
+from penstock.stages import keys
 from penstock.stages.large import slices
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
     Mask = npt.NDArray[np.bool_]
     Numbers = npt.NDArray[np.uint64]
+
+DISTINCT = 0.5
+"""Below this share of distinct rows, copies are taken for different rows that look alike."""
 
 
 def copies(table: Any, held: Mask, target: Target, roles: Roles) -> tuple[Numbers, Mask]:
@@ -47,6 +51,63 @@ def copies(table: Any, held: Mask, target: Target, roles: Roles) -> tuple[Number
             place = np.searchsorted(there, some).clip(max=len(there) - 1)
             straddling[at : at + (1 << 20)] &= there[place] == some
     return alike, straddling & bool(len(there))
+
+
+def taken_for_true(alike: Numbers, table: Any, target: Target) -> bool:
+    """Whether rows that look alike are copies of one another rather than different rows that few columns tell apart.
+
+    They are when at least half of the rows are distinct, and rows with equal features agree on the target half-way
+    better than chance.
+
+    Parameters
+    ----------
+    alike : numpy.ndarray of uint64, shape (n_rows,)
+        A number for each row's features.
+    table : DataFrame or LargeTable of shape (n_rows, n_columns)
+        Or its target column alone.
+    """
+    import numpy as np
+    import pandas as pd
+
+    labels = pd.factorize(table[target.column])[0]
+    chance = float(((np.bincount(labels[labels >= 0]) / len(labels)) ** 2).sum())
+    n_distinct, agree = group_agreement(alike, labels)
+    return n_distinct / len(labels) >= DISTINCT and agree >= (1 + chance) / 2
+
+
+def told_apart(number: Numbers, secret: bytes) -> tuple[Numbers, str]:
+    """Numbers in which each copy of a row has its own, where most rows are copies: else a handful of contents decide.
+
+    Parameters
+    ----------
+    number : numpy.ndarray of uint64, shape (n_rows,)
+        Of each row's content.
+    secret : bytes
+        From `keys.secret`.
+
+    Returns
+    -------
+    number
+        As it came where at least half of the rows are distinct.
+    note : str
+        What to say of it, or "".
+    """
+    import numpy as np
+    import pandas as pd
+
+    ordered = np.sort(number)  # by sorting: a table of 64-bit numbers would need four times their size
+    distinct = (int((ordered[1:] != ordered[:-1]).sum()) + bool(len(ordered))) / max(len(number), 1)
+    if distinct >= DISTINCT:
+        return number, ""
+    order = np.argsort(number, kind="stable")
+    new = np.append(True, np.diff(number[order].view(np.int64)) != 0)
+    copy = np.empty(len(number), dtype=np.int64)
+    copy[order] = np.arange(len(number)) - np.flatnonzero(new)[np.cumsum(new) - 1]
+    both = pd.DataFrame({"content": number.view("int64"), "copy": copy})
+    return keys.rows(both, ["content", "copy"], secret), (
+        f"only {distinct:.0%} of the rows are distinct: copies are told apart by their order and may stand on both "
+        "sides; declare key= if rows have one"
+    )
 
 
 def group_agreement(alike: Numbers, labels: npt.NDArray[np.intp]) -> tuple[int, float]:

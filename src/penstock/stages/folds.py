@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from penstock.core.split import Split
+from penstock.core.split import Split, is_splitter
 from penstock.core.target import Roles, Target
 from penstock.errors import DataError
 from penstock.stages import keys
+from penstock.stages.copies import told_apart
+from penstock.stages.custom import all_pairs
 from penstock.stages.rules import classes_of, known_before, rule_of, unit_columns, when
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ def fold_indices(
     By key or groups, a hash of its own gives each unit its fold, so that a row keeps its fold when the table
     grows; where a fold would lack a class, and without a key, units are dealt out in the order of their hash,
     class by class. By time, folds chain forward: each is judged on rows newer than those it was fitted on, with
-    the gap between.
+    the gap between and the horizon purged.
 
     Parameters
     ----------
@@ -38,13 +41,15 @@ def fold_indices(
     Returns
     -------
     list of (numpy.ndarray, numpy.ndarray)
-        `split.folds` pairs of row positions, in ascending order.
+        `split.folds` pairs of row positions, in ascending order; of a splitter those that it makes.
 
     Raises
     ------
     DataError
         Too few rows, groups or moments for so many folds, or a fold without two classes.
     """
+    if is_splitter(split.folds):
+        return _of_splitter(train, target, roles, split, seed, task)
     if split.folds < 2:
         raise DataError(f"split: folds={split.folds}: cross-validation needs at least 2")
     if rule_of(roles, split) == "time":
@@ -52,6 +57,17 @@ def fold_indices(
     else:
         found = _deal(train, target, roles, split, seed, task)
     _check(found, train, target, split, task)
+    return found
+
+
+def _of_splitter(
+    train: pd.DataFrame, target: Target, roles: Roles, split: Split, seed: int, task: str
+) -> list[tuple[Rows, Rows]]:
+    """What the user's own splitter makes of the training rows."""
+    found = all_pairs(train, split.folds, target, roles, seed, "folds")
+    if len(found) < 2:
+        raise DataError(f"the splitter {type(split.folds).__name__} makes one fold: cross-validation needs at least 2")
+    _check(found, train, target, dataclasses.replace(split, folds=len(found)), task)
     return found
 
 
@@ -65,7 +81,9 @@ def _deal(
     if rule == "random":
         number = np.random.default_rng([seed, split.salt, 1]).permutation(len(train)).astype(np.uint64)
     else:
-        number = keys.rows(train, unit_columns(train, rule, target, roles, ()), keys.secret("fold", seed, split.salt))
+        secret = keys.secret("fold", seed, split.salt)
+        number = keys.rows(train, unit_columns(train, rule, target, roles, ()), secret)
+        number = told_apart(number, secret)[0] if rule == "content" else number
     if rule in ("key", "groups") and split.stable:
         fold = (number.astype(np.float64) * (split.folds / 2.0**64)).astype(np.intp).clip(max=split.folds - 1)
         if _sound(_pairs(fold, split.folds), classes):

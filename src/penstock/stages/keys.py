@@ -118,6 +118,11 @@ def _number(value: float) -> str:
     return str(int(value)) if value.is_integer() else repr(value)
 
 
+def moment(value: Any) -> Any:
+    """A time from `times` as people write it: text, or the number that it is."""
+    return float(value) if value.dtype.kind == "f" else _iso(str(value))
+
+
 def _times(values: pd.Series[Any]) -> list[str]:
     import numpy as np
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from penstock.core.artifact import Batched, StoredTable
+from penstock.core.artifact import StoredTable
 from penstock.core.split import Split
 from penstock.core.target import Roles, Target
 from penstock.stages.split import split as divide
@@ -22,7 +22,8 @@ def partition(
     split: Split,
     seed: int,
     frozen_columns: tuple[str, ...] = (),
-) -> tuple[pd.DataFrame | Batched, pd.DataFrame | Batched, dict[str, Any]]:
+    official: pd.DataFrame | StoredTable | None = None,
+) -> tuple[Any, ...]:
     """Divide a validated table into rows to learn from and rows to judge by.
 
     Parameters
@@ -30,13 +31,15 @@ def partition(
     table : DataFrame or StoredTable of shape (n_rows, n_columns)
     schema : dict
         From `validate`; its "task" decides.
-    target, roles, split, seed, frozen_columns
+    target, roles, split, seed, frozen_columns, official
         As for `stages.split.split`.
 
     Returns
     -------
     train, test : DataFrame or Batched
     report : dict
+    final : DataFrame or Batched
+        Only where it is declared.
 
     Raises
     ------
@@ -51,4 +54,5 @@ def partition(
         seed=seed,
         task=schema["task"],
         frozen_columns=frozen_columns,
+        official=official,
     )

@@ -30,9 +30,7 @@ def rule_of(roles: Roles, split: Split) -> str:
     >>> rule_of(Roles(key=("id",)), Split())
     'key'
     """
-    by = split.by or ("time" if roles.time else "groups" if roles.groups else "key")
-    if by == "key":
-        by = "groups" if roles.groups else "key" if roles.key else "content"
+    by = split.rule(time=roles.time, groups=roles.groups, key=roles.key)
     if by == "time" and not roles.time:
         raise DeclarationError('split: by="time" needs time=, the column with the time of the event')
     if by == "groups" and not roles.groups:
@@ -105,18 +103,27 @@ def gap_of(target: Target, split: Split, moments: npt.NDArray[Any]) -> Any:
     DeclarationError
         A duration beside a time column of plain numbers.
     """
+    return _span(split.gap or target.delay, "gap", moments)
+
+
+def _span(text: str | None, what: str, moments: npt.NDArray[Any]) -> Any:
+    """A duration as the times of a column are counted; nothing where there is none."""
     import numpy as np
 
-    text = split.gap or target.delay
     if not text:
         return 0.0 if moments.dtype.kind == "f" else np.timedelta64(0, "us")
     if moments.dtype.kind == "f":
-        raise DeclarationError(f"split: a gap of {text!r} needs dates, but the time column holds plain numbers")
+        raise DeclarationError(f"split: a {what} of {text!r} needs dates, but the time column holds plain numbers")
     return np.timedelta64(round(duration_s(text) * 1e6), "us")
 
 
 def known_before(table: pd.DataFrame, moments: npt.NDArray[Any], cut: Any, target: Target, split: Split) -> Mask:
-    """Rows before a cut whose label was known at the cut: by `Target.time`, else by the gap."""
+    """Rows before a cut whose label was known at the cut: by `Target.time`, else by the gap; and by the horizon.
+
+    A label that looks a horizon into the future is made of what happens after the row's own time. Rows whose horizon
+    reaches past the cut are purged: their labels are made of the held-out time (Lopez de Prado, 2018, Advances in
+    Financial Machine Learning, section 7.4.1).
+    """
     import numpy as np
 
     before: Mask = moments < cut
@@ -127,25 +134,37 @@ def known_before(table: pd.DataFrame, moments: npt.NDArray[Any], cut: Any, targe
         known = keys.times(table[target.time])
         if known.dtype == moments.dtype:
             before &= np.less_equal(known, cut)  # a missing time is not known: comparisons with it are false
-    return before
+    return before & ~reaching(moments, cut, split)
+
+
+def reaching(moments: npt.NDArray[Any], cut: Any, split: Split) -> Mask:
+    """Rows before a cut whose horizon reaches past it."""
+    reach = _span(split.horizon, "horizon", moments)
+    found: Mask = (moments < cut) & (moments > cut - reach)
+    return found
 
 
 def first_held_out(moments: npt.NDArray[Any], split: Split) -> Any:
     """The first held-out moment; rows of one moment are never divided."""
+    return first_of(moments, split.test)
+
+
+def first_of(moments: npt.NDArray[Any], newest: float | str, *, name: str = "test") -> Any:
+    """The first of the newest moments: a share of the rows, a span before the last one, or a date on."""
     import numpy as np
 
     ordered = np.sort(moments)
-    if not isinstance(split.test, str):
-        at = min(max(len(ordered) - round(split.test * len(ordered)), 0), len(ordered) - 1)
+    if not isinstance(newest, str):
+        at = min(max(len(ordered) - round(newest * len(ordered)), 0), len(ordered) - 1)
         cut = ordered[at]
         later = ordered[ordered > cut]
         return later[0] if cut == ordered[0] and len(later) else cut
     if moments.dtype.kind == "f":
-        raise DeclarationError(f"split: test={split.test!r} needs dates, but the time column holds plain numbers")
+        raise DeclarationError(f"split: {name}={newest!r} needs dates, but the time column holds plain numbers")
     try:
-        span = np.timedelta64(round(duration_s(split.test) * 1e6), "us")
+        span = np.timedelta64(round(duration_s(newest) * 1e6), "us")
     except ValueError:
-        return _date(split.test)
+        return _date(newest)
     return ordered[-1] - span
 
 

@@ -5,22 +5,36 @@
 * without a key: the same with the row's content (the columns frozen in the schema, target left out), so that
   equal rows share a side; where more than half of the rows are copies, the copy's number joins the hash;
 * by time: the newest rows; rows whose label was not yet known at the first held-out moment leave training;
-* at random, or `stable=False`: exact quotas, stratified for classes; a row may then change sides.
+* at random, or `stable=False`: exact quotas, stratified for classes; a row may then change sides;
+* an official test file, a splitter or a mask of the user's own: as they say.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from penstock.core.artifact import Batched, StoredTable
-from penstock.core.split import Split
+from penstock.core.artifact import StoredTable
+from penstock.core.split import Split, is_splitter
 from penstock.core.target import Roles, Target
 from penstock.errors import DataError
 from penstock.stages import keys
-from penstock.stages.copies import copies, group_agreement
+from penstock.stages.copies import copies, taken_for_true, told_apart
+from penstock.stages.custom import last_pair, masked
 from penstock.stages.folds import fold_indices
 from penstock.stages.large import LargeTable
-from penstock.stages.rules import classes_of, first_held_out, known_before, rule_of, unit_columns, when
+from penstock.stages.official import kept_beside
+from penstock.stages.rules import (
+    classes_of,
+    first_held_out,
+    first_of,
+    known_before,
+    reaching,
+    rule_of,
+    unit_columns,
+    when,
+)
+from penstock.stages.sides import check_sides, report_of, summary
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,10 +45,32 @@ if TYPE_CHECKING:
 
 __all__ = ["fold_indices", "split"]
 
-COPIES = 0.5
-"""Below this share of distinct rows, copies are not kept together: they are different rows that look alike."""
-FEW = 30
-"""Fewer held-out rows of a class than this are advised against."""
+
+@dataclass(slots=True)
+class Sides:
+    """Which rows are learned from, which are held out, and what there is to say of it.
+
+    Attributes
+    ----------
+    held : numpy.ndarray of bool, shape (n_rows,)
+        Held out for the gate.
+    kept : numpy.ndarray of bool, shape (n_rows,)
+        Learned from.
+    final : numpy.ndarray of bool, shape (n_rows,), or None
+        Held out from the gate too.
+    dropped : dict
+        Why rows left training → how many.
+    facts : dict
+        Further facts for the report.
+    notes : list of str
+    """
+
+    held: Mask
+    kept: Mask
+    final: Mask | None = None
+    dropped: dict[str, int] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def split(
@@ -46,7 +82,8 @@ def split(
     seed: int,
     task: str,
     frozen_columns: tuple[str, ...] = (),
-) -> tuple[pd.DataFrame | Batched, pd.DataFrame | Batched, dict[str, Any]]:
+    official: pd.DataFrame | StoredTable | None = None,
+) -> tuple[Any, ...]:
     """Divide a validated table.
 
     Parameters
@@ -61,6 +98,8 @@ def split(
         From the schema.
     frozen_columns : tuple of str
         Without a key: columns whose content decides, those of the first run. By default all but the target.
+    official : pandas.DataFrame or StoredTable, optional
+        An official test file, validated: it is held out as it is, and `split.test` says nothing.
 
     Returns
     -------
@@ -68,6 +107,8 @@ def split(
         As the table came. In the table's order, with a fresh index.
     report : dict
         Counts, class shares of both sides, the rule, what left training; `summary` is one line.
+    final : pandas.DataFrame or Batched
+        Only where `split.final` is declared.
 
     Raises
     ------
@@ -76,41 +117,99 @@ def split(
     DataError
         A missing key or time, a side without rows or with one class only.
     """
+    rows = _known(table)
+    if official is not None:
+        test = _like(rows, _known(official))
+        found, rule = _beside(rows, test, target, roles, split), "official"
+    else:
+        found, rule = _divided(rows, target, roles, split, seed, task, frozen_columns)
+        test = _rows(rows, found.held)
+    train = _rows(rows, found.kept)
+    report = report_of(train, test, rule, target, roles, split, task)
+    dropped = {name: n for name, n in found.dropped.items() if n}
+    report |= found.facts | {"dropped": dropped, "notes": found.notes + report["notes"]}
+    tables = [train, test]
+    if found.final is not None:
+        tables.append(_rows(rows, found.final))
+        report["n_final"] = len(tables[2])
+        if not len(tables[2]):
+            raise DataError("no row is left for the final hold-out", hint="declare a larger final=", report=report)
+    check_sides(train, test, target, report, task, rule)
+    report["summary"] = summary(report, target, task)
+    train, test, *final = (one.batched() if isinstance(one, LargeTable) else one for one in tables)
+    return train, test, report, *final
+
+
+def _known(table: Any) -> Any:
+    """A frame, or what stands for one: the functions below take either."""
     import pandas as pd
 
-    if not isinstance(table, pd.DataFrame):
-        table = LargeTable(table)  # type: ignore[assignment]  # it has what the rules ask of a frame
-    train, test, report = _divided(table, target, roles, split, seed, task, frozen_columns)
-    if isinstance(train, LargeTable):
-        return train.batched(), test.batched(), report
-    return train, test, report
+    return table if isinstance(table, pd.DataFrame) else LargeTable(table)
+
+
+def _like(table: Any, test: Any) -> Any:
+    """The official rows with the columns of the table, in its order; what it has beside them no stage reads."""
+    there = [str(name) for name in test.columns]
+    wanted = [str(name) for name in table.columns if str(name) in there]
+    return test if wanted == there else test[wanted]
+
+
+def _rows(table: Any, mask: Mask) -> Any:
+    return table[mask].reset_index(drop=True)
 
 
 def _divided(
-    table: Any, target: Target, roles: Roles, split: Split, seed: int, task: str, frozen_columns: tuple[str, ...]
-) -> tuple[Any, Any, dict[str, Any]]:
-    """The same for a frame and for what stands for one: `table` is either, here and below."""
+    table: Any, target: Target, roles: Roles, split: Split, seed: int, task: str, frozen: tuple[str, ...]
+) -> tuple[Sides, str]:
+    """Both sides of one table, and the name of the rule."""
+    if is_splitter(split.test) or callable(split.test):
+        return _by_hand(table, target, roles, split, seed)
     rule = rule_of(roles, split)
-    notes: list[str] = []
-    dropped: dict[str, int] = {}
-    facts: dict[str, Any] = {}
     if rule == "time":
-        held, keep, facts = _by_time(table, target, roles, split)
-        dropped["gap"] = int((~held & ~keep).sum())
-        facts["copies_kept"] = int((keep & copies(table, held, target, roles)[1]).sum())
+        return _by_time(table, target, roles, split), rule
+    found = _by_hash(table, rule, target, roles, split, seed, task, frozen)
+    if rule != "content":
+        _without_copies(table, found, target, roles)
+    return found, rule
+
+
+def _without_copies(table: Any, found: Sides, target: Target, roles: Roles) -> None:
+    """Training rows that equal a row of a hold-out leave training."""
+    held = found.held if found.final is None else found.held | found.final
+    straddling = _straddling(table, held, target, roles, found.notes)
+    found.dropped["copies"] = int((straddling & found.kept).sum())
+    found.kept &= ~straddling
+
+
+def _by_hand(table: Any, target: Target, roles: Roles, split: Split, seed: int) -> tuple[Sides, str]:
+    """By a mask or a splitter; of a group that is held out no row stays in training, unless time tells them apart."""
+    import numpy as np
+
+    if is_splitter(split.test):
+        held, kept = last_pair(table, split.test, target, roles, seed)
+        found, rule = (
+            Sides(held, kept, dropped={"in neither side of the splitter": int((~held & ~kept).sum())}),
+            "splitter",
+        )
     else:
-        held = _by_hash(table, rule, target, roles, split, seed, task, frozen_columns, notes)
-        keep = ~held
-        if rule != "content":
-            straddling = _straddling(table, held, target, roles, notes)
-            dropped["copies"] = int(straddling.sum())
-            keep &= ~straddling
-    train, test = table[keep & ~held].reset_index(drop=True), table[held].reset_index(drop=True)
-    report = _report(train, test, rule, target, roles, split, task)
-    report |= facts | {"dropped": {name: n for name, n in dropped.items() if n}, "notes": notes + report["notes"]}
-    _check_sides(train, test, target, report, task, rule)
-    report["summary"] = _summary(report, target, task)
-    return train, test, report
+        held = masked(table, split.test)
+        found, rule = Sides(held, ~held), "mask"
+    if roles.groups and not roles.time:
+        number = keys.rows(table, list(roles.groups), keys.secret("group", 0, 0))
+        shared = found.kept & np.isin(number, number[held])
+        found.dropped["groups"] = int(shared.sum())
+        found.kept &= ~shared
+    _without_copies(table, found, target, roles)
+    return found, rule
+
+
+def _beside(table: Any, test: Any, target: Target, roles: Roles, split: Split) -> Sides:
+    """All rows of an official test file against what of the table may be learned from."""
+    import numpy as np
+
+    notes: list[str] = []
+    kept, dropped, facts = kept_beside(table, test, target, roles, split, notes)
+    return Sides(np.zeros(len(table), dtype=bool), kept, None, dropped, facts, notes)
 
 
 # ── by hash ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -125,48 +224,31 @@ def _by_hash(
     seed: int,
     task: str,
     frozen: tuple[str, ...],
-    notes: list[str],
-) -> Mask:
+) -> Sides:
+    """Units with the lowest numbers are held out for the gate, those with the highest for the end.
+
+    So a final hold-out takes rows from training alone: declared later, it moves no row that the gate judges by.
+    """
     import numpy as np
 
-    share = float(split.test)
+    notes: list[str] = []
     if rule == "random":
         number = np.random.default_rng([seed, split.salt]).permutation(len(table)).astype(np.uint64)
-        return _quota(number, share, classes_of(table, target, task))
-    secret = keys.secret("side", seed, split.salt)
-    number = keys.rows(table, unit_columns(table, rule, target, roles, frozen), secret)
-    if rule == "content":
-        number = _tell_copies_apart(number, secret, notes)
-    if split.stable:
-        return keys.below(number, share)
-    return _quota(number, share, None if rule == "groups" else classes_of(table, target, task))
+    else:
+        secret = keys.secret("side", seed, split.salt)
+        number = keys.rows(table, unit_columns(table, rule, target, roles, frozen), secret)
+        if rule == "content":
+            number, note = told_apart(number, secret)
+            notes += [note] if note else []
+    quotas = rule == "random" or not split.stable
+    classes = classes_of(table, target, task) if quotas and rule != "groups" else None
 
+    def lowest(number: keys.Hashes, share: float) -> Mask:
+        return _quota(number, share, classes) if quotas else keys.below(number, share)
 
-def _tell_copies_apart(number: keys.Hashes, secret: bytes, notes: list[str]) -> keys.Hashes:
-    """Let each copy find its own side where most rows are copies: else a handful of contents decide the share."""
-    import numpy as np
-    import pandas as pd
-
-    distinct = _n_distinct(number) / max(len(number), 1)
-    if distinct >= COPIES:
-        return number
-    notes.append(
-        f"only {distinct:.0%} of the rows are distinct: copies are told apart by their order and may stand on both "
-        "sides; declare key= if rows have one"
-    )
-    order = np.argsort(number, kind="stable")
-    new = np.append(True, np.diff(number[order].view(np.int64)) != 0)
-    copy = np.empty(len(number), dtype=np.int64)
-    copy[order] = np.arange(len(number)) - np.flatnonzero(new)[np.cumsum(new) - 1]
-    return keys.rows(pd.DataFrame({"content": number.view("int64"), "copy": copy}), ["content", "copy"], secret)
-
-
-def _n_distinct(number: keys.Hashes) -> int:
-    """How many different numbers there are, by sorting: a table of 64-bit numbers would need four times their size."""
-    import numpy as np
-
-    ordered = np.sort(number)
-    return int((ordered[1:] != ordered[:-1]).sum()) + bool(len(ordered))
+    held = lowest(number, float(split.test))
+    final = None if split.final is None else lowest(~number, float(split.final)) & ~held
+    return Sides(held, ~held if final is None else ~held & ~final, final, notes=notes)
 
 
 def _quota(number: keys.Hashes, share: float, classes: npt.NDArray[np.intp] | None) -> Mask:
@@ -188,19 +270,14 @@ def _quota(number: keys.Hashes, share: float, classes: npt.NDArray[np.intp] | No
 def _straddling(table: pd.DataFrame, held: Mask, target: Target, roles: Roles, notes: list[str]) -> Mask:
     """Training rows that equal a held-out row in features and target, where such copies are no coincidence.
 
-    Few columns make different rows look alike. Copies are taken as true when at least half of the rows are
-    distinct and rows with equal features agree on the target half-way better than chance.
+    Few columns make different rows look alike; see `copies.taken_for_true`.
     """
     import numpy as np
-    import pandas as pd
 
     alike, straddling = copies(table, held, target, roles)
     if not straddling.any():
         return straddling
-    labels = pd.factorize(table[target.column])[0]
-    chance = float(((np.bincount(labels[labels >= 0]) / len(labels)) ** 2).sum())
-    n_distinct, agree = group_agreement(alike, labels)
-    if n_distinct / len(table) < COPIES or agree < (1 + chance) / 2:
+    if not taken_for_true(alike, table, target):
         notes.append(
             f"{int(straddling.sum()):,} training rows look like a held-out row but stay: rows that look alike are "
             f"common here, or differ in {target.column}, so they are taken for different rows"
@@ -212,108 +289,28 @@ def _straddling(table: pd.DataFrame, held: Mask, target: Target, roles: Roles, n
 # ── by time ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _by_time(table: pd.DataFrame, target: Target, roles: Roles, split: Split) -> tuple[Mask, Mask, dict[str, Any]]:
+def _by_time(table: pd.DataFrame, target: Target, roles: Roles, split: Split) -> Sides:
+    """The newest rows; before them the rows whose label was known by then."""
     assert roles.time is not None
     moments = when(table, roles.time)
-    cut = first_held_out(moments, split)
-    facts = {"from": _moment(cut), "gap": split.gap or target.delay}
-    return moments >= cut, known_before(table, moments, cut, target, split), facts
-
-
-def _moment(value: Any) -> Any:
-    return float(value) if value.dtype.kind == "f" else keys._iso(str(value))  # noqa: SLF001  the one way dates are written
-
-
-# ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _shares(side: pd.DataFrame, target: Target, task: str) -> dict[str, float]:
-    column = side[target.column]
-    if task == "regression":
-        return {"mean": float(column.mean())} if len(side) else {}
-    counts = column.value_counts(sort=False)
-    return {str(label): int(n) / len(side) for label, n in sorted(counts.items(), key=lambda item: str(item[0])) if n}
-
-
-def _report(
-    train: pd.DataFrame, test: pd.DataFrame, rule: str, target: Target, roles: Roles, split: Split, task: str
-) -> dict[str, Any]:
-    roled: dict[str, list[str]] = {"time": [roles.time or ""], "groups": [*roles.groups], "key": [*roles.key]}
-    names = roled.get(rule, [])
-    said = {"content": "by row content", "random": "at random"}.get(rule, f"by {', '.join(names)}")
-    shares = {"train": _shares(train, target, task), "test": _shares(test, target, task)}
-    notes = [] if task == "regression" else _thin(test, target, shares)
-    return {
-        "rule": rule,
-        "columns": names,
-        "said": said + ("" if split.stable or rule == "time" else " (exact quotas)"),
-        "n_train": len(train),
-        "n_test": len(test),
-        "shares": shares,
-        "notes": notes,
-    }
-
-
-def _thin(test: pd.DataFrame, target: Target, shares: dict[str, dict[str, float]]) -> list[str]:
-    """Advice on classes with too few held-out rows to be judged by."""
-    notes = []
-    for label, share in (shares["train"] | shares["test"]).items():
-        n = round(shares["test"].get(label, 0.0) * len(test))
-        if n < FEW and share:
-            need = f"about {round(FEW / share):,} held-out rows would hold {FEW}"
-            notes.append(f"only {n} held-out rows have {target.column} = {label}: {need}")
-    return notes[:5]
-
-
-def _check_sides(
-    train: pd.DataFrame, test: pd.DataFrame, target: Target, report: dict[str, Any], task: str, rule: str
-) -> None:
-    """Refuse a split that cannot be learned from or judged by.
-
-    Raises
-    ------
-    DataError
-    """
-    numbers = f"{len(train):,} rows to train on and {len(test):,} held out, {report['said']}"
-    if report["dropped"]:
-        numbers += ", after leaving out " + ", ".join(f"{n:,} ({why})" for why, n in report["dropped"].items())
-    remedy = {
-        "time": "declare another test= (a share, a span or a date) or a shorter gap=",
-        "groups": "there may be too few groups: declare a larger test=, or another salt=",
-    }.get(rule, "declare a larger test=, stable=False (exact quotas), or gather more rows")
-    if not len(train) or not len(test):
-        raise DataError(f"a side of the split is empty: {numbers}", hint=remedy, report=report)
-    if task == "regression":
-        return
-    for side, rows in (("training", train), ("held-out", test)):
-        if rows[target.column].nunique() < 2:
-            only = rows[target.column].iloc[0]
-            raise DataError(
-                f"all {len(rows):,} {side} rows have {target.column} = {only}: {numbers}", hint=remedy, report=report
-            )
-
-
-def _summary(report: dict[str, Any], target: Target, task: str) -> str:
-    parts = [f"train {report['n_train']:,} · test {report['n_test']:,}", report["said"]]
-    train, test = report["shares"]["train"], report["shares"]["test"]
-    if task == "regression":
-        parts.append(f"mean {target.column} {train['mean']:.4g} / {test['mean']:.4g}")
-    elif task == "binary":
-        label = _shown_class(train, target)
-        name = target.column if target.positive is None else f"{target.column} = {label}"
-        parts.append(f"{name} {100 * train.get(label, 0):.1f} % / {100 * test.get(label, 0):.1f} %")
-    else:
-        rarest = min(train, key=lambda label: (train[label], label))
-        parts.append(f"rarest {rarest} {100 * train[rarest]:.1f} % / {100 * test.get(rarest, 0):.1f} %")
-    if report.get("from") is not None:
-        parts[1] += f" from {report['from']}"
-    parts += [f"{n:,} left out ({why})" for why, n in report["dropped"].items()]
-    return " · ".join(parts)
-
-
-def _shown_class(train: dict[str, float], target: Target) -> str:
-    """The positive class; where it is plain, the one that says so."""
-    if target.positive is not None and str(target.positive) in train:
-        return str(target.positive)
-    plain = [label for label in train if label.lower() in ("1", "1.0", "true", "yes")]
-    return plain[0] if plain else max(train)
+    final, before = None, moments
+    if split.final is not None:
+        final = moments >= first_of(moments, split.final, name="final")
+        before = moments[~final]
+        if not len(before):
+            raise DataError("the final hold-out takes every row", hint="declare a smaller final=")
+    test = split.test
+    if final is not None and not isinstance(test, str):
+        test = min(test * len(moments) / len(before), 1.0)  # a share of all rows
+    cut = first_of(before, test) if final is not None else first_held_out(moments, split)
+    held = moments >= cut if final is None else (moments >= cut) & ~final
+    kept = known_before(table, moments, cut, target, split)
+    purged = reaching(moments, cut, split)
+    dropped = {"gap": int((~held & ~kept & ~purged).sum()), "horizon": int(purged.sum())}
+    facts = {"from": keys.moment(cut), "gap": split.gap or target.delay}
+    if final is not None:
+        dropped["gap"] -= int(final.sum())
+        facts["final_from"] = keys.moment(moments[final].min())
+    both = held if final is None else held | final
+    facts["copies_kept"] = int((kept & copies(table, both, target, roles)[1]).sum())
+    return Sides(held, kept, final, dropped, facts)
