@@ -23,10 +23,12 @@ from penstock.lifecycle import promote
 from penstock.lifecycle.attempt import NOTHING, Attempt
 from penstock.lifecycle.run import Report
 from penstock.lifecycle.versions import CHALLENGER, CHAMPION, alias, version
+from penstock.stats.looks import levels
 from penstock.store.fsck import fsck
 from penstock.testing import MemoryLedger, MemoryObjects
 
 SENTENCES = {"better": "it is better", "worse": "roc_auc is worse", "not enough evidence": "40 rows are too few"}
+FIRST_LOOK = {"generation": "g", "number": 1, "tests": 0, "share": 0.2, "left": 0.5}
 FINDING = {"grade": "error", "what": "column `paid` tells the target"}
 
 
@@ -148,6 +150,8 @@ class World:
         release="auto",
         rules=(),
         more=None,
+        search=False,
+        meanwhile=None,
         **settings,
     ):
         """`more`: further files of the bundle."""
@@ -159,6 +163,9 @@ class World:
         def compare(inputs):
             [about] = [json.loads(artifact["text"]) for _, output, artifact in inputs if output == "about"]
             told = {"outcome": outcome, "sentence": SENTENCES[outcome], "rules": list(rules), "of": model}
+            told["looks"] = {"search": search, "share": about["looks"]["share"]}
+            if meanwhile is not None:
+                meanwhile()
             return {**told, "against": about["champion"]}
 
         answers = {
@@ -294,6 +301,65 @@ def test_equal_evidence_is_one_verdict_however_often_it_is_run(world):
     assert (len(world.stream("verdict")), len(world.stream("look"))) == (2, 2)
 
 
+def test_a_search_spends_a_level_of_its_own_and_a_refresh_none(world):
+    for model, outcome, search in (("one", "better", True), ("two", "worse", False), ("three", "worse", True)):
+        world.run(model, outcome, search=search)
+    looks = [look.body for look in world.stream("look")]
+    assert [(one["search"], one["won"]) for one in looks] == [(True, True), (False, False), (True, False)]
+    shares = levels([True, False], 1.0)
+    assert [one["share"] for one in looks] == pytest.approx([shares[0], 0.0, shares[1]])
+    assert [verdict.body["looks"]["search"] for verdict in world.stream("verdict")] == [True, False, True]
+    assert len({one["generation"] for one in looks}) == 1
+    assert world.version(1).body["generation"] == looks[0]["generation"]
+
+
+def test_an_audit_that_refuses_earns_nothing(world):
+    world.run("one", "better", findings=(FINDING,), search=True)
+    assert [look.body["won"] for look in world.stream("look")] == [False]
+
+
+def test_an_equal_fight_keeps_its_level_whatever_was_spent_since(world):
+    world.run("one", search=True)
+    world.run("two", "worse", search=True)
+    world.run("three", "worse", search=True)
+    report = world.run("two", "worse", search=True)
+    assert (report.idle, world.desk.ran, len(world.stream("look"))) == (True, [], 3)
+
+
+def test_of_two_runs_that_decided_at_one_level_the_second_is_sent_back(world):
+    world.run("one", search=True)
+    rival = World(world.home)
+    rival.count = 50
+    report = world.run("two", search=True, meanwhile=lambda: rival.run("three", "worse", search=True))
+    assert (report.exit_code, report.attempt.passed, world.alias()) == (7, None, 1)
+    assert "another run looked at the same hold-out meanwhile" in report.attempt.reason
+    assert (len(world.stream("verdict")), len(world.stream("look"))) == (2, 2)
+    again = world.run("two", search=True)
+    assert (again.exit_code, world.alias()) == (0, 2)
+    shares = [look.body["share"] for look in world.stream("look")]
+    assert shares == pytest.approx(levels([True, False, True], 1.0))
+
+
+def test_sabotage_without_the_second_reading_both_spend_the_same(world, monkeypatch):
+    """The control: what would be on record if the ledger were not asked again."""
+    monkeypatch.setattr("penstock.lifecycle.attempt.next_look", lambda *_: FIRST_LOOK)
+    world.run("one", search=True)
+    rival = World(world.home)
+    rival.count = 50
+    world.run("two", search=True, meanwhile=lambda: rival.run("three", "worse", search=True))
+    shares = [look.body["share"] for look in world.stream("look")]
+    assert shares[1] == shares[2]
+
+
+def test_a_refresh_beside_a_search_is_sent_nowhere(world):
+    world.run("one", search=True)
+    rival = World(world.home)
+    rival.count = 50
+    report = world.run("two", search=True, meanwhile=lambda: rival.run("three", "worse", search=False))
+    assert (report.exit_code, world.alias()) == (0, 2)
+    check_looks(world)
+
+
 def test_another_champion_is_another_comparison(world):
     world.run()
     world.run("two", "worse")
@@ -310,7 +376,7 @@ class Forgetful(Attempt):
         number = self.home.ledger.streams().get("churn/verdict", 0) + 1
         body = {"version": self.version.number, "passed": self.passed, "comparison": comparison.to_json()}
         body |= {"against": about["champion"], "sentence": sentence}
-        look = {"version": self.version.number, "verdict": number}
+        look = {"version": self.version.number, "verdict": number, "fight": self.fight, "looks": about["looks"]}
         self.home.ledger.append([Entry("churn/verdict", number, body), Entry("churn/look", number, look)])
         return number
 

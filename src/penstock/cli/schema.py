@@ -15,6 +15,9 @@ EPILOG = "`accept` is the one verb that writes to your work tree: NAME.schema.to
 def command(
     action: Annotated[str, typer.Argument(metavar="show|accept", help="Print the schema, or write its file.")],
     file: Target = None,
+    new_holdout: Annotated[
+        bool, typer.Option("--new-holdout", help="Of accept: hold other rows out from now on, with an α of their own.")
+    ] = False,
     env: Env = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -33,8 +36,10 @@ def command(
         raise UsageError(
             f"schema {action}{did_you_mean(action, ACTIONS)}", hint="schema show FILE, or schema accept FILE"
         )
+    if new_holdout and action != "accept":
+        raise UsageError("--new-holdout goes with accept", hint="penstock schema accept FILE --new-holdout")
     found = target(file, env)
-    path, schema = validated(found.home, Request(found.file, found.variable), WORKER)
+    path, schema = validated(found.home, Request(found.file, found.variable), WORKER, new_holdout=new_holdout)
     text, shown = text_of(schema), os.path.relpath(path)
     frozen = present(path)
     if action == "show":

@@ -16,6 +16,7 @@ from penstock.engine.local import Effect, Execution
 from penstock.errors import ConflictError, MissingExtraError, UntrustedTypeError
 from penstock.lifecycle import promote
 from penstock.lifecycle.final import put_opening
+from penstock.lifecycle.looks import fight_of, generation_of, look_body, next_look
 from penstock.lifecycle.own import both, bundle_types, same_code, unlike
 from penstock.lifecycle.register import bundle, declaration_of, git_state, json_artifact, register
 from penstock.lifecycle.release import held_back, note_commit, unclean
@@ -53,6 +54,8 @@ class Attempt:
         Whether this run moved the champion to its version, or another run of the same did so first.
     reigning : str
         Name of the champion that it found; "" where there was none.
+    fight : str
+        Digest of what the comparison is made from.
     """
 
     home: Home
@@ -75,6 +78,7 @@ class Attempt:
     reigning: str = ""
     reason: str = ""
     golden: int = 0
+    fight: str = ""
     notes: list[str] = field(default_factory=list)
 
     def effects(self) -> dict[str, Callable[[Node, Mapping[Key, Artifact], Execution], Effect]]:
@@ -102,6 +106,7 @@ class Attempt:
             "declaration": declaration_of(self.graph),
             "git": dict(self.git),
             "rows": _rows(execution, self.load),
+            "generation": self.generation(),
         }
         if "set" in self.graph.about:  # the file alone does not say how to make it again
             body["set"] = {"file": os.path.relpath(self.file, self.home.config.root), "set": self.graph.about["set"]}
@@ -151,7 +156,14 @@ class Attempt:
                 fitted = NOTHING if about["unanswered"] else fitted
                 seen, told = self._seen_by(present, theirs, execution)
                 about |= told
+        given = {"fitted": fitted.digest, "seen": seen.digest, "about": about}
+        self.fight = fight_of(self.graph, execution.known, given)
+        about["looks"] = next_look(self.home.ledger, self.graph.name, self.generation(), self.fight)
         return Effect((fitted, json_artifact(self.home.objects, about), seen), changed=False)
+
+    def generation(self) -> str:
+        """Which hold-out the version is judged on."""
+        return generation_of(self.graph)
 
     def _taken_back(self, ours: Mapping[str, Artifact], execution: Execution) -> str | None:
         """How a person went back from a version that answers as this one and knew the same data; None where nobody did.
@@ -209,6 +221,10 @@ class Attempt:
         self.passed = self.verdict["outcome"] == "better" and not errors
         sentence = f"the audit refused it: {errors[0]['what']}" if errors else self.verdict["sentence"]
         number = self._record(comparison, about, sentence, errors)
+        if number is None:
+            self.passed = None
+            self.reason = "another run looked at the same hold-out meanwhile and spent of its α; run again"
+            return Effect((), skip=self.reason, changed=False)
         answer = json_artifact(self.home.objects, {"passed": self.passed, "verdict": number, "moves": about["moves"]})
         if not self.passed:
             self.reason = sentence
@@ -219,8 +235,11 @@ class Attempt:
             return Effect((answer,), skip=held, changed=self.looked)
         return Effect((answer,), changed=self.looked)
 
-    def _record(self, comparison: Artifact, about: Mapping[str, Any], sentence: str, errors: list[Any]) -> int:
-        """Append verdict and look in one transaction; equal artifacts spend no second look."""
+    def _record(self, comparison: Artifact, about: Mapping[str, Any], sentence: str, errors: list[Any]) -> int | None:
+        """Append verdict and look in one transaction; equal artifacts spend no second look.
+
+        None where the level at which it was decided is not the next one any more: two runs may not spend the same α.
+        """
         assert self.version is not None
         assert self.verdict is not None
         ledger, name = self.home.ledger, self.graph.name
@@ -234,7 +253,7 @@ class Attempt:
             "rules": self.verdict["rules"],
             "refit": self.graph.about.get("refit") == "all",
             "audit_errors": len(errors),
-            **({"notes": self.verdict["notes"]} if self.verdict.get("notes") else {}),
+            **{name: self.verdict[name] for name in ("notes", "looks") if self.verdict.get(name)},
             "artifacts": {"comparison": comparison.digest} if comparison.text is None else {},
             "comparison": comparison.to_json(),
             "run": self.run,
@@ -246,8 +265,12 @@ class Attempt:
                 if old.body["comparison"]["digest"] == comparison.digest and old.body["version"] == self.version.number:
                     return old.number
             last, seen = head(ledger, verdict), head(ledger, look)
+            told = self._spent(about["looks"])
+            if told is None:
+                return None
             number = last.number + 1 if last else 1
             looked = {"version": self.version.number, "against": about["champion"], "verdict": number, "run": self.run}
+            looked |= told
             entries = [
                 Entry(verdict, number, body, who=self.who, why=f"run:{self.run}"),
                 Entry(look, seen.number + 1 if seen else 1, looked, who=self.who, why="gate"),
@@ -259,6 +282,17 @@ class Attempt:
             self.looked = True
             return number
         raise ConflictError(f"{name}: verdicts were recorded by others all the time", hint="run again")
+
+    def _spent(self, told: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What the look spends of alpha; None where another run has spent that since the level was told."""
+        assert self.verdict is not None
+        name, search = self.graph.name, bool(self.verdict.get("looks", {}).get("search"))
+        looks = self.home.ledger.stream(stream(name, "look"))
+        again = any(one.body.get("fight") == self.fight for one in looks)
+        now = next_look(self.home.ledger, name, told["generation"], self.fight)
+        if search and not again and now["share"] != told["share"]:
+            return None
+        return look_body(told, self.fight, search=search, won=bool(self.passed), again=again)
 
     def _held_back(self) -> str | None:
         """Why a version that passed is not promoted by this run, or None."""

@@ -15,6 +15,7 @@ from penstock.core.step import Call, Options, Ref
 from penstock.core.workflow import Workflow
 from penstock.errors import DeclarationError
 from penstock.lifecycle.demands import demands
+from penstock.lifecycle.holdout import holdout_of, with_holdout
 from penstock.lifecycle.official import check_final, official_table, rule_of_folds
 from penstock.stages.schema import from_toml, frozen_columns
 
@@ -90,6 +91,8 @@ def lower(
     _check_names(workflow)
     check_final(workflow, asked=final)
     model, schema = models_of(workflow, only), read_schema(workflow, file)
+    declared, frozen = workflow, schema
+    workflow, schema = with_holdout(workflow, schema), _of_the_data(schema)
     seed = workflow.seed if seed is None else seed
 
     checked = _validated(workflow, model, schema)
@@ -107,6 +110,7 @@ def lower(
     ruled = effect("gate", Ref(compared), Ref(registered), Ref(audited), Ref(reigning, "about"))
     deployed = effect("deploy", Ref(ruled), Ref(registered), Ref(compared))
     about = _about(workflow, file, seed, has_schema=schema is not None)
+    about["holdout"] = holdout_of(declared, seed, frozen, frozen_columns(schema) if schema else ())
     opened = (_opened(parted, fitted, registered, told, decided),) if final else ()
     return (Ref(deployed), Ref(evaluated, "report"), Ref(parted, "report"), *opened), about
 
@@ -331,6 +335,11 @@ def _compared(w: Workflow, rows: Rows, fitted: Ref, reigning: Call, told: _Told,
         **_decision(decided),
         seed=told.seed,
     )
+
+
+def _of_the_data(schema: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A schema without the number of the hold-out, which says nothing of the data."""
+    return None if schema is None else {name: value for name, value in schema.items() if name != "holdout"}
 
 
 def _about(w: Workflow, file: str, seed: int, *, has_schema: bool) -> dict[str, Any]:

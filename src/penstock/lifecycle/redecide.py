@@ -29,7 +29,7 @@ from penstock.lifecycle.versions import Version, parts_of, who_am_i
 
 WHAT = "decide"
 """Kind of such a run."""
-KEPT = ("recipes", "sources", "declaration", "rows", "set")
+KEPT = ("recipes", "sources", "declaration", "rows", "set", "generation")
 """What of a version's body holds for the one that is made of it."""
 BASE = ("schema", "metrics", "judged", "predictions", "train", "test")
 
@@ -111,6 +111,11 @@ class Redecision(Attempt):
         train, test = self._output("split", 0), self._output("split", 1)
         judged = files.get("judged", files["estimator"])
         return Effect((files["schema"], files["metrics"], judged, predictions, train, test), changed=False)
+
+    def generation(self) -> str:
+        """The hold-out of the version that it is made of."""
+        assert self.base is not None
+        return str(self.base.body.get("generation", ""))
 
     def _taken_back(self, _ours: Mapping[str, Artifact], _execution: Execution) -> None:
         """Nothing stands against it: a person asks for this version, with a reason."""

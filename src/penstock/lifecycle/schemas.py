@@ -9,16 +9,23 @@ from typing import Any
 
 from penstock.core.ports import Home
 from penstock.errors import StoreError, UsageError
+from penstock.lifecycle.holdout import FIRST, can_be_renewed
 from penstock.lifecycle.run import Request, make_plan
 
 
-def validated(home: Home, request: Request, entry: str) -> tuple[str, dict[str, Any]]:
+def validated(home: Home, request: Request, entry: str, *, new_holdout: bool = False) -> tuple[str, dict[str, Any]]:
     """Where the schema's file is, or would be, and the schema that the present data was validated with.
+
+    Parameters
+    ----------
+    new_holdout : bool, default=False
+        The schema asks for other held-out rows than before.
 
     Raises
     ------
     UsageError
-        The file declares no workflow, or its present data was not validated yet.
+        The file declares no workflow, or its present data was not validated yet; a new hold-out where the rule has
+        one only.
     """
     graph, plan, _ = make_plan(home, request, entry)
     if "schema_file" not in graph.about:
@@ -32,7 +39,16 @@ def validated(home: Home, request: Request, entry: str) -> tuple[str, dict[str, 
             hint=f"`penstock run {name} --until validate` does it",
         )
     schema = home.formats.load(decision.outputs[graph.node("validate").names.index("schema")], home.objects)
-    return str(graph.about["schema_file"]), schema
+    number = int(graph.about["holdout"].get("number", FIRST))
+    if new_holdout:
+        if not can_be_renewed(graph.about["holdout"]):
+            raise UsageError(
+                f"--new-holdout: the held-out rows of {graph.name} are the same under any number",
+                where=os.path.relpath(request.file),
+                hint="declare another test= in its split, or wait for newer rows",
+            )
+        number += 1
+    return str(graph.about["schema_file"]), {**schema, **({"holdout": number} if number > FIRST else {})}
 
 
 def text_of(schema: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ from penstock.stages.predicted import Predicted, predict
 from penstock.stages.problem import Problem, problem_of
 from penstock.stages.profiles import prediction_profile
 from penstock.stages.seen import unseen, unseen_of_table
+from penstock.stages.spent import with_looks
 from penstock.stages.thresholds import relabelled, scores
 from penstock.stages.train import features_and_target
 
@@ -61,7 +62,8 @@ def compare(
     about : dict
         "champion": its name or None; "same_declaration", "newer_data", "same_estimator": bool; "champion_input":
         columns it reads; "champion_threshold": its own; "learned": what `seen` are digests of; "champion_refit": bool;
-        "unseen_from": why it cannot be told which rows it has seen; "advice": what to do where it cannot be asked.
+        "unseen_from": why it cannot be told which rows it has seen; "advice": what to do where it cannot be asked;
+        "looks": which look at this hold-out it is, and at which part of alpha it decides (`Comparison.looks`).
     rules : tuple of rules
         All must pass. Without a champion the baseline takes its place, and is added where no rule decides.
     metrics, slices : tuple of str
@@ -113,8 +115,9 @@ def compare(
         newer_data=bool(about.get("newer_data")),
         same_estimator=bool(about.get("same_estimator")),
         baseline_name=baseline_name(baseline),
+        looks=about.get("looks") or {},
     )
-    verdict = {**_verdict(c, rules, names, slices), "notes": notes}
+    verdict = with_looks({**_verdict(c, rules, names, slices), "notes": notes}, c.looks)
     if c.challenger.weight is not None:
         verdict["weight"] = weight_json(str(roles.weight), c.challenger)
     return verdict

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,8 @@ class Comparison:
         asked: another split may have put its training rows among the held-out ones.
     baseline_name : str
         What was declared as the baseline; "" for the default.
+    looks : dict
+        "number", "share", "left": which look at this hold-out it is, and the part of alpha at which it decides.
     """
 
     challenger: Predicted
@@ -61,12 +64,17 @@ class Comparison:
     champion_error: str = ""
     fresh: Any = None
     baseline_name: str = ""
+    looks: Mapping[str, Any] = field(default_factory=dict)
     _seen: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def first(self) -> bool:
         """Whether there is no champion to compare with."""
         return not self.name
+
+    def level(self, confidence: float) -> float:
+        """At which level "better" is decided: the look's part of alpha, all of it where none is told."""
+        return (1 - confidence) * float(self.looks.get("share", 1.0))
 
     def of(self, who: str) -> Predicted | None:
         """Answers of "challenger", "champion" or "baseline"."""

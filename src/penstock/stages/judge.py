@@ -7,7 +7,7 @@ holds the requirement the rule is unknown, not failed. A NaN never passes.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from penstock.core.gate import AtLeast, AtMost, Beats, Improves, NotWorse, NoWorseOn, Rule
@@ -16,6 +16,7 @@ from penstock.errors import DeclarationError
 from penstock.stages import scoring
 from penstock.stages.comparison import ENOUGH, POWER, Comparison
 from penstock.stages.problem import Problem
+from penstock.stages.spent import at_level, searched
 from penstock.stats.checks import json_number
 from penstock.stats.multiple import holm
 from penstock.stats.paired import Difference
@@ -171,7 +172,7 @@ def _beats(rule: Rule, metric: str, against: str, by: float, c: Comparison) -> J
     if against == "champion" and c.first:
         against, note = "baseline", "no champion yet: "
     d = c.difference(metric, against, rule.confidence)
-    outcome, reason = _outcome(d, by, c, against)
+    outcome, reason = at_level(rule.confidence, d, by, c, *_outcome(d, by, c, against))
     if outcome == "unknown" and d.value > by and math.isfinite(d.se) and not reason:
         reason = f"about {_rows_needed(d, by):,} rows would tell"
     than = f"than {_who(against, c)}" + (f" by {scoring.number(by)}" if by else "")
@@ -180,7 +181,8 @@ def _beats(rule: Rule, metric: str, against: str, by: float, c: Comparison) -> J
         "fail": f"{'not better' if by else 'worse'} {than}",
         "unknown": f"not enough evidence that it is better {than}",
     }[outcome] + _on_which(against, c)
-    return _judged(rule, outcome, note, claim, reason, metric, d, against, required=by)
+    judged = _judged(rule, outcome, note, claim, reason, metric, d, against, required=by)
+    return replace(judged, figures=judged.figures | searched(rule.confidence, d, by, c))
 
 
 def _not_worse(rule: Rule, metric: str, against: str, margin: float | None, c: Comparison) -> Judged:

@@ -12,7 +12,7 @@ ROLES = ("feature", "target", "key", "time", "groups", "weight", "hidden")
 TYPES = ("integer", "number", "boolean", "text", "datetime")
 TASKS = ("binary", "multiclass", "regression")
 _FIELDS = ("role", "type", "null", "unique", "min", "max", "categories", "feature")
-_TOP = ("version", "task", "target", "classes", "positive", "columns")
+_TOP = ("version", "task", "target", "classes", "positive", "holdout", "columns")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _HEAD = """\
 # What the data of this workflow must look like. Written by `penstock schema accept`: read it, change it, commit it.
@@ -92,6 +92,9 @@ def _top_faults(data: dict[str, Any], text: str) -> list[str]:
     ]
     if data.get("version") != 1:
         faults.append(f"line {_line(text, 'version')}: version must be 1, not {data.get('version')!r}")
+    number = data.get("holdout", 1)
+    if type(number) is not int or number < 1:
+        faults.append(f"line {_line(text, 'holdout')}: holdout counts hold-outs from 1, not {number!r}")
     if data.get("task") not in TASKS:
         faults.append(f"line {_line(text, 'task')}: task must be one of {', '.join(TASKS)}, not {data.get('task')!r}")
     columns = data.get("columns")
