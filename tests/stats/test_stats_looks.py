@@ -20,7 +20,7 @@ REPS = 2_000
 
 def test_the_levels_are_those_worked_out_by_hand():
     """Start 0.025; tests 2 and 5 find something: each later level is written out term by term."""
-    g = [None, *(j**-1.6 / float(zeta(1.6)) for j in range(1, 8))]
+    g = [None, *(j**-1.1 / float(zeta(1.1)) for j in range(1, 8))]
     won = [False, True, False, False, True, False, False]
     by_hand = [
         0.025 * g[1],
@@ -37,7 +37,7 @@ def test_the_levels_are_those_worked_out_by_hand():
 def test_the_shares_never_rise_and_sum_to_one():
     found = [share(j) for j in range(1, 200_001)]
     assert found == sorted(found, reverse=True)
-    tail = 200_000.5 ** (1 - DECAY) / (DECAY - 1) / float(zeta(DECAY))  # the integral beyond the last
+    tail = float(zeta(DECAY, 200_001)) / float(zeta(DECAY))
     assert math.fsum(found) + tail == pytest.approx(1.0, abs=1e-9)
     assert share(0) == share(-3) == 0.0
 
@@ -65,21 +65,13 @@ def test_before_the_first_find_no_more_than_the_start_is_spent(won):
 
 
 @given(HISTORIES)
-def test_what_is_left_is_what_all_later_levels_would_sum_to(won):
-    later = [False] * 4_000
-    spent = sum(levels_after(won, len(later)))
-    assert spent <= alpha_left(won) + 1e-12
-    assert alpha_left(won) - spent <= 0.05 * (sum(won) + 1) * 0.01  # the tail of the shares
-
-
-def levels_after(won, n):
-    """The next levels if nothing more is found, by the formula vectorised."""
-    t = np.arange(len(won) + 1, len(won) + n + 1, dtype=float)
+def test_what_is_left_is_what_all_later_levels_sum_to_if_nothing_more_is_found(won):
+    """By Hurwitz's zeta: each amount still has the shares from its age on."""
+    t = len(won) + 1
     found = [i for i, one in enumerate(won, 1) if one]
-    total = 0.025 * t**-DECAY
-    for k, i in enumerate(found):
-        total += (0.025 if k == 0 else 0.05) * (t - i) ** -DECAY
-    return total / float(zeta(DECAY))
+    later = 0.025 * zeta(DECAY, t)
+    later += sum((0.025 if k == 0 else 0.05) * zeta(DECAY, t - i) for k, i in enumerate(found))
+    assert alpha_left(won) == pytest.approx(later / zeta(DECAY), abs=1e-9)
 
 
 @given(HISTORIES, st.floats(0.001, 1))
@@ -102,7 +94,7 @@ def test_any_false_find_in_52_tests_of_equals_is_rarer_than_alpha_and_without_le
     p = np.random.default_rng(0).random((REPS, 52))
     found = np.mean([any(decided(row)) for row in p])
     assert found <= 0.05 * START + 3 * math.sqrt(0.025 * 0.975 / REPS)
-    assert found > 0.01  # and the levels are not empty
+    assert found > 0.002  # and the levels are not empty
     assert np.mean([any(decided(row, corrected=False)) for row in p]) > 0.85  # the control: 1 - 0.95 ** 52 is 0.93
 
 

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 from penstock.errors import UsageError
 
-DECAY = 1.6
-"""The share of test j falls as j ** -DECAY: steep enough that the first looks keep a usable level."""
-_ZETA = 2.2857656656801293
+DECAY = 1.1
+"""The share of test j falls as j ** -DECAY. Steeper, the first looks would have more, and each find would pay back so
+much at once that a year of weekly tests with a find a quarter would hold a false one more often than alpha."""
+_ZETA = 10.584448464950803
 """Riemann's zeta at DECAY: what the shares are divided by, so that all of them together are 1."""
 START = 0.5
 """The part of alpha that can be spent before anything was found."""
@@ -24,7 +25,7 @@ def share(j: int) -> float:
     Examples
     --------
     >>> [round(share(j), 4) for j in (1, 2, 10)]
-    [0.4375, 0.1443, 0.011]
+    [0.0945, 0.0441, 0.0075]
     """
     return 0.0 if j < 1 else j**-DECAY / _ZETA
 
@@ -34,7 +35,7 @@ def next_level(won: Sequence[bool], alpha: float = 0.05) -> float:
 
     LORD++ (Ramdas, Yang, Wainwright and Jordan 2017, "Online control of the false discovery rate with decaying
     memory", section 3): with tests found at :math:`\tau_1 < \tau_2 < …`, start :math:`W_0 = \alpha / 2` and shares
-    :math:`\gamma_j \propto j^{-1.6}` (any non-increasing shares that sum to 1 will do),
+    :math:`\gamma_j \propto j^{-1.1}` (any non-increasing shares that sum to 1 will do),
 
     .. math:: \alpha_t = \gamma_t W_0 + (\alpha - W_0)\,\gamma_{t-\tau_1} + \alpha \sum_{j \ge 2} \gamma_{t-\tau_j}.
 
@@ -62,7 +63,7 @@ def next_level(won: Sequence[bool], alpha: float = 0.05) -> float:
     Examples
     --------
     >>> round(next_level([]), 5), round(next_level([False]), 5), round(next_level([False, True]), 5)
-    (0.01094, 0.00361, 0.01282)
+    (0.00236, 0.0011, 0.00307)
     """
     _check(alpha)
     t, start = len(won) + 1, START * alpha
@@ -80,7 +81,7 @@ def levels(won: Sequence[bool], alpha: float = 0.05) -> list[float]:
     Examples
     --------
     >>> [round(level, 5) for level in levels([False, True, False])]
-    [0.01094, 0.00361, 0.01282]
+    [0.00236, 0.0011, 0.00307]
     """
     return [next_level(won[:i], alpha) for i in range(len(won))]
 
@@ -93,7 +94,7 @@ def alpha_left(won: Sequence[bool], alpha: float = 0.05) -> float:
     Examples
     --------
     >>> round(alpha_left([]), 5), round(alpha_left([False]), 5), round(alpha_left([True]), 5)
-    (0.025, 0.01406, 0.03906)
+    (0.025, 0.02264, 0.04764)
     """
     _check(alpha)
     found = sum(map(bool, won))
