@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import pytest
 from sklearn.dummy import DummyClassifier
+from sklearn.model_selection import KFold
 
 import penstock as ps
 from penstock.core.artifact import Artifact
@@ -91,6 +92,18 @@ def test_the_number_in_the_schema_is_another_hold_out_with_other_rows():
     assert moved.split == replace(WORKFLOW.split, salt=2 * STRIDE)
     assert generation(holdout(schema={"holdout": 3})) != generation(holdout())
     assert generation(holdout(schema={"holdout": 1})) == generation(holdout())
+
+
+def test_an_official_file_a_splitter_and_a_mask_are_hold_outs_of_their_own():
+    own = [ps.Split(test=one) for one in (ps.read("official.csv"), KFold(3), KFold(4), newest)]
+    told = [generation(holdout(WORKFLOW.replace(split=split))) for split in own]
+    assert len({generation(holdout()), *told}) == 5
+    assert told == [generation(holdout(WORKFLOW.replace(split=split), seed=7)) for split in own]
+    assert not any(can_be_renewed(holdout(WORKFLOW.replace(split=split))) for split in own)
+
+
+def newest(table):
+    return table["day"] > 3
 
 
 def test_only_a_rule_that_can_hold_other_rows_out_is_renewed():

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from penstock.core.split import Split
+from penstock.core.step import Ref, call_of
 from penstock.core.workflow import Workflow
 from penstock.stages.rules import rule_of
 
@@ -28,7 +29,7 @@ def with_holdout(workflow: Workflow, schema: Mapping[str, Any] | None) -> Workfl
         As frozen; its "holdout" counts from 1.
     """
     number = (schema or {}).get("holdout", FIRST)
-    if number == FIRST or not isinstance(workflow.split, Split):
+    if number == FIRST or not (isinstance(workflow.split, Split) and workflow.split.shares):
         return workflow
     return workflow.replace(split=replace(workflow.split, salt=workflow.split.salt + (number - FIRST) * STRIDE))
 
@@ -61,6 +62,8 @@ def holdout_of(
     split = workflow.split
     if not isinstance(split, Split):
         return {"rule": "own", "split": _plain(split)}
+    if not split.shares:  # an official file, a splitter or a mask says itself which rows they are
+        return {"rule": "own", "split": _plain(split.test), "final": _plain(split.final)}
     rule = rule_of(workflow.roles, split)
     fields = {name: _plain(getattr(split, name)) for name in Split.__dataclass_fields__ if name not in _LEFT_OUT}
     found: dict[str, Any] = {"rule": rule, "split": fields}
@@ -76,6 +79,8 @@ def _plain(value: Any) -> Any:
     """A field of a split as JSON; of what a person wrote, its name and its plain attributes."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, Ref):
+        return ["reference", call_of(value).name]
     kind = value if isinstance(value, type) or callable(value) else type(value)
     name = f"{getattr(kind, '__module__', '')}.{getattr(kind, '__qualname__', type(value).__name__)}"
     told = {k: v for k, v in getattr(value, "__dict__", {}).items() if isinstance(v, bool | int | float | str)}
