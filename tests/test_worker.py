@@ -112,7 +112,11 @@ def test_several_promised_outputs_are_one_flow(project):
 def test_a_workflow_is_lowered_to_the_steps_of_its_life(project):
     live, runtime = load(project(WORKFLOW + CHURN % "LogisticRegression()"))
     assert live.graph.name == "churn"
-    assert set(steps(live)) == {"a", *STAGES} - {"decide", "refit"}  # those two are asked for
+    assert set(steps(live)) == {"a", *STAGES} - {
+        "decide",
+        "refit",
+        "scramble",
+    }  # two are asked for, and no step is before
     assert live.graph.about["release"] is None
     assert set(LIBRARIES) <= set(runtime.warm)
     effects = {node.id for node in live.graph.nodes if node.kind == "effect"}

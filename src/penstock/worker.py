@@ -134,8 +134,8 @@ def _outputs(declared: Any, request: Mapping[str, Any], config: Config) -> tuple
             outputs, about = lower_window(declared, request["extra"])
             return f"{declared.name}.monitor", outputs, about
         extra = request.get("extra") or {}
-        only, final = extra.get("only") or (), bool(extra.get("final"))
-        outputs, about = lower(declared, request["file"], seed=config.seed, only=only, final=final)
+        more: dict[str, Any] = {name: bool(extra.get(name)) for name in ("final", "full")}
+        outputs, about = lower(declared, request["file"], seed=config.seed, only=extra.get("only") or (), **more)
         return declared.name, outputs, about
     if isinstance(declared, Flow):
         return declared.name, declared.outputs, {}

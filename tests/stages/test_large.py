@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from penstock.core.artifact import Batched
 from penstock.core.split import Split
 from penstock.core.target import Roles, Target
-from penstock.engine.child import wants_of
+from penstock.engine.calling import wants_of
 from penstock.errors import PenstockError
 from penstock.formats import parquet, parquet_stored
 from penstock.formats.registry import FormatRegistry

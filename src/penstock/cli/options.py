@@ -47,4 +47,7 @@ Env = Annotated[
 AllowDirty = Annotated[
     bool, typer.Option("--allow-dirty", help="Although no commit holds the code, on a shared ledger; on record.")
 ]
+Full = Annotated[
+    bool, typer.Option("--full", help="Prove more: steps over a minute, fifty moments rather than five, the fit again.")
+]
 Because = Annotated[str, typer.Option("--because", metavar="WHY", show_default=False, help="The reason, on record.")]

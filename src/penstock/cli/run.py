@@ -12,6 +12,7 @@ from penstock.cli.options import (
     AllowDirty,
     Env,
     Force,
+    Full,
     Jobs,
     Json,
     Note,
@@ -52,6 +53,7 @@ def command(
     ] = False,
     env: Env = None,
     allow_dirty: AllowDirty = False,
+    full: Full = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -75,7 +77,8 @@ def command(
         flags=flags,
         note=note,
         allow_dirty=allow_dirty,
-        extra=({"set": single(given_of(settings))} if settings else {}) | ({"final": True} if final else {}),
+        extra=({"set": single(given_of(settings))} if settings else {})
+        | {name: True for name, asked in (("final", final), ("full", full)) if asked},
     )
     with Progress(found.home, title(found.file), quiet=quiet or as_json, verbose=verbose) as progress:
         report = run(found.home, request, WORKER, rehearse=rehearse_with(SERVER), listen=progress, began=progress.began)

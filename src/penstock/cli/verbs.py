@@ -32,6 +32,7 @@ VERBS: dict[str, Verb] = {
     "plan": Verb("build", "Say what a run would do, step by step, and why. Runs nothing.", "plan"),
     "show": Verb("judge", "Show a run or a version: steps, figures, verdict.", "show"),
     "report": Verb("judge", "Write the report of a version or a try: a page, or a card.", "report"),
+    "audit": Verb("judge", "Prove that no held-out row reaches the model, or show a proof.", "audit"),
     "models": Verb("release", "List workflows, or the versions and aliases of one.", "models"),
     "promote": Verb("release", "Make a version that passed its gate the champion.", "promote"),
     "rollback": Verb("release", "Move the champion back to the version before it.", "rollback"),

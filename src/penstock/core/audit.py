@@ -17,8 +17,8 @@ class Audit:
     Parameters
     ----------
     waive : dict of str to str, optional
-        Column → why it is known in time. Its findings become notes, on record and shown with the reason; a waiver
-        that waives nothing is said.
+        Column, or step before the split → why it is known in time. Its findings become notes, on record and shown with
+        the reason; a waiver that waives nothing is said.
     known_late : list of str, optional
         Columns known only after the event: hidden from the model, as `Target.after` hides them.
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from penstock.core.replay import Replay
 from penstock.core.step import Call, Param, Ref, Step, call_of, output_of
 from penstock.core.tree import refs_in
 from penstock.errors import DeclarationError
@@ -197,6 +198,8 @@ def needs_of(call: Call) -> list[Call]:
         if isinstance(value, Ref):
             need = call_of(value)
             found[id(need)] = need
+        elif isinstance(value, Replay):
+            stack.extend(reversed(value.refs()))
         elif type(value) in (list, tuple):
             stack.extend(reversed(value))
         elif type(value) is dict:

@@ -31,13 +31,18 @@ class Param:
 
 @dataclass(frozen=True)
 class Options:
-    """How the engine runs a step; none of it is part of the recipe but `outputs`."""
+    """How the engine runs a step; none of it is part of the recipe but `outputs`.
+
+    `across_rows` and `because` are part of the proof's recipe: what the user says of a step to the audit.
+    """
 
     retries: int = 0
     backoff_s: float = 1.0
     timeout_s: float | None = None
     memory: int | None = None
     outputs: tuple[str, ...] = ()
+    across_rows: str = ""
+    because: str = ""
 
 
 @dataclass(eq=False)
@@ -180,6 +185,9 @@ def step(
     timeout_s: float | None = ...,
     memory: str | int | None = ...,
     outputs: tuple[str, ...] = ...,
+    across_rows: str = ...,
+    audit: bool = ...,
+    because: str = ...,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 def step(
     function: Callable[..., Any] | None = None,
@@ -190,6 +198,9 @@ def step(
     timeout_s: float | None = None,
     memory: str | int | None = None,
     outputs: tuple[str, ...] = (),
+    across_rows: str = "",
+    audit: bool = True,
+    because: str = "",
 ) -> Any:
     """Mark a function as a step of a flow.
 
@@ -204,6 +215,13 @@ def step(
         Most resident memory of the step and its children, as "2GiB" or in bytes.
     outputs : tuple of str
         Names of several outputs; the function returns a tuple or a dict of them.
+    across_rows : str, optional
+        Why what a row takes from other rows is known at prediction time. What the audit then finds of the features
+        that this step makes is a note with that reason.
+    audit : bool, default=True
+        False: the audit does not run the step again on other values, for the reason in `because`; the proof says so.
+    because : str, optional
+        Why it must not be run again, such as "calls a paid API".
 
     Returns
     -------
@@ -234,10 +252,28 @@ def step(
         faults.append(f"step: timeout_s={timeout_s!r}: seconds above 0, or None")
     if len(set(outputs)) != len(outputs) or not all(str(o).isidentifier() for o in outputs):
         faults.append(f"step: outputs={outputs!r}: names, each once")
+    faults += _answers(across_rows, because, audit=audit)
     if faults:
         raise DeclarationError(faults)
-    options = Options(retries, backoff_s, timeout_s, memory_bytes(memory), tuple(outputs))
+    said = (across_rows.strip(), because.strip())
+    options = Options(retries, backoff_s, timeout_s, memory_bytes(memory), tuple(outputs), *said)
     return lambda f: Step(f, options)
+
+
+def _answers(across_rows: Any, because: Any, *, audit: Any) -> list[str]:
+    """What is wrong with what is said to the audit."""
+    faults = []
+    if not isinstance(across_rows, str):
+        faults.append(f"step: across_rows={across_rows!r}: a sentence, why it is known at prediction time")
+    if not isinstance(because, str):
+        faults.append(f"step: because={because!r}: a sentence, why the step must not be run again")
+    elif audit is False and not because.strip():
+        faults.append("step: audit=False needs because=, the reason, which the proof tells")
+    elif audit is True and because:
+        faults.append("step: because= says why the audit leaves a step out: audit=False is missing")
+    if audit not in (True, False):
+        faults.append(f"step: audit={audit!r}: True or False")
+    return faults
 
 
 _UNITS = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from penstock.core.flow import Graph, Node, calls_of, needs_of, params_of, set_params, step_ids
 from penstock.core.names import did_you_mean
 from penstock.core.query import Query, database_of
+from penstock.core.replay import Replay, refs_among
 from penstock.core.secret import Secret
 from penstock.core.source import Source
 from penstock.core.step import Call, Param, Ref, call_of, output_of
@@ -75,6 +76,7 @@ def describe(
     params = set_params(params_of(calls), given or {})
     codes: dict[str, dict[str, str]] = {}
     nodes = [_node(call, ids, params, closure, codes) for call in calls]
+    nodes = _with_replayed(nodes, calls, ids)
     uncached = tuple(f"{node.id} is not cacheable: {node.uncacheable}" for node in nodes if node.uncacheable)
     graph = Graph(name, tuple(nodes), codes, params, (*notes, *uncached), dict(about or {}))
     return Live(graph, {ids[id(call)]: call for call in calls}, ids, params)
@@ -138,6 +140,19 @@ def _node(
     )
 
 
+def _with_replayed(nodes: list[Node], calls: list[Call], ids: Mapping[int, str]) -> list[Node]:
+    """A step that runs others again is not cacheable where one of these is not."""
+    why = {node.id: node.uncacheable for node in nodes}
+    found = []
+    for node, call in zip(nodes, calls, strict=True):
+        again = [ids[id(one)] for value in call.kwargs.values() if isinstance(value, Replay) for one in value.calls]
+        spoilt = next((step for step in again if why[step]), None)
+        if spoilt is not None and not node.uncacheable:
+            node = replace(node, uncacheable=f"it runs {spoilt} again, which is not ({why[spoilt]})")  # noqa: PLW2901
+        found.append(node)
+    return found
+
+
 def _references(ids: Mapping[int, str], params: Mapping[str, Any]) -> Callable[[Any], Any]:
     """Tells `encode` how references, parameters and sources are written."""
 
@@ -148,9 +163,31 @@ def _references(ids: Mapping[int, str], params: Mapping[str, Any]) -> Callable[[
             return encode(params[value.name], value.name)
         if isinstance(value, Source | Query):
             return ["source", encode(value.options(), "read")]
+        if isinstance(value, Replay):
+            return _replayed(value, special)
         return None
 
     return special
+
+
+def _replayed(replay: Replay, special: Callable[[Any], Any]) -> Any:
+    """What decides how steps run again: their arguments, what they take of which other, what is said of them.
+
+    Of a source its table decides, which stands among the arguments of those who take it.
+    """
+    place = {id(call): at for at, call in enumerate(replay.calls)}
+    steps = []
+    for call in replay.calls:
+        if call.kind == "source":
+            continue
+        takes = [(place.get(id(call_of(ref)), -1), output_of(ref)) for ref in refs_among([call.args, call.kwargs])]
+        said = (call.options.outputs, call.options.across_rows, call.options.because)
+        steps.append([call.entry, [list(call.args), call.kwargs], takes, said])
+    return ["data", "penstock.core.replay:Replay", {"steps": encode(steps, "steps", special), **_ends(replay, special)}]
+
+
+def _ends(replay: Replay, special: Callable[[Any], Any]) -> dict[str, Any]:
+    return {"data": encode(replay.data, "data", special), "also": encode(replay.also, "also", special)}
 
 
 def _outputs_needed(call: Call, ids: Mapping[int, str]) -> list[tuple[str, str]]:
@@ -161,6 +198,8 @@ def _outputs_needed(call: Call, ids: Mapping[int, str]) -> list[tuple[str, str]]
         value = stack.pop()
         if isinstance(value, Ref):
             found[ids[id(call_of(value))], output_of(value)] = None
+        elif isinstance(value, Replay):
+            stack.extend(reversed(value.refs()))
         elif type(value) in (list, tuple):
             stack.extend(reversed(value))
         elif type(value) is dict:
@@ -171,9 +210,14 @@ def _outputs_needed(call: Call, ids: Mapping[int, str]) -> list[tuple[str, str]]
 _PLAIN = frozenset({Ref, Param, str, int, float, bool, bytes, type(None), Source, Secret, Query})
 
 
-def _also(call: Call, params: Mapping[str, Any]) -> Iterable[object]:
+def _also(call: Call, params: Mapping[str, Any]) -> list[object]:
     """Live objects among the arguments whose code counts: estimators, functions, classes."""
     values = [*call.args, *call.kwargs.values(), *params.values()]
+    again = [one for value in values if isinstance(value, Replay) for one in value.calls if one.kind != "source"]
+    if again:  # the code of each step that runs again counts as if it were our own
+        values = [value for value in values if not isinstance(value, Replay)]
+        inner = [part for one in again for part in _also(one, {})]
+        return [*again, *inner, *_also(Call("", "", tuple(values), {}, call.options), params)]
     return [
         part
         for value in values

@@ -23,6 +23,7 @@ from penstock.core.run import Run, SourceStat
 from penstock.engine import snapshots
 from penstock.engine.checkpoints import Chunks
 from penstock.engine.commit import Committer
+from penstock.engine.earlier import earlier
 from penstock.engine.events import Event, EventKind, Listener, silent
 from penstock.engine.fetch import Fetcher
 from penstock.engine.gather import ask, learn, probe
@@ -284,6 +285,7 @@ class Execution:
         if others := snapshots.read_with(node, self.graph.nodes, self.facts):
             self._shared = self._shared or tempfile.mkdtemp(prefix="penstock-queries-")
             task["together"] = [os.path.join(self._shared, node.database), others]
+        task |= earlier(node, self.outcome.decisions, self.facts, self.home)
         return task | self._chunks.task(node, self.outcome.decisions[node.id].recipe, self.home.ledger, self._commit)
 
     def _take(self, answer: Answer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from penstock.core.flow import calls_of, step_ids
 from penstock.core.metric import Metric, named_rules, scorer_names
 from penstock.core.names import DECIDE, SCORERS, TASKS, tasks_of
 from penstock.core.workflow import Workflow
@@ -41,7 +42,8 @@ def demands(workflow: Workflow, own: tuple[Metric, ...], kind: str | None) -> di
     if isinstance(workflow.baseline, str):
         columns["baseline"] = (workflow.baseline,)
     if workflow.audit is not None and workflow.audit.waive:
-        columns["waive"] = tuple(workflow.audit.waive)
+        steps = set(step_ids(calls_of((workflow.data,)))[0].values())
+        columns["waive"] = tuple(name for name in workflow.audit.waive if name not in steps)
     depends = {name: fits for name, fits in known.items() if not set(possible) <= set(fits)}
     if workflow.decide is not None:
         depends[DECIDE] = ("binary",)

@@ -17,6 +17,7 @@ from penstock.errors import DeclarationError
 from penstock.lifecycle.demands import demands
 from penstock.lifecycle.holdout import holdout_of, with_holdout
 from penstock.lifecycle.official import check_final, official_table, rule_of_folds
+from penstock.lifecycle.proof import replay_of
 from penstock.stages.schema import from_toml, frozen_columns
 
 STAGES = (
@@ -26,6 +27,7 @@ STAGES = (
     "evaluate",
     "decide",
     "refit",
+    "scramble",
     "audit",
     "package",
     "register",
@@ -61,7 +63,13 @@ def effect(name: str, *args: Any, outputs: tuple[str, ...] = (), **kwargs: Any) 
 
 
 def lower(
-    workflow: Workflow, file: str, *, seed: int | None = None, only: Sequence[str] = (), final: bool = False
+    workflow: Workflow,
+    file: str,
+    *,
+    seed: int | None = None,
+    only: Sequence[str] = (),
+    final: bool = False,
+    full: bool = False,
 ) -> tuple[tuple[Ref, ...], dict[str, Any]]:
     """The steps of a workflow's life.
 
@@ -76,6 +84,8 @@ def lower(
         Of several candidates these alone.
     final : bool
         Open the final hold-out too.
+    full : bool
+        Prove all that can be proved, however long it takes.
 
     Returns
     -------
@@ -103,7 +113,7 @@ def lower(
     fitted = Ref(trained, "fitted")
     decided = _decided(workflow, evaluated, told)
     refitted = _refitted(workflow, rows, fitted, told)
-    audited = _audited(workflow, rows, told)
+    audited = _audited(workflow, rows, told, trained if full else None)
     registered = _registered(rows, fitted, checked, evaluated, audited, told, decided, refitted)
     reigning = effect("champion", Ref(registered), outputs=("fitted", "about", "seen"))
     compared = _compared(workflow, rows, fitted, reigning, told, decided)
@@ -263,9 +273,10 @@ def _refitted(w: Workflow, rows: Rows, fitted: Ref, told: _Told) -> Call | None:
     return stage("refit", *rows, fitted=fitted, **told.learn, outputs=("fitted", "report"))
 
 
-def _audited(w: Workflow, rows: Rows, told: _Told) -> Call:
+def _audited(w: Workflow, rows: Rows, told: _Told, fitting: Call | None) -> Call:
+    """The proof; the steps before the split are run again for it, and the one that fits if it is given."""
     waived = {"waive": w.audit.waive} if w.audit is not None and w.audit.waive else {}
-    return stage("audit", *rows, **told.known, **waived)
+    return stage("audit", *rows, **told.known, **waived, **replay_of(w, rows, _roles(w), told.seed, fitting))
 
 
 def _registered(

@@ -138,7 +138,10 @@ def _bare(one: Mapping[str, Any]) -> dict[str, Any]:
 
 def _finding(one: Mapping[str, Any], hidden: frozenset[str]) -> Mapping[str, Any]:
     about = set(str(one.get("column", "")).split(" + "))
-    return {**one, "example": ""} if about & hidden else one
+    example = str(one.get("example", ""))
+    # Of a step an example names its row by the key, and says what a cell was.
+    told = about & hidden or any(f"{name}=" in example or f" {name} " in example for name in hidden)
+    return {**one, "example": ""} if told else one
 
 
 def _report(body: Mapping[str, Any], hidden: frozenset[str]) -> Mapping[str, Any]:

@@ -57,7 +57,7 @@ class Request:
     variable : str or None
         Which declaration of the file.
     what : str
-        "run", "try" or "monitor".
+        "run", "try", "audit" or "monitor".
     params : dict
         Parameters given as text.
     force : tuple of str
@@ -360,7 +360,7 @@ def _recalling(
 
 
 def _gather(home: Home, graph: Graph, request: Request) -> tuple[Facts, list[SourceStat]]:
-    """The facts; a try takes the newest snapshot of a query rather than ask the database."""
+    """The facts; a try or an audit takes the newest snapshot of a query rather than ask the database."""
     from penstock.core.names import did_you_mean
 
     queries = [node.id for node in graph.nodes if node.refresh is not None]
@@ -368,7 +368,7 @@ def _gather(home: Home, graph: Graph, request: Request) -> tuple[Facts, list[Sou
         if step not in queries:
             there = f"there are {', '.join(queries)}" if queries else "no source of this file is a query"
             raise UsageError(f"--refresh {step}: no such query{did_you_mean(step, queries)}", hint=there)
-    keep = request.what == "try"
+    keep = request.what in ("try", "audit")
     return gather(graph, home.ledger, home.objects, request.force, fetcher_of(home), refresh=request.refresh, keep=keep)
 
 

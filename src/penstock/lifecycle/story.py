@@ -16,7 +16,7 @@ from penstock.lifecycle.run import Report
 
 Known = Mapping[tuple[str, str], Artifact]
 Load = Callable[[Artifact], Any]
-SILENT = ("package", "champion", "compare", "original")
+SILENT = ("scramble", "package", "champion", "compare", "original")
 """Stages whose outcome another one tells."""
 
 _REPORTS = dict.fromkeys(("validate", "split", "train", "evaluate", "decide", "refit"), "report") | {

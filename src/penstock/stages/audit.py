@@ -22,6 +22,9 @@ GRADES = ("error", "warning", "note")
 MAX_FINDINGS = 100
 OF_COLUMNS = ("copy", "re-coding", "sum", "identifier")
 """Findings about what a column says; those about rows on both sides are not waived by naming a column."""
+OF_STEPS = ("labels", "features", "look-ahead", "position", "de-duplication", "columns", "random", "refit")
+"""Findings about a step before the split: waived by its name or a column's."""
+NO_STEPS: dict[str, Any] = {"summary": "", "findings": [], "not_tried": [], "tried": []}
 
 
 def audit(
@@ -32,6 +35,7 @@ def audit(
     roles: Roles,
     schema: dict[str, Any],
     waive: Mapping[str, str] | None = None,
+    steps: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Look for overlap between the sides and for columns that betray the target.
 
@@ -44,7 +48,9 @@ def audit(
     roles : Roles
     schema : dict
     waive : dict, optional
-        Column → why it is known in time: what is found of it becomes a note that says so.
+        Column or step → why it is known in time: what is found of it becomes a note that says so.
+    steps : dict, optional
+        What `stages.scramble` found of the steps before the split; None where there are none.
 
     Returns
     -------
@@ -56,17 +62,20 @@ def audit(
     X, y = features_and_target(train, target, roles)
     overlapping, n_copies = copies(train, test, target, roles)
     sides, tried, not_tried = _sides(train, test, roles)
+    again = dict(steps) if steps is not None else NO_STEPS
     findings = [*betrayals(X, y, problem), *identifiers(X, y, problem), *overlapping, *sides]
+    findings += [Finding(**one) for one in again["findings"]]
     findings = waived(findings, waive or {})
     findings.sort(key=lambda one: (GRADES.index(one.grade), one.column))
-    tried = [*_tried(X, len(test), problem.task), *tried]
+    tried = [*again["tried"], *_tried(X, len(test), problem.task), *tried]
+    proved = f"{again['summary']} · " if again["summary"] else ""
     return {
-        "summary": _summary(findings, X.shape[1], n_copies, len(test), problem.task),
+        "summary": proved + _summary(findings, X.shape[1], n_copies, len(test), problem.task),
         "grade": findings[0].grade if findings else None,
         "findings": [one.to_json() for one in findings[:MAX_FINDINGS]],
         "n_findings": {grade: sum(one.grade == grade for one in findings) for grade in GRADES},
         "tried": tried,
-        "not_tried": [*not_tried, *_never_tried(problem.task)],
+        "not_tried": [*again["not_tried"], *not_tried, *_never_tried(problem.task)],
         "n_train": len(train),
         "n_test": len(test),
     }
@@ -89,8 +98,8 @@ def waived(findings: list[Finding], waive: Mapping[str, str]) -> list[Finding]:
     """
     told, used = [], set()
     for one in findings:
-        named = [column for column in one.column.split(" + ") if column in waive]
-        if not named or one.kind not in OF_COLUMNS:
+        named = [name for name in (one.step, *one.column.split(" + ")) if name in waive]
+        if not named or one.kind not in (*OF_COLUMNS, *OF_STEPS):
             told.append(one)
             continue
         used.update(named)
@@ -140,9 +149,7 @@ def _tried(X: pd.DataFrame, n_test: int, task: str) -> list[dict[str, Any]]:
 
 
 def _never_tried(task: str) -> list[dict[str, str]]:
-    why = "the steps are not run again with other held-out values yet"
     found = [
-        {"what": "whether held-out rows moved a training row in the steps before the split", "why": why},
         {"what": "leaks that look like honest predictors", "why": "no statistic tells them apart; name them in after="},
     ]
     if task == "multiclass":

@@ -42,7 +42,8 @@ class Finding:
     ----------
     grade : {"error", "warning", "note"}
     kind : str
-        "copy", "re-coding", "sum", "identifier", "overlap", "key", "group" or "time".
+        "copy", "re-coding", "sum", "identifier", "overlap", "key", "group" or "time"; of a step "labels", "features",
+        "look-ahead", "position", "de-duplication", "columns", "random" or "refit".
     what : str
         A sentence.
     column : str
@@ -50,6 +51,8 @@ class Finding:
     rows : int
         Rows concerned.
     example : str
+    step : str
+        The step before the split that it is about, if any.
     """
 
     grade: str
@@ -58,10 +61,12 @@ class Finding:
     column: str = ""
     rows: int = 0
     example: str = ""
+    step: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
-        return {
+        step = {"step": self.step} if self.step else {}
+        return step | {
             "grade": self.grade,
             "kind": self.kind,
             "what": self.what,

@@ -1,0 +1,91 @@
+"""Steps that run again in this process: a fake of what a worker puts in the place of a `core.replay.Replay`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from penstock.core.replay import Change, Key, Raised, Replayable
+
+
+class Steps:
+    """A chain or DAG of plain functions over pandas frames.
+
+    Parameters
+    ----------
+    tables : dict
+        Source → its table.
+    functions : sequence of (str, callable, tuple of str)
+        Step, its function, and the sources and steps whose tables it takes, in the order in which they run.
+    across_rows, because : dict, optional
+        Step → what the user said.
+    seconds, tried : dict, optional
+        Step → seconds on record, and digest of the code that was tried before.
+
+    Attributes
+    ----------
+    calls : list of str
+        Steps that were run again.
+    """
+
+    def __init__(
+        self,
+        tables: Mapping[str, Any],
+        functions: Sequence[tuple[str, Callable[..., Any], tuple[str, ...]]],
+        *,
+        across_rows: Mapping[str, str] | None = None,
+        because: Mapping[str, str] | None = None,
+        seconds: Mapping[str, float] | None = None,
+        tried: Mapping[str, str] | None = None,
+    ) -> None:
+        self.calls: list[str] = []
+        self._functions = {name: function for name, function, _ in functions}
+        self._needs = {name: tuple((need, "") for need in needs) for name, _, needs in functions}
+        sources = [Replayable(name, True, ("",), ()) for name in tables]
+        self.steps = (*sources, *(self._step(name, across_rows, because, seconds, tried) for name, _, _ in functions))
+        self.data: Key = (functions[-1][0] if functions else next(iter(tables)), "")
+        self._known: dict[Key, Any] = {(name, ""): table for name, table in tables.items()}
+        for name, function, needs in functions:
+            self._known[name, ""] = function(*(_copy(self._known[need, ""]) for need in needs))
+
+    def _step(self, name: str, across_rows: Any, because: Any, seconds: Any, tried: Any) -> Replayable:
+        said = ((across_rows or {}).get(name, ""), (because or {}).get(name, ""))
+        known = ((seconds or {}).get(name, 0.0), (tried or {}).get(name) == name)
+        return Replayable(name, False, ("",), self._needs[name], *said, name, *known)
+
+    def table(self, key: Key) -> Any:
+        """An output of the run; a copy."""
+        return _copy(self._known[key])
+
+    def frame(self, value: Any) -> Any:
+        """Tables are pandas frames here."""
+        return value
+
+    def call(self, step: str, given: Mapping[Key, Any], change: Change) -> dict[Key, Any]:
+        """Run a step.
+
+        Raises
+        ------
+        Raised
+        """
+        self.calls.append(step)
+        takes = [given[n] if n in given else change(n, self.table(n)) for n in self._needs[step]]
+        try:
+            return {(step, ""): self._functions[step](*map(_copy, takes))}
+        except Exception as error:
+            raise Raised(step, f"{type(error).__name__}: {error}") from error
+
+    def digest(self, value: Any) -> str:
+        """Digest of a value's text."""
+        text = value.to_json() if hasattr(value, "to_json") else json.dumps(value, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def recorded(self, key: Key) -> str:
+        """Digest of an output of the run."""
+        return self.digest(self._known[key])
+
+
+def _copy(value: Any) -> Any:
+    return value.copy() if hasattr(value, "copy") else value
