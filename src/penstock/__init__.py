@@ -12,7 +12,18 @@ if TYPE_CHECKING:
     from penstock.core.data_check import Check, check
     from penstock.core.fit import Fit
     from penstock.core.flow import Flow
-    from penstock.core.gate import AtLeast, AtMost, Beats, Improves, NotWorse, NoWorseOn
+    from penstock.core.gate import (
+        AtLeast,
+        AtMost,
+        Beats,
+        Calibrated,
+        Faster,
+        Improves,
+        MaxGap,
+        NotWorse,
+        NoWorseOn,
+        Smaller,
+    )
     from penstock.core.join import asof_join
     from penstock.core.metric import Metric, metric
     from penstock.core.notes import log
@@ -28,6 +39,7 @@ if TYPE_CHECKING:
     from penstock.python.result import Plan, Run, Verdict
     from penstock.python.running import plan, run
     from penstock.python.table import Runs, runs
+    from penstock.stages.comparison import Comparison
 
 __version__ = "0.1.0"
 
@@ -36,10 +48,14 @@ _LAZY = {
     "AtMost": "penstock.core.gate",
     "Audit": "penstock.core.audit",
     "Beats": "penstock.core.gate",
+    "Calibrated": "penstock.core.gate",
     "Check": "penstock.core.data_check",
+    "Comparison": "penstock.stages.comparison",
+    "Faster": "penstock.core.gate",
     "Fit": "penstock.core.fit",
     "Flow": "penstock.core.flow",
     "Improves": "penstock.core.gate",
+    "MaxGap": "penstock.core.gate",
     "Metric": "penstock.core.metric",
     "Monitor": "penstock.core.workflow",
     "NoWorseOn": "penstock.core.gate",
@@ -51,6 +67,7 @@ _LAZY = {
     "Run": "penstock.python.result",
     "Runs": "penstock.python.table",
     "Secret": "penstock.core.secret",
+    "Smaller": "penstock.core.gate",
     "Split": "penstock.core.split",
     "Step": "penstock.core.step",
     "Target": "penstock.core.target",
@@ -74,10 +91,14 @@ __all__ = [
     "AtMost",
     "Audit",
     "Beats",
+    "Calibrated",
     "Check",
+    "Comparison",
+    "Faster",
     "Fit",
     "Flow",
     "Improves",
+    "MaxGap",
     "Metric",
     "Monitor",
     "NoWorseOn",
@@ -89,6 +110,7 @@ __all__ = [
     "Run",
     "Runs",
     "Secret",
+    "Smaller",
     "Split",
     "Step",
     "Target",

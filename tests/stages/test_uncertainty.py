@@ -48,7 +48,10 @@ def test_closed_forms_come_first():
     methods = {name: interval(name, classes(rng)).method for name in ("roc_auc", "accuracy", "recall", "neg_log_loss")}
     assert methods == {"roc_auc": "DeLong, logit", "accuracy": "Wilson", "recall": "Wilson", "neg_log_loss": "t"}
     assert interval("neg_root_mean_squared_error", numbers(rng)).method == "t"
-    assert "bootstrap" in interval("f1", classes(rng)).method
+    assert interval("f1", classes(rng)).method == "Wilson of hits, through F1"
+    assert interval("balanced_accuracy", classes(rng)).method == "multinomial cells, logit"
+    assert interval("r2", numbers(rng)).method == "t of a ratio"
+    assert "bootstrap, 400" in interval("average_precision", classes(rng)).method
 
 
 @pytest.mark.parametrize("name", ["neg_log_loss", "neg_root_mean_squared_error", "r2"])

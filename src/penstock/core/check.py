@@ -10,7 +10,19 @@ from typing import Any
 from penstock.core.audit import Audit
 from penstock.core.data_check import check_of
 from penstock.core.fit import can_stop, faults_of
-from penstock.core.gate import RULE_TYPES, AtLeast, AtMost, NoWorseOn
+from penstock.core.gate import (
+    RATES,
+    RULE_TYPES,
+    AtLeast,
+    AtMost,
+    Beats,
+    Calibrated,
+    Faster,
+    MaxGap,
+    NotWorse,
+    NoWorseOn,
+    Smaller,
+)
 from penstock.core.metric import Metric, is_scorer, metric_of, own_metrics
 from penstock.core.names import SCORERS, UNWEIGHTED, did_you_mean, listed
 from penstock.core.split import duration_s
@@ -184,9 +196,13 @@ def check_gate(values: dict[str, Any], faults: Faults) -> None:
     if not rules:
         faults.add("gate=: empty; leave it out for ps.Improves()")
     for rule in rules:
+        if isinstance(rule, FunctionType):
+            if "<" in rule.__qualname__:
+                faults.add(f"gate=: {rule.__qualname__} cannot be found by name; define it at module level")
+            continue
         if not isinstance(rule, RULE_TYPES):
             names = ", ".join(kind.__name__ for kind in RULE_TYPES)
-            faults.add(f"gate=: {rule!r}: one of {names}")
+            faults.add(f"gate=: {rule!r}: one of {names}, or a function of a ps.Comparison")
             continue
         _check_rule(rule, own_metrics(values["metrics"], rules), faults)
 
@@ -208,20 +224,57 @@ def _check_rule(rule: Any, own: tuple[Metric, ...], faults: Faults) -> None:
     if metric is not None and not isinstance(metric, str):
         faults.add(f"{what}: {metric!r}: a scorer's name such as 'roc_auc', a scorer object, or a @ps.metric function")
         return
-    allowed = (*ERRORS_SHOWN_POSITIVE, *SCORERS) if isinstance(rule, AtMost) else SCORERS
+    allowed = (*ERRORS_SHOWN_POSITIVE, *SCORERS) if isinstance(rule, AtMost | MaxGap) else SCORERS
+    allowed = (*RATES, *allowed) if isinstance(rule, MaxGap) else allowed
     if metric in known:
         one = known[metric]
         if isinstance(rule, AtLeast) and not one.greater_is_better:
             faults.add(f"{what}: {metric!r} is an error, lower is better: AtMost({metric!r}, …)")
     elif metric is not None and metric not in allowed:
         faults.add(f"{what}: {metric!r} is no metric{did_you_mean(metric, allowed)}")
-    if not is_number(rule.confidence) or not 0.5 < rule.confidence < 1:
-        faults.add(f"{what}: confidence={rule.confidence!r}: between 0.5 and 1")
+    confidence = getattr(rule, "confidence", 0.95)
+    if not is_number(confidence) or not 0.5 < confidence < 1:
+        faults.add(f"{what}: confidence={confidence!r}: between 0.5 and 1")
     if isinstance(rule, AtLeast | AtMost) and rule.by not in ("bound", "point"):
         faults.add(f"{what}: by={rule.by!r}: 'bound' or 'point'")
+    _check_numbers(rule, what, faults)
     column: object = getattr(rule, "column", "")
     if isinstance(rule, NoWorseOn) and not isinstance(column, str):
         faults.add(f"gate=: NoWorseOn({column!r}): the name of a column")
+    if isinstance(rule, MaxGap) and not isinstance(rule.by, str):
+        faults.add(f"{what}: by={rule.by!r}: the name of a column")
+    named: Any = getattr(rule, "alias", None) if isinstance(rule, Beats | NotWorse) else getattr(rule, "than", None)
+    if isinstance(rule, Beats | NotWorse) or isinstance(named, str):
+        _check_version(rule, named, what, faults)
+
+
+def _check_numbers(rule: Any, what: str, faults: Faults) -> None:
+    """Limits and shares that are some."""
+    if isinstance(rule, MaxGap | Calibrated) and not (is_number(rule.at_most) and rule.at_most > 0):
+        faults.add(f"{what}: at_most={rule.at_most!r}: a number above 0")
+    if isinstance(rule, Calibrated) and not (isinstance(rule.bins, int) and rule.bins >= 1):
+        faults.add(f"{what}: bins={rule.bins!r}: a whole number from 1")
+    if isinstance(rule, Faster | Smaller):
+        if not is_number(rule.by) or not 0 <= rule.by < 1:
+            faults.add(f"{what}: by={rule.by!r}: a share from 0 to below 1")
+        if not isinstance(rule.than, str) and not (is_number(rule.than) and rule.than > 0):
+            faults.add(f"{what}: than={rule.than!r}: an alias, a version such as '7', or a number above 0")
+        elif not isinstance(rule.than, str) and rule.by:
+            faults.add(f"{what}: by= is a share of another version's; with a number say the number")
+        elif rule.than == "baseline":
+            faults.add(f"{what}: the baseline is stored nowhere: an alias or a version")
+    if isinstance(rule, Faster) and not (isinstance(rule.rows, int) and rule.rows >= 1):
+        faults.add(f"{what}: rows={rule.rows!r}: a whole number from 1")
+
+
+def _check_version(rule: Any, named: Any, what: str, faults: Faults) -> None:
+    """An alias or a number of a version of this workflow."""
+    if not isinstance(named, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", named):
+        faults.add(
+            f"{what}: {named!r}: an alias such as 'champion', the number of a version such as '7', or 'baseline'"
+        )
+    if named == "challenger" and rule is not None:
+        faults.add(f"{what}: 'challenger' is what the gate judges")
 
 
 def check_baseline(baseline: Any, faults: Faults) -> None:

@@ -231,8 +231,12 @@ def named_rules(rules: Iterable[Rule], own: Iterable[Metric]) -> tuple[Rule, ...
     people = {one.name: one for one in own}
     found: list[Rule] = []
     for rule in rules:
-        given: Any = rule.metric
+        given: Any = getattr(rule, "metric", None)
+        if given is None:
+            found.append(rule)
+            continue
         one = given if isinstance(given, Metric) else people.get(given)
         name = given if one is None else one.name if isinstance(rule, AtMost) else one.scorer
-        found.append(rule if name == given else dataclasses.replace(rule, metric=name))
+        changed: Any = rule
+        found.append(rule if name == given else dataclasses.replace(changed, metric=name))
     return tuple(found)

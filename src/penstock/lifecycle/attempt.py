@@ -14,13 +14,13 @@ from penstock.core.ports import Home
 from penstock.core.run import Entry
 from penstock.engine.local import Effect, Execution
 from penstock.errors import ConflictError, MissingExtraError, UntrustedTypeError
-from penstock.lifecycle import promote
+from penstock.lifecycle import promote, rivals
 from penstock.lifecycle.final import put_opening
 from penstock.lifecycle.looks import fight_of, generation_of, look_body, next_look
 from penstock.lifecycle.own import both, bundle_types, same_code, unlike
 from penstock.lifecycle.register import bundle, declaration_of, git_state, json_artifact, register
 from penstock.lifecycle.release import held_back, note_commit, unclean
-from penstock.lifecycle.versions import CHAMPION, Version, alias, head, parts_of, stream, version
+from penstock.lifecycle.versions import CHALLENGER, CHAMPION, Version, alias, head, parts_of, stream, version
 
 Key = tuple[str, str]
 Rehearse = Callable[[Home, Version], int]
@@ -116,7 +116,7 @@ class Attempt:
         about = json_artifact(self.home.objects, {"version": self.version.number, "bundle": made.digest})
         return Effect((about,), changed=self.new)
 
-    def champion(self, _node: Node, _inputs: Mapping[Key, Artifact], execution: Execution) -> Effect:
+    def champion(self, node: Node, _inputs: Mapping[Key, Artifact], execution: Execution) -> Effect:
         """Who reigns, and how it is to be fought."""
         assert self.version is not None
         present, number = alias(self.home.ledger, self.graph.name, CHAMPION)
@@ -133,7 +133,9 @@ class Attempt:
         about: dict[str, Any] = {"champion": None, "same_declaration": False, "newer_data": False, "moves": number}
         about |= {"champion_input": None, "unseen_from": None, "same_estimator": False, "champion_threshold": None}
         about |= {"learned": None, "champion_refit": False, "unanswered": ""}
-        fitted = seen = NOTHING
+        fitted = seen = held = NOTHING
+        found = rivals.named(self.home, self.graph.name, rivals.outputs_of(node.outputs))
+        about["sizes"] = rivals.sizes(self.home, {CHALLENGER: self.version, CHAMPION: present, **found})
         if present is not None:
             ours, theirs = (parts_of(self.home, one.bundle) for one in (self.version, present))
             like = same_code(ours, theirs)
@@ -155,11 +157,36 @@ class Attempt:
                 about |= {"advice": both(present, self.version)} if about["unanswered"] else {}
                 fitted = NOTHING if about["unanswered"] else fitted
                 seen, told = self._seen_by(present, theirs, execution)
+                held = theirs.get("held", NOTHING)
                 about |= told
-        given = {"fitted": fitted.digest, "seen": seen.digest, "about": about}
+        return self._opponents((fitted, seen, held), about, found, execution)
+
+    def _opponents(
+        self, champion: rivals.Parts, about: dict[str, Any], found: Mapping[str, Version | None], execution: Execution
+    ) -> Effect:
+        """The champion beside the other versions that rules name, and which look at the hold-out this is."""
+        asked = {name: self._rival(name, one, execution) for name, one in found.items()}
+        about["rivals"] = {name: told for name, (_, told) in asked.items()}
+        parts = champion, *(three for three, _ in asked.values())
+        given = {"parts": [[one.digest for one in three] for three in parts], "about": about}
         self.fight = fight_of(self.graph, execution.known, given)
         about["looks"] = next_look(self.home.ledger, self.graph.name, self.generation(), self.fight)
-        return Effect((fitted, json_artifact(self.home.objects, about), seen), changed=False)
+        more = [artifact for three in parts[1:] for artifact in three]
+        return Effect((*champion, json_artifact(self.home.objects, about), *more), changed=False)
+
+    def _rival(self, name: str, other: Version | None, execution: Execution) -> tuple[rivals.Parts, dict[str, Any]]:
+        """A version that a rule names, and how it is to be asked."""
+        assert self.version is not None
+        nothing = (NOTHING, NOTHING, NOTHING)
+        if other is None:
+            return nothing, rivals.absent(name)
+        if other.number == self.version.number:
+            return nothing, {"champion": other.name, "unanswered": "it is the version itself"}
+        files = parts_of(self.home, other.bundle)
+        told = {**self._about(other, files, execution), "unanswered": unlike(self.home, files)}
+        seen, known = self._seen_by(other, files, execution)
+        fitted = NOTHING if told["unanswered"] else files["estimator"]
+        return (fitted, seen, files.get("held", NOTHING)), {**told, **known}
 
     def generation(self) -> str:
         """Which hold-out the version is judged on."""

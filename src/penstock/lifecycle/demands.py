@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from penstock.core.flow import calls_of, step_ids
+from penstock.core.gate import RATES
 from penstock.core.metric import Metric, named_rules, scorer_names
 from penstock.core.names import DECIDE, SCORERS, TASKS, tasks_of
 from penstock.core.workflow import Workflow
@@ -54,7 +55,8 @@ def demands(workflow: Workflow, own: tuple[Metric, ...], kind: str | None) -> di
 def _tasks(workflow: Workflow, own: tuple[Metric, ...]) -> dict[str, tuple[str, ...]]:
     """Scorer name → tasks that it fits, of every metric that is declared or that a rule names."""
     mine = {one.scorer: one.tasks for one in own}
-    rules = [str(rule.metric) for rule in named_rules(workflow.gate, own) if rule.metric is not None]
+    named = [getattr(rule, "metric", None) for rule in named_rules(workflow.gate, own)]
+    rules = [str(name) for name in named if name is not None and name not in RATES]
     # People name errors without their sign.
     asked = [f"neg_{name}" if f"neg_{name}" in (*SCORERS, *mine) else name for name in rules]
     return {name: mine.get(name, tasks_of(name)) for name in (*scorer_names(workflow.metrics), *asked)}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.core.flow import calls_of
+from penstock.core.gate import rivals
 from penstock.core.metric import named_rules, own_metrics, scorer_names
 from penstock.core.names import did_you_mean
 from penstock.core.search import open_searches
@@ -18,6 +19,7 @@ from penstock.lifecycle.demands import demands
 from penstock.lifecycle.holdout import holdout_of, with_holdout
 from penstock.lifecycle.official import check_final, official_table, rule_of_folds
 from penstock.lifecycle.proof import replay_of
+from penstock.stages.opponents import LAST
 from penstock.stages.schema import from_toml, frozen_columns
 
 STAGES = (
@@ -115,7 +117,7 @@ def lower(
     refitted = _refitted(workflow, rows, fitted, told)
     audited = _audited(workflow, rows, told, trained if full else None)
     registered = _registered(rows, fitted, checked, evaluated, audited, told, decided, refitted)
-    reigning = effect("champion", Ref(registered), outputs=("fitted", "about", "seen"))
+    reigning = champion(workflow, registered)
     compared = _compared(workflow, rows, fitted, reigning, told, decided)
     ruled = effect("gate", Ref(compared), Ref(registered), Ref(audited), Ref(reigning, "about"))
     deployed = effect("deploy", Ref(ruled), Ref(registered), Ref(compared))
@@ -297,17 +299,18 @@ def _registered(
     if decided is not None:
         beside["threshold"] = Ref(decided, "report")
     if refitted is not None:
-        served, learned_from = Ref(refitted, "fitted"), {"test": test}
+        served, learned_from = Ref(refitted, "fitted"), {"refitted": True}
         beside |= {"judged": fitted, "refit": Ref(refitted, "report")}
     packed = stage(
         "package",
         train,
+        test=test,
         fitted=served,
         **told.known,
         **_decision(decided),
         **learned_from,
         seed=told.seed,
-        outputs=("input", "golden", "profile", "seen", "learned"),
+        outputs=("input", "golden", "profile", "seen", "learned", "held"),
         entry="penstock.stages.package:contents",
     )
     return effect(
@@ -321,6 +324,7 @@ def _registered(
         audit=Ref(audited),
         seen=Ref(packed, "seen"),
         learned=Ref(packed, "learned"),
+        held=Ref(packed, "held"),
         **beside,
     )
 
@@ -337,9 +341,7 @@ def _compared(w: Workflow, rows: Rows, fitted: Ref, reigning: Call, told: _Told,
         test,
         train,
         fitted=fitted,
-        champion=Ref(reigning, "fitted"),
-        seen=Ref(reigning, "seen"),
-        about=Ref(reigning, "about"),
+        **opponents(w, reigning),
         rules=named_rules(w.gate, told.own.get("own", ())),
         **told.judged,
         **told.known,
@@ -351,6 +353,32 @@ def _compared(w: Workflow, rows: Rows, fitted: Ref, reigning: Call, told: _Told,
 def _of_the_data(schema: dict[str, Any] | None) -> dict[str, Any] | None:
     """A schema without the number of the hold-out, which says nothing of the data."""
     return None if schema is None else {name: value for name, value in schema.items() if name != "holdout"}
+
+
+PARTS = ("fitted", "seen", "held")
+"""What the comparison needs of another version."""
+
+
+def others(rules: Sequence[Any]) -> tuple[str, ...]:
+    """Versions that a challenger is held against beside the champion: those that rules name, and the last that beat."""
+    return (*rivals(rules), LAST)
+
+
+def champion(w: Workflow, registered: Call) -> Call:
+    """Who reigns, and which other versions rules name: their parts, one output each."""
+    named = tuple(f"{name}:{part}" for name in others(w.gate) for part in PARTS)
+    return effect("champion", Ref(registered), outputs=(*PARTS, "about", *named))
+
+
+def opponents(w: Workflow, reigning: Call) -> dict[str, Any]:
+    """The same as arguments of `compare`."""
+    return {
+        "champion": Ref(reigning, "fitted"),
+        "seen": Ref(reigning, "seen"),
+        "held": Ref(reigning, "held"),
+        "about": Ref(reigning, "about"),
+        "rivals": {name: {part: Ref(reigning, f"{name}:{part}") for part in PARTS} for name in others(w.gate)},
+    }
 
 
 def _about(w: Workflow, file: str, seed: int, *, has_schema: bool) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from penstock.engine.local import Effect, Execution
 from penstock.errors import MissingExtraError, UntrustedTypeError, UsageError
 from penstock.lifecycle import promote
 from penstock.lifecycle.attempt import Attempt, Rehearse, keywords
-from penstock.lifecycle.lower import effect, stage
+from penstock.lifecycle.lower import champion, effect, opponents, stage
 from penstock.lifecycle.own import check_code
 from penstock.lifecycle.register import json_artifact, manifest_of, register
 from penstock.lifecycle.release import code_of
@@ -62,15 +62,13 @@ def lower_decision(workflow: Workflow, extra: Mapping[str, Any]) -> tuple[tuple[
     )
     made: dict[str, Any] = {name: Ref(again, name) for name in again.options.outputs}
     registered = effect("register", **made)
-    reigning = effect("champion", Ref(registered), outputs=("fitted", "about", "seen"))
+    reigning = champion(workflow, registered)
     compared = stage(
         "compare",
         Ref(base, "test"),
         Ref(base, "train"),
         fitted=Ref(base, "judged"),
-        champion=Ref(reigning, "fitted"),
-        seen=Ref(reigning, "seen"),
-        about=Ref(reigning, "about"),
+        **opponents(workflow, reigning),
         rules=named_rules(workflow.gate, own),
         decision=Ref(again, "decision"),
         roles=replace(workflow.roles, features=tuple(extra["columns"])),

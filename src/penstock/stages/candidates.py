@@ -11,7 +11,7 @@ from penstock.core.target import Target
 from penstock.errors import DeclarationError
 from penstock.stages import scoring
 from penstock.stages.evaluate import evaluate, figure_json
-from penstock.stages.judge import difference_text
+from penstock.stages.judged import difference_text
 from penstock.stages.predicted import Predicted
 from penstock.stages.problem import Problem, problem_of
 from penstock.stages.stored import from_frame

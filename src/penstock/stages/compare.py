@@ -7,6 +7,7 @@ were drawn from; it says nothing of the procedures that made them, nor of other 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.gate import Beats, Rule
@@ -14,14 +15,15 @@ from penstock.core.metric import Metric
 from penstock.core.target import Roles, Target
 from penstock.stages import scoring
 from penstock.stages.baseline import baseline_answers, baseline_name
-from penstock.stages.comparison import ENOUGH, Comparison
+from penstock.stages.comparison import CHAMPION, Comparison
 from penstock.stages.evaluate import figure_json, is_small, weight_json
-from penstock.stages.judge import Judged, check_rules, judge
+from penstock.stages.judge import check_rules, judge
+from penstock.stages.judged import Judged
+from penstock.stages.opponents import LAST, Given, ask, rows_for
 from penstock.stages.own import prove
 from penstock.stages.predicted import Predicted, predict
-from penstock.stages.problem import Problem, problem_of
+from penstock.stages.problem import problem_of
 from penstock.stages.profiles import prediction_profile
-from penstock.stages.seen import unseen, unseen_of_table
 from penstock.stages.spent import with_looks
 from penstock.stages.thresholds import relabelled, scores
 from penstock.stages.train import features_and_target
@@ -47,6 +49,8 @@ def compare(
     schema: dict[str, Any],
     seed: int,
     seen: Any = None,
+    held: Any = None,
+    rivals: Mapping[str, Mapping[str, Any]] | None = None,
     decision: Mapping[str, Any] | None = None,
     own: tuple[Metric, ...] = (),
     baseline: Any = None,
@@ -63,6 +67,7 @@ def compare(
         "champion": its name or None; "same_declaration", "newer_data", "same_estimator": bool; "champion_input":
         columns it reads; "champion_threshold": its own; "learned": what `seen` are digests of; "champion_refit": bool;
         "unseen_from": why it cannot be told which rows it has seen; "advice": what to do where it cannot be asked;
+        "sizes": who → bytes; "rivals": the same of each of `rivals`;
         "looks": which look at this hold-out it is, and at which part of alpha it decides (`Comparison.looks`).
     rules : tuple of rules
         All must pass. Without a champion the baseline takes its place, and is added where no rule decides.
@@ -71,6 +76,10 @@ def compare(
         As for `evaluate`.
     seen : ndarray of uint64 or DataFrame, optional
         Digests of the rows that the champion has learned from, or the rows: it is compared on other rows only.
+    held : ndarray of uint64, optional
+        Digests of the rows that were held out when the champion was made: others are newer.
+    rivals : dict, optional
+        Alias or number of a further version → {"fitted", "seen", "held"}.
     decision : dict, optional
         From `decide`: metrics that read labels judge each model at its own threshold.
     own, baseline
@@ -91,22 +100,35 @@ def compare(
     """
     problem = problem_of(schema, target).judged_by(own)
     check_rules(rules, problem)
-    answers = _answers(test, fitted, champion, about, target, roles, problem)
+    X, y = features_and_target(test, target, roles)
+    challenger = predict(fitted, X, y, problem).beside(test, roles.weight, roles.groups)
     learn: dict[str, Any] = {"target": target, "roles": roles, "seed": seed}
-    answers["baseline"] = baseline_answers(baseline, train, test, problem, **learn)
-    names = scoring.chosen(metrics, problem, has_proba=answers["challenger"].has_proba)
-    prove(answers["challenger"], problem.own)
-    notes: list[str] = []
-    if about.get("advice"):
-        notes.append(str(about["advice"]))
-    if answers["champion"] is not None:
-        answers |= _only_fresh(test, seen, about, target, roles, notes)
-    answers |= _at_thresholds(answers, decision, about)
-    if decision is not None and (one_sided := _one_sided(answers["challenger"], decision["threshold"])):
-        notes.append(one_sided)
+    simple = baseline_answers(baseline, train, test, problem, **learn)
+    names = scoring.chosen(metrics, problem, has_proba=challenger.has_proba)
+    prove(challenger, problem.own)
+    notes: list[str] = [str(about["advice"])] if about.get("advice") else []
+    given = {CHAMPION: Given(champion, about, seen, held)}
+    given |= {
+        name: Given(about=dict(about.get("rivals", {}).get(name) or {}), **one) for name, one in (rivals or {}).items()
+    }
+    others = {
+        name: ask(one, test, X, y, problem, target, roles, notes if name == CHAMPION else [])
+        for name, one in given.items()
+    }
+    if decision is not None:
+        challenger = relabelled(challenger, decision["threshold"])
+        if one_sided := _one_sided(challenger, decision["threshold"]):
+            notes.append(one_sided)
+    models = {"challenger": (fitted, X)}
+    models |= {
+        who: (one.fitted, rows_for(one, test, X)) for who, one in given.items() if others[who].answers is not None
+    }
+    present, last = others.pop(CHAMPION), others.pop(LAST, None)
     c = Comparison(
-        **answers,
-        name=str(about.get("champion") or ""),
+        challenger=challenger,
+        baseline=replace(simple, cluster=challenger.cluster),
+        champion=present.answers,
+        name=present.name,
         primary=names[0],
         test=test,
         train=train,
@@ -114,58 +136,20 @@ def compare(
         same_declaration=bool(about.get("same_declaration")),
         newer_data=bool(about.get("newer_data")),
         same_estimator=bool(about.get("same_estimator")),
+        champion_error=present.error,
+        fresh=present.fresh,
+        newer=present.newer,
         baseline_name=baseline_name(baseline),
+        rivals=others,
+        beat=last if last is not None and last.answers is not None else None,
+        sizes=dict(about.get("sizes") or {}),
+        models=models,
         looks=about.get("looks") or {},
     )
     verdict = with_looks({**_verdict(c, rules, names, slices), "notes": notes}, c.looks)
     if c.challenger.weight is not None:
         verdict["weight"] = weight_json(str(roles.weight), c.challenger)
     return verdict
-
-
-def _only_fresh(
-    test: pd.DataFrame,
-    seen: Any,
-    about: Mapping[str, Any],
-    target: Target,
-    roles: Roles,
-    notes: list[str],
-) -> dict[str, Any]:
-    """The held-out rows that the champion has not seen, or why it cannot answer: it has seen nearly all."""
-    name, learned = about.get("champion"), about.get("learned")
-    if seen is None:
-        if about.get("unseen_from"):
-            notes.append(str(about["unseen_from"]))
-        return {}
-    fresh = unseen(test, seen, learned) if learned is not None else unseen_of_table(test, seen, target, roles)
-    if fresh is None:
-        why = "the columns are gone that name the rows that it has learned from"
-        if about.get("champion_refit"):  # every row that was there has been learned from
-            return {"champion": None, "champion_error": f"{why}; declare key="}
-        notes.append(f"{why}: rows that {name} has seen may be among these; declare key=")
-        return {}
-    if about.get("champion_refit"):
-        notes.append(
-            f"{name} was refitted on all rows that there were; {len(fresh):,} of these {len(test):,} are newer"
-        )
-    if len(fresh) == len(test):
-        return {}
-    if len(fresh) >= ENOUGH:
-        return {"fresh": fresh}
-    why = f"it was trained on {len(test) - len(fresh):,} of these {len(test):,} rows"
-    if about.get("champion_refit"):
-        why = f"it was refitted on all rows; {len(fresh):,} of these {len(test):,} are newer, {ENOUGH} are needed"
-    return {"champion": None, "champion_error": why}
-
-
-def _at_thresholds(
-    answers: Mapping[str, Any], decision: Mapping[str, Any] | None, about: Mapping[str, Any]
-) -> dict[str, Predicted]:
-    """Each model's labels by its own threshold, where it has one."""
-    found = {"challenger": None if decision is None else decision["threshold"]}
-    if answers["champion"] is not None:
-        found["champion"] = about.get("champion_threshold")
-    return {who: relabelled(answers[who], bound) for who, bound in found.items() if bound is not None}
 
 
 def _one_sided(answers: Predicted, threshold: float) -> str:
@@ -200,6 +184,8 @@ def _verdict(c: Comparison, rules: tuple[Rule, ...], names: tuple[str, ...], sli
         "slices": [figure for column in slices for figure in _slice_figures(column, c)],
         "n_rows": n,
         "n_fresh": n if c.fresh is None else len(c.fresh),
+        **({} if c.newer is None else {"n_newer": len(c.newer)}),
+        **({} if c.challenger.cluster is None else {"n_groups": int(c.worth())}),
         "prediction_profile": prediction_profile(c.challenger),
         **({"baseline": c.baseline_name} if c.baseline_name else {}),
         "scope": (
@@ -209,46 +195,12 @@ def _verdict(c: Comparison, rules: tuple[Rule, ...], names: tuple[str, ...], sli
     }
 
 
-def _answers(
-    test: pd.DataFrame,
-    fitted: Any,
-    champion: Any,
-    about: Mapping[str, Any],
-    target: Target,
-    roles: Roles,
-    problem: Problem,
-) -> dict[str, Any]:
-    """What each model says of the held-out rows, by who it is."""
-    X, y = features_and_target(test, target, roles)
-    challenger = predict(fitted, X, y, problem).beside(test, roles.weight)
-    opponent, why = _ask_champion(champion, about, test, X, y, problem)
-    return {
-        "challenger": challenger,
-        "champion": None if opponent is None else opponent.beside(test, roles.weight),
-        "champion_error": why,
-    }
-
-
 def outcome_of(judged: list[Judged]) -> str:
     """The rules together: all must pass; evidence against one is enough to refuse."""
     outcomes = {one.outcome for one in judged if one.decides}
     if "fail" in outcomes:
         return WORSE
     return BETTER if outcomes == {"pass"} else UNDECIDED
-
-
-def _ask_champion(
-    champion: Any, about: Mapping[str, Any], test: pd.DataFrame, X: Any, y: Any, problem: Problem
-) -> tuple[Predicted | None, str]:
-    """The champion's answers, or why there are none: an old model need not fit today's table."""
-    if champion is None:
-        return None, about.get("unanswered") or ("it was not found" if about.get("champion") else "")
-    columns = about.get("champion_input")
-    try:
-        rows = X if columns is None else test[list(columns)]
-        return predict(champion, rows, y, problem), ""
-    except Exception as error:
-        return None, f"{type(error).__name__}: {str(error)[:200]}"
 
 
 def _sentence(outcome: str, judged: list[Judged]) -> str:

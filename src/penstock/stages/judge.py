@@ -7,73 +7,56 @@ holds the requirement the rule is unknown, not failed. A NaN never passes.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from types import FunctionType
 from typing import Any
 
-from penstock.core.gate import AtLeast, AtMost, Beats, Improves, NotWorse, NoWorseOn, Rule
+from penstock.core.gate import (
+    ALWAYS,
+    RATES,
+    AtLeast,
+    AtMost,
+    Calibrated,
+    Faster,
+    Improves,
+    MaxGap,
+    NotWorse,
+    NoWorseOn,
+    Rule,
+    Smaller,
+    said,
+)
 from penstock.core.names import SCORERS
 from penstock.errors import DeclarationError
 from penstock.stages import scoring
 from penstock.stages.comparison import ENOUGH, POWER, Comparison
+from penstock.stages.costs import calibrated, faster, smaller
+from penstock.stages.gaps import max_gap, no_worse_on
+from penstock.stages.judged import (
+    MARKS,
+    Judged,
+    difference_text,
+    held_to,
+    interval_text,
+    nothing_yet,
+    rounded_up,
+)
+from penstock.stages.own import line_of
 from penstock.stages.problem import Problem
 from penstock.stages.spent import at_level, searched
 from penstock.stats.checks import json_number
-from penstock.stats.multiple import holm
+from penstock.stats.intervals import normal_quantile
 from penstock.stats.paired import Difference
-from penstock.stats.weighting import effective_rows
 
-MARKS = {"pass": "✓", "fail": "✗", "unknown": "?"}
 MARGIN_LEAST, MARGIN_MOST = 0.01, 0.05
 """Bounds of the default margin of `NotWorse`, as shares of the champion's lead over the baseline."""
-SLICE_MARGIN = 0.02
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What became of one rule.
-
-    Attributes
-    ----------
-    rule : str
-        As declared.
-    outcome : {"pass", "fail", "unknown"}
-    text : str
-        One line, ending in ✓, ✗ or ?.
-    sentence : str
-        The same as a verdict's sentence.
-    decides : bool
-        False where there was nothing to compare: such a rule neither refuses nor promotes.
-    kind : str
-        "bound", "difference", "slices" or "none".
-    against : str
-        "champion", "baseline" or "".
-    figures : dict
-    """
-
-    rule: str
-    outcome: str
-    text: str
-    sentence: str = ""
-    decides: bool = True
-    kind: str = "none"
-    against: str = ""
-    figures: dict[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return {
-            "rule": self.rule,
-            "outcome": self.outcome,
-            "text": self.text,
-            "decides": self.decides,
-            "kind": self.kind,
-            "against": self.against,
-            "figures": self.figures,
-        }
+COARSE = ("accuracy", "balanced_accuracy", "f1", "f1_macro", "f1_micro", "f1_weighted")
+"""Metrics that tell two versions of a model apart only on very many rows: by default log loss stands in for them."""
+FINE = "neg_log_loss"
 
 
 def check_rules(rules: tuple[Rule, ...], problem: Problem) -> None:
-    """Refuse rules over metrics that do not fit, or against versions that cannot be compared with.
+    """Refuse rules over metrics that do not fit.
 
     Raises
     ------
@@ -82,18 +65,22 @@ def check_rules(rules: tuple[Rule, ...], problem: Problem) -> None:
     """
     fit, faults = scoring.allowed(problem), []
     for rule in rules:
-        if rule.metric is not None and scorer_of(rule, problem)[0] not in fit:
-            faults.append(f"gate=: {rule!r}: {rule.metric!r} does not fit a {problem.task} target")
-        if isinstance(rule, Beats | NotWorse) and rule.alias not in ("champion", "baseline"):
-            faults.append(f'gate=: {rule!r}: only "champion" and "baseline" can be compared with')
+        metric = getattr(rule, "metric", None)
+        if isinstance(rule, MaxGap) and metric in RATES:
+            if problem.task != "binary":
+                faults.append(f"gate=: {rule!r}: {metric!r} is of two classes, and the target is {problem.task}")
+        elif metric is not None and scorer_of(rule, problem)[0] not in fit:
+            faults.append(f"gate=: {rule!r}: {metric!r} does not fit a {problem.task} target")
+        if isinstance(rule, Calibrated) and problem.task == "regression":
+            faults.append(f"gate=: {rule!r}: a regressor gives no probabilities")
     if faults:
         raise DeclarationError(faults, where="gate", hint=f"metrics that fit: {', '.join(fit)}")
 
 
-def scorer_of(rule: Rule, problem: Problem) -> tuple[str, bool]:
+def scorer_of(rule: Any, problem: Problem) -> tuple[str, bool]:
     """A rule's scorer, and whether its value speaks of an error that scikit-learn negates."""
     name, known = str(rule.metric), {*SCORERS, *problem.own}
-    if isinstance(rule, AtMost) and name not in known and f"neg_{name}" in known:
+    if isinstance(rule, AtMost | MaxGap) and name not in known and f"neg_{name}" in known:
         return f"neg_{name}", True
     return name, False
 
@@ -103,22 +90,39 @@ def judge(rule: Rule, c: Comparison) -> Judged:
 
     Parameters
     ----------
-    rule : one of `core.gate`'s
+    rule : one of `core.gate`'s, or a function of a comparison
     c : Comparison
+
+    Raises
+    ------
+    DeclarationError
+        If a function of the user's gives neither bool nor (bool, sentence).
+    Exception
+        Whatever such a function raises, with a note that names it and the line.
     """
+    if isinstance(rule, FunctionType):
+        return _own(rule, c)
     if isinstance(rule, AtLeast | AtMost):
         return _bound(rule, c)
+    if isinstance(rule, Calibrated):
+        return calibrated(rule, c)
+    if isinstance(rule, Faster):
+        return faster(rule, c)
+    if isinstance(rule, Smaller):
+        return smaller(rule, c)
+    if isinstance(rule, MaxGap):
+        return max_gap(rule, rule.metric if rule.metric in RATES else scorer_of(rule, c.challenger.problem)[0], c)
     metric = rule.metric or c.primary
     if isinstance(rule, NoWorseOn):
-        return _no_worse_on(rule, metric, c)
+        return no_worse_on(rule, metric, c)
     if isinstance(rule, Improves):
         if not c.first and (c.same_estimator or (c.same_declaration and c.newer_data)):
-            return _not_worse(rule, metric, "champion", None, c)
+            return _not_worse(rule, "champion", None, c)
         return _beats(rule, metric, "champion", 0.0, c)
     if isinstance(rule, NotWorse):
         if rule.alias == "champion" and c.first:
-            return Judged(repr(rule), "pass", f"{_call(rule)}: no champion yet, nothing to compare ✓", decides=False)
-        return _not_worse(rule, metric, rule.alias, rule.margin, c)
+            return nothing_yet(rule, "NotWorse")
+        return _not_worse(rule, rule.alias, rule.margin, c)
     return _beats(rule, metric, rule.alias, rule.by, c)
 
 
@@ -131,8 +135,9 @@ def _bound(rule: AtLeast | AtMost, c: Comparison) -> Judged:
     value = -rule.value if flipped else rule.value
     # Each end of an interval at 2c - 1 is a one-sided bound at c.
     found = c.interval(name, 2 * rule.confidence - 1)
-    worth = effective_rows(c.challenger.weight, found.n)
+    worth = c.worth()
     few = worth < ENOUGH and rule.by == "bound"
+    reason = f" (only {worth:.0f} {c.unit}; {ENOUGH} are needed)" if few else ""
     if not math.isfinite(found.value) or few:
         outcome = "unknown"
     elif rule.by == "point":
@@ -143,67 +148,108 @@ def _bound(rule: AtLeast | AtMost, c: Comparison) -> Judged:
         outcome = "pass" if found.high <= value else "fail" if found.low > value else "unknown"
     # People see errors as positive numbers, whichever way the rule was written.
     turned = scoring.is_error(name)
-    shown = _interval_text(name, found.value, found.low, found.high)
+    shown = interval_text(name, found.value, found.low, found.high)
     sign, asked_for = ("≥", value) if least else ("≤", value)
     if turned:
         sign, asked_for = ("≤" if least else "≥"), 0.0 - value
-    reason = f" (only {worth:.0f} rows)" if few else ""
-    asked = {"required": rule.value, "by": rule.by, "confidence": rule.confidence}
-    figures = {"metric": name, **found.to_json(), **asked}
+    if outcome == "unknown" and not few:
+        reason = _rows_for_bound(
+            found.value - value if least else value - found.value, found, rule.confidence, least, c
+        )
     text = f"{scoring.shown_name(name)} {shown} {sign} {scoring.number(asked_for)}{reason}"
-    start = {"pass": "better than required", "fail": "refused", "unknown": "not enough evidence"}[outcome]
-    return Judged(repr(rule), outcome, f"{text} {MARKS[outcome]}", f"{start}: {text}", kind="bound", figures=figures)
+    asked = {"required": rule.value, "by": rule.by, "confidence": rule.confidence}
+    return held_to(rule, outcome, text, "bound", metric=name, **found.to_json(), **asked)
 
 
-def _interval_text(name: str, value: float, low: float, high: float) -> str:
-    """The figure and its bounds; those of an error are turned round."""
-    if scoring.is_error(name):
-        value, low, high = 0.0 - value, -high, -low
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return scoring.number(value)
-    return f"{scoring.number(value)} [{scoring.number(low)}, {scoring.number(high)}]"
+def _rows_for_bound(ahead: float, found: Any, confidence: float, least: bool, c: Comparison) -> str:
+    """About how many rows would show it four times in five, if the figure is what it seems to be."""
+    half = found.value - found.low if least else found.high - found.value
+    if not (ahead > 0 and math.isfinite(half) and half > 0):
+        return ""
+    z = normal_quantile(2 * confidence - 1)
+    rows = rounded_up(c.worth() * (half * (z + POWER - normal_quantile(0.9)) / z / ahead) ** 2)
+    return f" (about {rows:,} {c.unit} would tell)"
 
 
 # ── one model against another ────────────────────────────────────────────────────────────────────────────────
 
 
-def _beats(rule: Rule, metric: str, against: str, by: float, c: Comparison) -> Judged:
+@dataclass(frozen=True)
+class _Fight:
+    """A difference that is held to a requirement, and what is said beside it."""
+
+    rule: Any
+    metric: str
+    against: str
+    d: Difference
+    required: float
+    note: str = ""
+    where: str = ""
+    after: str = ""
+    more: dict[str, Any] | None = None
+
+
+def _beats(rule: Any, metric: str, against: str, by: float, c: Comparison) -> Judged:
     note = ""
     if against == "champion" and c.first:
         against, note = "baseline", "no champion yet: "
     d = c.difference(metric, against, rule.confidence)
-    outcome, reason = at_level(rule.confidence, d, by, c, *_outcome(d, by, c, against))
-    if outcome == "unknown" and d.value > by and math.isfinite(d.se) and not reason:
-        reason = f"about {_rows_needed(d, by):,} rows would tell"
-    than = f"than {_who(against, c)}" + (f" by {scoring.number(by)}" if by else "")
-    claim = {
-        "pass": f"better {than}",
-        "fail": f"{'not better' if by else 'worse'} {than}",
-        "unknown": f"not enough evidence that it is better {than}",
-    }[outcome] + _on_which(against, c)
-    judged = _judged(rule, outcome, note, claim, reason, metric, d, against, required=by)
-    return replace(judged, figures=judged.figures | searched(rule.confidence, d, by, c))
+    fight = _Fight(rule, metric, against, d, by, note, _on_which(against, c), more=searched(rule.confidence, d, by, c))
+    than = f"than {c.who(against)}" + (f" by {scoring.number(by)}" if by else "")
+    return _judged(fight, c, f"better {than}", f"{'not better' if by else 'worse'} {than}", f"it is better {than}")
 
 
-def _not_worse(rule: Rule, metric: str, against: str, margin: float | None, c: Comparison) -> Judged:
-    d = c.difference(metric, against, rule.confidence)
-    lead = c.lead(metric)
+def _not_worse(rule: Any, against: str, margin: float | None, c: Comparison) -> Judged:
+    metric, note = _fine(rule, against, c)
+    lead = c.lead(metric, against)
+    rows = _decisive(metric, against, rule.confidence, c)
+    whole = c.difference(metric, against, rule.confidence)
+    d = whole if rows is None else c.difference(metric, against, rule.confidence, rows)
     if margin is None:
         if against == "baseline" or (math.isfinite(lead) and lead <= 0):
-            # Beside a champion that knows nothing there is no lead to take a share of.
-            return _beats(rule, metric, "baseline", 0.0, c)
+            # Beside a version that knows nothing there is no lead to take a share of.
+            judged = _beats(rule, metric, "baseline", 0.0, c)
+            return replace(judged, text=note + judged.text, sentence=note + judged.sentence) if note else judged
         margin = _default_margin(d, lead)
-    outcome, reason = _outcome(d, -margin, c, against)
+    where, after, more = _on_which(against, c), "", {}
+    if rows is not None:
+        where = f" on the {len(rows):,} held-out rows newer than what it was trained on"
+        after = f"; on all {whole.n:,}: {difference_text(metric, whole)}"
+        more = {"rows": "newer", "all": whole.to_json()}
+    if c.beat is not None and against == "champion":
+        since = c.difference_to(metric, c.beat, rule.confidence)
+        if math.isfinite(since.value):
+            after += f"; to {c.beat.name}, the last that beat: {difference_text(metric, since)}"
+            more["last_that_beat"] = {"version": c.beat.name, **since.to_json()}
     shown = scoring.number(margin)
     if lead > 0:
         shown += f" ({100 * margin / lead:.1f} % of its lead over the baseline)"
-    who = f"{_who(against, c)} by more than {shown}"
-    claim = {
-        "pass": f"not worse than {who}",
-        "fail": f"worse than {who}",
-        "unknown": f"not enough evidence that it is not worse than {who}",
-    }[outcome] + _on_which(against, c)
-    return _judged(rule, outcome, "", claim, reason, metric, d, against, required=-margin)
+    who = f"{c.who(against)} by more than {shown}"
+    fight = _Fight(rule, metric, against, d, -margin, note, where, after, more)
+    return _judged(fight, c, f"not worse than {who}", f"worse than {who}", f"it is not worse than {who}")
+
+
+def _fine(rule: Any, against: str, c: Comparison) -> tuple[str, str]:
+    """The metric that tells whether a version is not worse, and a word where it is not the one declared first."""
+    if rule.metric is not None:
+        return rule.metric, ""
+    other = c.of(against)
+    if c.primary not in COARSE or c.same_estimator or other is None:
+        return c.primary, ""
+    if not all(scoring.answerable(FINE, one) for one in (c.challenger, other)):
+        return c.primary, ""
+    return FINE, f"by log_loss, {c.primary} being too coarse for this: "
+
+
+def _decisive(metric: str, against: str, confidence: float, c: Comparison) -> Any:
+    """The newest rows, where these can decide; None for all that the other version has not learned from."""
+    rows, other = c.newest(against), c.opponent(against)
+    if rows is None or other.answers is None:
+        return None
+    if len(rows) == (len(c.challenger) if other.fresh is None else len(other.fresh)):
+        return None
+    d = c.difference(metric, against, confidence, rows)
+    return rows if math.isfinite(d.value) and d.n_informative >= ENOUGH else None
 
 
 def _default_margin(d: Difference, lead: float) -> float:
@@ -214,137 +260,85 @@ def _default_margin(d: Difference, lead: float) -> float:
     return min(max(wanted, MARGIN_LEAST * lead), MARGIN_MOST * lead)
 
 
-def _outcome(d: Difference, required: float, c: Comparison, against: str) -> tuple[str, str]:
+def _outcome(fight: _Fight, c: Comparison) -> tuple[str, str]:
     """pass, fail or unknown, and why unknown where that is not the interval."""
-    if against == "champion" and c.champion is None:
-        return "unknown", f"the champion cannot answer: {c.champion_error}"
-    if against == "champion" and c.same_estimator and d.value == 0 and d.n_informative == 0 and required < 0:
+    d, required = fight.d, fight.required
+    if fight.against != "baseline" and c.error(fight.against):
+        return "unknown", f"{_versed(fight.against, c)} cannot answer: {c.error(fight.against)}"
+    if fight.against == "champion" and c.same_estimator and d.value == 0 and d.n_informative == 0 and required < 0:
         # No draw on few rows: it is the very same estimator, and the metric reads nothing in which the two differ.
         return "pass", "the estimator is the same"
     if not math.isfinite(d.value) or math.isnan(required):
         return "unknown", "the metric has no value on these rows"
     if d.n_informative < ENOUGH:
-        return "unknown", f"the two differ on only {d.n_informative} rows; {ENOUGH} are needed"
+        told = f"the two differ on only {d.n_informative} {c.unit}; {ENOUGH} are needed"
+        if d.n_informative:
+            told += f": about {rounded_up(d.n * ENOUGH / d.n_informative):,} held-out rows"
+        return "unknown", told
     if d.low > required:
         return "pass", ""
-    return ("fail", "") if d.high < required else ("unknown", "")
+    if d.high < required:
+        return "fail", ""
+    return "unknown", _rows_needed(d, required)
 
 
-def _judged(
-    rule: Rule,
-    outcome: str,
-    note: str,
-    claim: str,
-    reason: str,
-    metric: str,
-    d: Difference,
-    against: str,
-    *,
-    required: float,
-) -> Judged:
-    figures = {"metric": metric, **d.to_json(), "required": json_number(required)}
-    sentence = f"{claim}: {difference_text(metric, d)}" + (f" ({reason})" if reason else "")
-    text = f"{note}{sentence} {MARKS[outcome]}"
-    return Judged(repr(rule), outcome, text, sentence, kind="difference", against=against, figures=figures)
+def _rows_needed(d: Difference, required: float) -> str:
+    """Rows at which such a difference would be seen four times in five: a power calculation.
 
-
-def _rows_needed(d: Difference, by: float) -> int:
-    """Rows at which a difference of this size would be seen four times in five: a power calculation."""
-    rows = d.n * (POWER * d.se / (d.value - by)) ** 2
-    digits: int = 10 ** max(int(math.log10(max(rows, 1))) - 1, 0)
-    return int(math.ceil(rows / digits) * digits)
-
-
-def difference_text(metric: str, d: Difference) -> str:
-    """How far apart, as people say it: "roc_auc +0.343 [0.322, 0.363]", "log_loss lower by 0.020 [0.010, 0.030]".
-
-    Examples
-    --------
-    >>> difference_text("neg_log_loss", Difference(-0.02, -0.03, -0.01, 0.005, 100, 100, "t"))
-    'log_loss higher by 0.020 [0.010, 0.030]'
+    For a margin the difference is taken as none, or as it is where that is better.
     """
-    value, low, high = d.value, d.low, d.high
-    turned = scoring.is_error(metric) and value < 0
-    if turned:
-        value, low, high = -value, -high, -low
-    bounded = math.isfinite(low) and math.isfinite(high)
-    ends = f" [{_signed(low)}, {_signed(high)}]" if bounded else ""
-    if scoring.is_error(metric):
-        return f"{scoring.shown_name(metric)} {'higher' if turned else 'lower'} by {_signed(value)}{ends}"
-    return f"{metric} {'+' if value > 0 else ''}{_signed(value)}{ends}"
+    ahead = (d.value if required >= 0 else max(d.value, 0.0)) - required
+    if not (ahead > 0 and math.isfinite(d.se)):
+        return ""
+    return f"about {rounded_up(d.n * (POWER * d.se / ahead) ** 2):,} rows would tell"
 
 
-def _signed(value: float) -> str:
-    return scoring.number(value).replace("-", "−") if math.isfinite(value) else "n/a"
+def _judged(fight: _Fight, c: Comparison, passed: str, failed: str, doubted: str) -> Judged:
+    outcome, reason = _outcome(fight, c)
+    if fight.required >= 0:  # a search: it is decided at the look's own level
+        outcome, reason = at_level(fight.rule.confidence, fight.d, fight.required, c, outcome, reason)
+    claim = {"pass": passed, "fail": failed, "unknown": f"not enough evidence that {doubted}"}[outcome] + fight.where
+    figures = {
+        "metric": fight.metric,
+        **fight.d.to_json(),
+        "required": json_number(fight.required),
+        **(fight.more or {}),
+    }
+    sentence = f"{claim}: {difference_text(fight.metric, fight.d)}" + (f" ({reason})" if reason else "")
+    text = f"{fight.note}{sentence}{fight.after} {MARKS[outcome]}"
+    told = sentence if fight.note.startswith("no champion") else fight.note + sentence
+    return Judged(repr(fight.rule), outcome, text, told, kind="difference", against=fight.against, figures=figures)
 
 
-def _who(against: str, c: Comparison) -> str:
-    if against == "baseline":
-        return f"the baseline {c.baseline_name}".rstrip()
-    return c.name or "the champion"
+def _versed(against: str, c: Comparison) -> str:
+    return "the champion" if against == "champion" else c.who(against)
 
 
 def _on_which(against: str, c: Comparison) -> str:
-    """Says so where the champion is asked about some of the held-out rows only."""
-    if against != "champion" or c.fresh is None:
+    """Says so where another version is asked about some of the held-out rows only."""
+    if against in ALWAYS[1:] or c.opponent(against).fresh is None:
         return ""
-    return f" on the {len(c.fresh):,} held-out rows that it was not trained on"
+    return f" on the {len(c.opponent(against).fresh):,} held-out rows that it was not trained on"
 
 
-def _call(rule: Rule) -> str:
-    return repr(rule).partition("(")[0]
+# ── a function of the user's ─────────────────────────────────────────────────────────────────────────────────
 
 
-# ── slice by slice ───────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _no_worse_on(rule: NoWorseOn, metric: str, c: Comparison) -> Judged:
-    if c.first:
-        text = f"NoWorseOn({rule.column!r}): no champion yet, nothing to compare ✓"
-        return Judged(repr(rule), "pass", text, decides=False)
-    if c.champion is None:
-        text = f"not enough evidence on slices of {rule.column}: the champion cannot answer: {c.champion_error}"
-        return Judged(repr(rule), "unknown", f"{text} ?", text, kind="slices", against="champion")
-    lead = c.lead(metric)
-    margin = rule.margin if rule.margin is not None else max(SLICE_MARGIN * lead if math.isfinite(lead) else 0.0, 0.0)
-    found = [_slice(label, rows, metric, margin, rule.confidence, c) for label, rows in c.slices(rule.column)]
-    known = [one for one in found if one["outcome"] != "unknown"]
-    harmed, adjusted = holm([one["p_value"] for one in known], 1 - rule.confidence)
-    for one, harm, p in zip(known, harmed, adjusted, strict=True):
-        one |= {"outcome": "fail" if harm else "pass", "adjusted": float(p)}
-    return _slices_judged(rule, metric, margin, found)
-
-
-def _slice(label: str, rows: Any, metric: str, margin: float, confidence: float, c: Comparison) -> dict[str, Any]:
-    """Evidence that the challenger is worse than the champion by more than the margin, on one slice."""
-    d = c.difference(metric, "champion", confidence, rows)
-    harm = c.difference(metric, "champion", confidence, rows, reverse=True).p_value(margin)
-    known = math.isfinite(d.value) and d.n_informative >= ENOUGH
-    return {"slice": label, **d.to_json(), "p_value": harm, "outcome": "pass" if known else "unknown"}
-
-
-def _slices_judged(rule: NoWorseOn, metric: str, margin: float, found: list[dict[str, Any]]) -> Judged:
-    bad = [one for one in found if one["outcome"] == "fail"]
-    known = [one for one in found if one["outcome"] != "unknown"]
-    small = len(found) - len(known)
-    note = f"; {small} with fewer than {ENOUGH} rows that tell, not judged" if small else ""
-    name = scoring.shown_name(metric)
-    if bad:
-        worst = min(bad, key=lambda one: one["value"])
-        size = scoring.number(abs(worst["value"]))
-        text = f"worse on {len(bad)} of {len(found)} slices of {rule.column}: {name} by {size} on {worst['slice']}"
-    elif not known:
-        text = f"no slice of {rule.column} has enough rows to judge"
-    else:
-        text = f"no evidence of harm on {len(known)} slices of {rule.column} ({name}, margin {scoring.number(margin)})"
-    outcome = "fail" if bad else "pass"
-    figures = {"metric": metric, "margin": margin, "slices": found}
-    return Judged(
-        repr(rule),
-        outcome,
-        f"{text}{note} {MARKS[outcome]}",
-        f"{text}{note}",
-        kind="slices",
-        against="champion",
-        figures=figures,
-    )
+def _own(rule: Any, c: Comparison) -> Judged:
+    name = said(rule)
+    try:
+        found = rule(c)
+    except Exception as error:
+        error.add_note(f"the gate's function {name}{line_of(error)}")
+        raise
+    passed, told = found if isinstance(found, tuple) and len(found) == 2 else (found, "")
+    is_bool = isinstance(passed, bool) or type(passed).__name__ in ("bool", "bool_")
+    if not is_bool or not isinstance(told, str):
+        raise DeclarationError(
+            f"gate=: {name} returned {repr(found)[:80]}, and must return True or False, or that and a sentence",
+            where="gate",
+        )
+    outcome = "pass" if passed else "fail"
+    text = f"{name}: {' '.join(told.split())[:300]}" if told else name
+    start = "passed" if passed else "refused"
+    return Judged(name, outcome, f"{text} {MARKS[outcome]}", f"{start}: {text}", kind="own")

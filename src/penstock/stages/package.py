@@ -76,16 +76,17 @@ def package(
 
 
 def contents(
-    train: pd.DataFrame, *, roles: Roles, test: pd.DataFrame | None = None, **known: Any
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], Any, dict[str, Any]]:
+    train: pd.DataFrame, *, roles: Roles, test: pd.DataFrame, refitted: bool = False, **known: Any
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], Any, dict[str, Any], Any]:
     """All that a bundle needs beside the estimator and what judged it.
 
     Parameters
     ----------
-    train : DataFrame of shape (n_rows, n_columns)
+    train, test : DataFrame of shape (n_rows, n_columns)
+        Of held-out rows only digests are taken: of those that were there a later verdict must know.
     roles : Roles
-    test : DataFrame, optional
-        Held-out rows, where the estimator was refitted on them too.
+    refitted : bool, default=False
+        Whether the estimator has learned from the held-out rows too.
     **known
         As for `package`.
 
@@ -95,9 +96,11 @@ def contents(
         See `package`.
     seen, learned
         See `seen.digests`: all rows that the estimator has learned from.
+    held : ndarray of uint64
+        Digests of the rows that were held out, by the same columns.
     """
-    rows = [train] if test is None else [train, test]
-    return *package(train, roles=roles, **known), *digests(rows, roles)
+    rows = [train, test] if refitted else [train]
+    return *package(train, roles=roles, **known), *digests(rows, roles), digests([test], roles)[0]
 
 
 def columns_read(fitted: Any, X: pd.DataFrame) -> list[Any]:

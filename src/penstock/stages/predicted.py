@@ -30,6 +30,8 @@ class Predicted:
         What each row weighs; None where no weight is declared. Every figure of these answers is weighted by it.
     columns : dict
         Name → ndarray of shape (n_rows,): further columns of the table, which metrics of the user's own read.
+    cluster : ndarray of shape (n_rows,), or None
+        Group of each row, where rows of one group depend on one another; the evidence is then counted in groups.
     """
 
     problem: Problem
@@ -39,6 +41,7 @@ class Predicted:
     decision: slice | None = None
     weight: Any = None
     columns: Mapping[str, Any] = field(default_factory=dict)
+    cluster: Any = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -47,10 +50,13 @@ class Predicted:
         """The same for some rows (positions or a mask)."""
         weight = None if self.weight is None else self.weight[rows]
         columns = {name: values[rows] for name, values in self.columns.items()}
-        return replace(self, y=self.y[rows], answers=self.answers[rows], weight=weight, columns=columns)
+        cluster = None if self.cluster is None else self.cluster[rows]
+        return replace(
+            self, y=self.y[rows], answers=self.answers[rows], weight=weight, columns=columns, cluster=cluster
+        )
 
-    def beside(self, table: Any, weight: str | None) -> Predicted:
-        """The same, with the weight and the columns that metrics read taken from the rows that were answered for.
+    def beside(self, table: Any, weight: str | None, groups: tuple[str, ...] = ()) -> Predicted:
+        """The same, with weight, groups and the columns that metrics read taken from the rows that were answered for.
 
         Parameters
         ----------
@@ -58,14 +64,18 @@ class Predicted:
             In the order of the answers.
         weight : str or None
             Column of the weights.
+        groups : tuple of str
+            Columns whose rows with equal values depend on one another.
         """
         import numpy as np
 
         wanted = dict.fromkeys(name for metric in self.problem.own.values() for name in metric.columns)
-        if weight is None and not wanted:
-            return self
+        cluster = table.groupby(list(groups), dropna=False, sort=False).ngroup().to_numpy() if groups else None
+        if cluster is not None and len(np.unique(cluster)) == len(cluster):
+            cluster = None  # each row is a group of its own
         values = None if weight is None else table[weight].to_numpy(dtype=np.float64)
-        return replace(self, weight=values, columns={name: table[name].to_numpy() for name in wanted})
+        columns = {name: table[name].to_numpy() for name in wanted}
+        return replace(self, weight=values, columns=columns, cluster=cluster)
 
     def column(self, response: str) -> Any:
         """One kind of answer: "label", "value", "score" (binary) or "proba"; see `response`."""

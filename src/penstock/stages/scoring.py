@@ -249,6 +249,8 @@ def row_scores(name: str, predicted: Predicted) -> Any:
     ndarray of shape (n_rows,) or None
         Greater is better. The metric is `from_mean(name)` of their mean.
     """
+    if name == "top_k_accuracy" and (predicted.decision is not None or predicted.has_proba):
+        return _top_two(predicted.y, predicted.answers[:, predicted.decision or predicted.proba])
     if name not in MEANS:
         return None
     response, function = MEANS[name]
@@ -271,6 +273,14 @@ def _minus_root(mean: float) -> float:
 
 def _hit(y: Any, label: Any) -> Any:
     return (y == label).astype(float)
+
+
+def _top_two(y: Any, scores: Any) -> Any:
+    """Ties broken as sklearn.metrics.top_k_accuracy_score does, whose k is 2."""
+    import numpy as np
+
+    first = np.argsort(scores, axis=1, kind="stable")[:, ::-1][:, :2]
+    return (first == y[:, None]).any(axis=1).astype(float)
 
 
 def _log_score(y: Any, proba: Any) -> Any:

@@ -8,16 +8,40 @@ from typing import Any
 
 from penstock.errors import DataError
 from penstock.stages import scoring
+from penstock.stages.counts import OF_CELLS
 from penstock.stages.own import PER_DRAW
 from penstock.stages.predicted import Predicted
-from penstock.stats.auc import delong, delong_interval
-from penstock.stats.bootstrap import bootstrap_interval, paired_bootstrap
-from penstock.stats.intervals import Interval, mean_interval, normal_quantile, wilson_interval
-from penstock.stats.paired import Difference, paired_auc, paired_t
-from penstock.stats.weighting import weighted_share
+from penstock.stages.resampled import FEWER, of_counts
+from penstock.stages.saved import saved_losses
+from penstock.stats.auc import delong, delong_interval, several
+from penstock.stats.bootstrap import (
+    bootstrap_interval,
+    difference_of_draws,
+    interval_of_draws,
+    paired_bootstrap,
+    weighted_bootstrap,
+)
+from penstock.stats.intervals import (
+    Interval,
+    mean_and_se,
+    mean_interval,
+    normal_quantile,
+    t_quantile,
+    wilson_interval,
+)
+from penstock.stats.paired import Difference, count_informative, paired_auc, paired_t, with_half
+from penstock.stats.ratios import counts_interval, paired_counts, saved_rows
+from penstock.stats.weighting import checked_weights, weighted_share
 
-N_BOOT = 400
-"""Replicates for metrics without a closed form: percentile bounds at 0.95 rest on 20 of them."""
+N_BOOT = 1_000
+"""Replicates for metrics without a closed form: percentile bounds at 0.95 rest on 50 of them."""
+AREAS = {  # averaged over pairs of classes; weighed by how many rows have them
+    "roc_auc_ovr": (False, False),
+    "roc_auc_ovr_weighted": (False, True),
+    "roc_auc_ovo": (True, False),
+    "roc_auc_ovo_weighted": (True, True),
+}
+SCALES = {"matthews_corrcoef": "atanh", "positive_likelihood_ratio": "log", "neg_negative_likelihood_ratio": "none"}
 
 
 def interval(
@@ -25,10 +49,13 @@ def interval(
 ) -> Interval:
     """Two-sided interval of a metric of one model, taking the model as fixed.
 
-    DeLong for the area under the ROC curve, Wilson for proportions, t for means (and for roots of means through
-    the root), a percentile bootstrap for the rest. Weighted rows have the same with linearised variances: weighted
+    DeLong for the area under the ROC curve (and its averages over several classes), Wilson for proportions (and for
+    F1, which grows with the share of hits among all that is true or said), the multinomial cells of the confusion
+    matrix for other ratios of counts, t for means (for roots of means through the root, for R² and its kin by their
+    expansion), a percentile bootstrap for the rest. Weighted rows have the same with linearised variances: weighted
     DeLong (`stats.auc.areas`), Wilson on the effective number of trials (`stats.weighting.weighted_share`), t on the
-    sandwich error (`stats.intervals.mean_and_se`); the bootstrap draws rows, and weights stay with their rows.
+    sandwich error (`stats.intervals.mean_and_se`). Where rows depend on one another within groups, each form is that
+    of groups, and the bootstrap draws whole groups.
 
     Parameters
     ----------
@@ -49,23 +76,85 @@ def interval(
     value = scoring.figure(name, predicted)
     if not math.isfinite(value):
         return Interval(-math.inf, math.nan, math.inf, n, "no value on these rows")
-    if (counts := _proportion(name, predicted)) is not None:
-        wilson = wilson_interval(*counts, confidence)
-        if predicted.weight is None:
-            return wilson
-        return replace(wilson, value=value, n=n, method=f"Wilson on {counts[1]:,.0f} effective rows")
+    closed = _closed_interval(name, predicted, value, confidence)
+    if closed is not None:
+        return closed
+    n_boot = _replicates(name, predicted, n_boot)
+    if (function := of_counts(name, predicted)) is not None:
+        draws = weighted_bootstrap((function,), n, n_boot, seed, predicted.cluster)[:, 0]
+        return interval_of_draws(value, draws, n, confidence)
+    predicted = scoring.narrow(name, predicted)
+    arrays = scoring.arrays(name, predicted)
+    return bootstrap_interval(scoring.metric(name, predicted), arrays, confidence, n_boot, seed, predicted.cluster)
+
+
+def _closed_interval(name: str, predicted: Predicted, value: float, confidence: float) -> Interval | None:
+    """The interval of a metric that needs no resampling; None for the others."""
+    weight, cluster = predicted.weight, predicted.cluster
+    if (wilson := _wilson(name, predicted, value, confidence)) is not None:
+        return wilson
     rows = scoring.row_scores(name, predicted)
     if rows is not None:
-        mean = mean_interval(rows, confidence, predicted.weight)
+        mean = mean_interval(rows, confidence, weight, cluster)
         through = scoring.from_mean(name)
         low = through(mean.low) if math.isfinite(mean.low) else -math.inf
         high = through(min(mean.high, 0.0)) if scoring.is_error(name) else mean.high
-        return Interval(low, value, high, n, mean.method if predicted.weight is None else f"weighted {mean.method}")
+        return Interval(low, value, high, mean.n, mean.method if weight is None else f"weighted {mean.method}")
     if name == "roc_auc":
-        return delong_interval(predicted.y, predicted.column("score"), confidence, weights=predicted.weight)
-    predicted = scoring.narrow(name, predicted)
-    function, n_boot = scoring.metric(name, predicted), _replicates(name, predicted, n_boot)
-    return bootstrap_interval(function, scoring.arrays(name, predicted), confidence, n_boot, seed)
+        return delong_interval(predicted.y, predicted.column("score"), confidence, cluster, weight)
+    if name in OF_CELLS:
+        known = {"clusters": cluster, "weights": weight, "k": max(len(predicted.problem.classes), 2)}
+        of = (OF_CELLS[name], predicted.y, predicted.column("label"))
+        return counts_interval(*of, confidence, **known, scale=SCALES.get(name, "logit"))
+    if (losses := saved_losses(name, predicted)) is not None:
+        mean = mean_interval(saved_rows(*losses, weight)[1], confidence, weight, cluster)
+        return Interval(mean.low, value, min(mean.high, 1.0), mean.n, f"{mean.method} of a ratio")
+    return _area_interval(name, predicted, value, confidence)
+
+
+def _area_interval(name: str, predicted: Predicted, value: float, confidence: float) -> Interval | None:
+    """Of an area averaged over several classes, on the logit scale."""
+    found = _area_rows(name, predicted)
+    if found is None:
+        return None
+    _, se, df, over = found
+    if not (0 < value < 1 and 0 < se < math.inf):
+        return Interval(-math.inf, value, math.inf, len(predicted), "DeLong, no spread")
+    logit, half = math.log(value / (1 - value)), t_quantile(confidence, df) * se / (value * (1 - value))
+    low, high = (1 / (1 + math.exp(-(logit + side))) for side in (-half, half))
+    return Interval(low, value, high, len(predicted), f"DeLong{over}, logit")
+
+
+def _area_rows(name: str, a: Predicted, b: Predicted | None = None) -> tuple[float, float, float, str] | None:
+    """Value, standard error, degrees of freedom and clusters of an average area, or of the difference of two."""
+    import numpy as np
+
+    if name not in AREAS or not a.has_proba or (b is not None and not b.has_proba):
+        return None
+    pairs, prevalence = AREAS[name]
+    value, influence = 0.0, np.zeros(len(a))
+    for sign, one in ((1, a), (-1, b)):
+        if one is not None:
+            area, part = several(one.y, one.column("proba"), pairs=pairs, prevalence=prevalence, weights=one.weight)
+            value, influence = value + sign * area, influence + sign * part
+    mean = mean_and_se(influence * len(a), clusters=a.cluster)
+    clustered = a.cluster is not None
+    over = f" over {int(mean.df) + 1} clusters" if clustered else ""
+    return value, mean.se, mean.df if clustered else math.inf, over
+
+
+def _wilson(name: str, predicted: Predicted, value: float, confidence: float) -> Interval | None:
+    """Of a metric that is a share of rows, or grows with one; None for others."""
+    counts = _proportion(name, predicted)
+    if counts is None:
+        return None
+    found = wilson_interval(*counts, confidence)
+    if name == "f1":  # with J the share of hits, F1 is 2J / (1 + J)
+        low, high = (2 * end / (1 + end) for end in (found.low, found.high))
+        return Interval(min(low, value), value, max(high, value), found.n, "Wilson of hits, through F1")
+    if predicted.weight is None and predicted.cluster is None:
+        return found
+    return replace(found, value=value, n=len(predicted), method=f"Wilson on {counts[1]:,.0f} effective rows")
 
 
 def interval_over_folds(
@@ -165,35 +254,55 @@ def _fold_areas(predicted: Predicted, fold: Any) -> list[tuple[float, float, flo
 def _replicates(name: str, predicted: Predicted, n_boot: int) -> int:
     """Fewer for a function of the user's own on many rows, whose cost is not ours to know."""
     if name not in predicted.problem.own:
-        return n_boot
+        return min(n_boot, FEWER.get(name, n_boot))
     return min(n_boot, max(100, PER_DRAW // max(len(predicted), 1)))
 
 
 def _proportion(name: str, predicted: Predicted) -> tuple[float, float] | None:
-    """Successes and trials of a metric that is a share of rows, effective ones with weights; None for others."""
-    if predicted.weight is not None:
-        return _weighted_proportion(name, predicted)
-    if name == "accuracy":
-        return int((predicted.y == predicted.column("label")).sum()), len(predicted)
-    if name not in {"recall", "precision"} or predicted.problem.task != "binary":
-        return None
-    positive, said = predicted.y == 1, predicted.column("label") == 1
-    trials = int((positive if name == "recall" else said).sum())
-    return (int((positive & said).sum()), trials) if trials else None
-
-
-def _weighted_proportion(name: str, predicted: Predicted) -> tuple[float, float] | None:
+    """Successes and trials of a share of rows, effective ones with weights or groups; None for other metrics."""
     import numpy as np
 
-    if name not in {"accuracy", "recall", "precision"} or (name != "accuracy" and predicted.problem.task != "binary"):
+    binary = predicted.problem.task == "binary"
+    if name == "accuracy":
+        trials = np.ones(len(predicted), dtype=np.bool_)
+        hit = predicted.y == predicted.column("label")
+    elif name in {"recall", "precision", "jaccard", "f1"} and binary:
+        positive, said = predicted.y == 1, predicted.column("label") == 1
+        trials = {"recall": positive, "precision": said}.get(name, positive | said)
+        hit = positive & said
+    else:
         return None
-    label = predicted.column("label")
-    sides = {"recall": predicted.y == 1, "precision": label == 1, "accuracy": np.ones(len(predicted), dtype=np.bool_)}
-    weight = predicted.weight[sides[name]]
-    if not weight.sum() > 0:
+    if name == "f1" and not (checked_weights(predicted.weight, len(hit)) is None and predicted.cluster is None):
+        return None  # conditioning on all that is true or said is for plain counts
+    return trials_of(hit, trials, predicted)
+
+
+def trials_of(hit: Any, trials: Any, predicted: Predicted) -> tuple[float, float] | None:
+    """Successes among trials, as many as they are worth with weights and in groups; None without any.
+
+    The effective number is p (1 - p) over the variance of the share that weights and groups give (Korn & Graubard
+    1998, Survey Methodology 24:193), never more than the rows.
+
+    Parameters
+    ----------
+    hit, trials : ndarray of bool, shape (n_rows,)
+    predicted : Predicted
+        Whose weights and groups they are.
+    """
+    n = int(trials.sum())
+    weight = None if predicted.weight is None else predicted.weight[trials]
+    if not n or (weight is not None and not weight.sum() > 0):
         return None
-    share, trials = weighted_share((predicted.y == label)[sides[name]], weight)
-    return share * trials, trials
+    if predicted.cluster is None:
+        if weight is None:
+            return int(hit[trials].sum()), n
+        share, worth = weighted_share(hit[trials], weight)
+        return share * worth, worth
+    mean = mean_and_se(hit[trials].astype(float), weight, predicted.cluster[trials])
+    share = min(max(mean.value, 0.0), 1.0)
+    worth = share * (1 - share) / mean.se**2 if 0 < mean.se < math.inf else mean.df + 1
+    worth = min(max(worth, 1.0), n)
+    return share * worth, worth
 
 
 def difference(
@@ -201,9 +310,10 @@ def difference(
 ) -> Difference:
     """The metric of model a minus that of model b on the same rows: greater than zero speaks for a.
 
-    Paired t for means; DeLong for the area under the ROC curve; for roots of means paired t on the linearised
-    per-row errors (delta method; van der Vaart 1998, §3.1); a paired bootstrap for the rest; with weights as for
-    `interval`. It speaks of these two fitted models on the population that the rows come from.
+    Paired t for means; DeLong for the area under the ROC curve; for roots of means and for R² and its kin paired t on
+    the linearised per-row errors (delta method; van der Vaart 1998, §3.1); the eight-cell multinomial for ratios of
+    counts; a paired bootstrap for the rest; with weights and groups as for `interval`. It speaks of
+    these two fitted models on the population that the rows come from.
 
     Parameters
     ----------
@@ -230,26 +340,55 @@ def difference(
 
 
 def _difference(name: str, a: Predicted, b: Predicted, confidence: float, seed: int, n_boot: int) -> Difference:
-    rows_a, rows_b = scoring.row_scores(name, a), scoring.row_scores(name, b)
-    if rows_a is not None:
-        if name in scoring.ROOTS:
-            rows_a, rows_b = _linear(name, rows_a, a.weight), _linear(name, rows_b, a.weight)
-        return paired_t(rows_a, rows_b, confidence, weights=a.weight)
-    if name == "roc_auc":
-        return paired_auc(a.y, a.column("score"), b.column("score"), confidence, weights=a.weight)
+    closed = _closed_difference(name, a, b, confidence)
+    if closed is not None:
+        return closed
+    n_boot = _replicates(name, a, n_boot)
+    one, other = of_counts(name, a), of_counts(name, b)
     a, b = scoring.narrow(name, a), scoring.narrow(name, b)
     truth, first, *beside = scoring.arrays(name, a)
-    return paired_bootstrap(
-        scoring.metric(name, a),
-        truth,
-        first,
-        scoring.arrays(name, b)[1],
-        confidence,
-        _replicates(name, a, n_boot),
-        seed,
-        beside=tuple(beside),
-        weights=a.weight,
-    )
+    second = scoring.arrays(name, b)[1]
+    if one is not None and other is not None:
+        draws = weighted_bootstrap((one, other), len(a), n_boot, seed, a.cluster)
+        differs = (first != second).reshape(len(a), -1).any(axis=1)
+        value = scoring.figure(name, a) - scoring.figure(name, b)
+        informative = count_informative(differs, a.cluster)
+        return difference_of_draws(value, draws[:, 0] - draws[:, 1], len(a), informative, confidence)
+    metric = scoring.metric(name, a)
+    rows: dict[str, Any] = {"clusters": a.cluster, "beside": tuple(beside), "weights": a.weight}
+    return paired_bootstrap(metric, truth, first, second, confidence, n_boot, seed, **rows)
+
+
+def _closed_difference(name: str, a: Predicted, b: Predicted, confidence: float) -> Difference | None:
+    """The difference of a metric that needs no resampling; None for the others."""
+    known: dict[str, Any] = {"clusters": a.cluster, "weights": a.weight}
+    rows_a, rows_b = scoring.row_scores(name, a), scoring.row_scores(name, b)
+    if rows_a is not None:
+        if name not in scoring.ROOTS:
+            return paired_t(rows_a, rows_b, confidence, **known)
+        linear = (_linear(name, rows_a, a.weight), _linear(name, rows_b, a.weight))
+        return _of_rows(paired_t(*linear, confidence, **known), rows_a != rows_b, a)
+    if name == "roc_auc":
+        return paired_auc(a.y, a.column("score"), b.column("score"), confidence, **known)
+    if name in OF_CELLS:
+        labels = (a.column("label"), b.column("label"))
+        return paired_counts(OF_CELLS[name], a.y, *labels, confidence, **known, k=max(len(a.problem.classes), 2))
+    losses_a, losses_b = saved_losses(name, a), saved_losses(name, b)
+    if losses_a is not None and losses_b is not None:
+        linear = (saved_rows(*losses_a, a.weight)[1], saved_rows(*losses_b, a.weight)[1])
+        return _of_rows(paired_t(*linear, confidence, **known), losses_a[0] != losses_b[0], a)
+    if (areas := _area_rows(name, a, b)) is not None:
+        value, se, df, over = areas
+        half = t_quantile(confidence, df, sides=1) * se if se > 0 or value == 0 else math.inf
+        differs = (a.column("proba") != b.column("proba")).any(axis=1)
+        informative = count_informative(differs, a.cluster, a.weight)
+        return with_half(value, half, se, len(a), informative, f"DeLong{over}", confidence, df)
+    return None
+
+
+def _of_rows(found: Difference, differs: Any, a: Predicted) -> Difference:
+    """The same, only rows with different losses counted as evidence: expanded rows differ wherever the figures do."""
+    return replace(found, n_informative=count_informative(differs, a.cluster, a.weight))
 
 
 def _linear(name: str, rows: Any, weight: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from penstock.stats.intervals import Interval, normal_quantile, t_quantile, wils
 from penstock.stats.weighting import checked_weights, effective_rows
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 
 def placements(y: Bools, score: Floats, weights: Floats | None = None) -> Floats:
@@ -180,6 +181,82 @@ def areas(
             return aucs, np.sum([_cluster_covariance(influence[:, rows]) for rows in inside], axis=0)
     group, count = codes(clusters, len(positive))
     return aucs, _cluster_covariance(np.stack([np.bincount(group, row, count) for row in influence]))
+
+
+def several(
+    y: NDArray[np.int64],
+    scores: Floats,
+    *,
+    pairs: bool = False,
+    prevalence: bool = False,
+    weights: Floats | None = None,
+) -> tuple[float, Floats]:
+    r"""Area for several classes: averaged over each class against the rest, or over pairs of classes.
+
+    The former after Provost & Domingos (2000), the latter after Hand & Till (2001), Machine Learning 45:171. Each area
+    is a two-sample U-statistic with DeLong's influences (`areas`); their average has the average of these, and where
+    it is by prevalence, the classes' shares add theirs.
+
+    Parameters
+    ----------
+    y : int array of shape (n,)
+        Class codes; every class occurs.
+    scores : float array of shape (n, k)
+    pairs : bool, default=False
+        Average over pairs of classes, each of the two ranked by its own score.
+    prevalence : bool, default=False
+        Weigh each area by how many rows have its class (its classes).
+    weights : array of shape (n,), optional
+        Sampling weights.
+
+    Returns
+    -------
+    value : float
+    influence : array of shape (n,)
+        The square sum over rows (or over sums of clusters) is the variance.
+
+    Raises
+    ------
+    DataError
+        If a class does not occur.
+
+    Examples
+    --------
+    >>> y = np.array([0, 0, 1, 1, 2, 2])
+    >>> value, influence = several(y, np.eye(3)[y])
+    >>> value, float(influence @ influence)
+    (1.0, 0.0)
+    """
+    k = scores.shape[1]
+    mass = np.bincount(y, weights=weights, minlength=k) / (len(y) if weights is None else weights.sum())
+    if len(mass) > k or not (mass > 0).all():
+        raise DataError("an area for several classes needs every class among the rows")
+    own = np.full(len(y), 1 / len(y)) if weights is None else weights / weights.sum()
+    groups = list(itertools.combinations(range(k), 2)) if pairs else [(one,) for one in range(k)]
+    shared = k - 1 if pairs else 1  # of the shares of the classes of all groups
+    total, influence, of_class = 0.0, np.zeros(len(y)), np.zeros(k)
+    for classes in groups:
+        rows = np.flatnonzero(np.isin(y, classes)) if pairs else np.arange(len(y))
+        area, part = _area_of(y[rows], scores[rows], classes, None if weights is None else weights[rows])
+        factor = float(mass[list(classes)].sum()) / shared if prevalence else 1 / len(groups)
+        influence[rows] += factor * part
+        of_class[list(classes)] += area / shared
+        total += factor * area
+    return total, influence + own * (of_class[y] - total) if prevalence else influence
+
+
+def _area_of(y: NDArray[np.int64], scores: Floats, classes: tuple[int, ...], w: Floats | None) -> tuple[float, Floats]:
+    """Mean area of some classes, each against the other rows by its own score, and the rows' influences."""
+    area, part = 0.0, np.zeros(len(y))
+    inside = np.ones(len(y)) if w is None else w
+    for one in classes:
+        positive = y == one
+        share = placements(positive, scores[:, one], w)
+        mean = float(inside[positive] @ share[positive] / inside[positive].sum())
+        side = np.where(positive, inside[positive].sum(), inside[~positive].sum())
+        part += inside * (share - mean) / side / len(classes)
+        area += mean / len(classes)
+    return area, part
 
 
 def _cluster_covariance(sums: Floats) -> Floats:

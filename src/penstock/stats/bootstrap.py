@@ -152,6 +152,64 @@ def _spread(draws: Floats) -> float:
     return float(defined.std(ddof=1)) if len(defined) > 1 else math.inf
 
 
+def weighted_bootstrap(
+    functions: tuple[Callable[[NDArray[Any]], float], ...],
+    n: int,
+    n_boot: int = 1_000,
+    seed: int = 0,
+    clusters: ArrayLike | None = None,
+) -> Floats:
+    """Figures of the same resampled rows, given how often each row occurs: what is sorted is sorted once, before.
+
+    Parameters
+    ----------
+    functions : tuple of callables
+        `function(counts) -> float`, the counts an array of uint8 of shape (n,); NaN or a `ValueError` for no value.
+    n : int
+        Rows.
+    n_boot, seed, clusters
+        See `poisson_bootstrap`; equal seeds give equal draws.
+
+    Returns
+    -------
+    float array of shape (replicates, len(functions))
+
+    Examples
+    --------
+    >>> weighted_bootstrap((lambda w: float(w.sum()),), 100, n_boot=2).shape
+    (2, 1)
+    """
+    found = [[_value(f, w) for f in functions] for w in _weights(n, replicates(n_boot, n), seed, clusters)]
+    return np.array(found, dtype=np.float64)
+
+
+def _value(function: Callable[[NDArray[Any]], float], counts: NDArray[Any]) -> float:
+    try:
+        value = function(counts)
+    except (ValueError, ArithmeticError):
+        return math.nan
+    return value if math.isfinite(value) else math.nan
+
+
+def interval_of_draws(value: float, draws: Floats, n: int, confidence: float = 0.95) -> Interval:
+    """Percentile interval from replicates of a figure; see `bootstrap_interval`."""
+    tail, method = (1.0 - check_level(confidence)) / 2, f"bootstrap, {_told(draws)}"
+    if not math.isfinite(value):
+        return Interval(-math.inf, value, math.inf, n, method)
+    low, high = _bound(draws, tail, -math.inf), _bound(draws, 1.0 - tail, math.inf)
+    return Interval(min(low, value), value, max(high, value), n, method)
+
+
+def difference_of_draws(value: float, draws: Floats, n: int, informative: int, confidence: float = 0.95) -> Difference:
+    """One-sided percentile bounds from replicates of a difference; see `paired_bootstrap`."""
+    check_level(confidence)
+    method = f"paired bootstrap, {_told(draws)}"
+    if not math.isfinite(value):
+        return Difference(value, -math.inf, math.inf, math.inf, n, informative, method, confidence)
+    low, high = _bound(draws, 1.0 - confidence, -math.inf), _bound(draws, confidence, math.inf)
+    return Difference(value, min(low, value), max(high, value), _spread(draws), n, informative, method, confidence)
+
+
 def bootstrap_interval(
     metric: Metric,
     arrays: tuple[NDArray[Any], ...],
@@ -189,15 +247,9 @@ def bootstrap_interval(
     >>> i.low < i.value == 50.0 < i.high
     True
     """
-    tail = (1.0 - check_level(confidence)) / 2
+    check_level(confidence)
     draws = poisson_bootstrap(metric, arrays, n_boot, seed, clusters)
-    value = float(metric(*arrays))
-    method = f"bootstrap, {_told(draws)}"
-    n = len(arrays[0])
-    if not math.isfinite(value):
-        return Interval(-math.inf, value, math.inf, n, method)
-    low, high = _bound(draws, tail, -math.inf), _bound(draws, 1.0 - tail, math.inf)
-    return Interval(min(low, value), value, max(high, value), n, method)
+    return interval_of_draws(float(metric(*arrays)), draws, len(arrays[0]), confidence)
 
 
 def paired_bootstrap(
@@ -261,8 +313,4 @@ def paired_bootstrap(
     draws = poisson_bootstrap(difference, (y, pred_a, pred_b, *beside), n_boot, seed, clusters)
     differs = (np.asarray(pred_a) != np.asarray(pred_b)).reshape(n, -1).any(axis=1)
     informative = count_informative(differs, clusters, weights)
-    method = f"paired bootstrap, {_told(draws)}"
-    if not math.isfinite(value):
-        return Difference(value, -math.inf, math.inf, math.inf, n, informative, method, confidence)
-    low, high = _bound(draws, 1.0 - confidence, -math.inf), _bound(draws, confidence, math.inf)
-    return Difference(value, min(low, value), max(high, value), _spread(draws), n, informative, method, confidence)
+    return difference_of_draws(value, draws, n, informative, confidence)

@@ -146,7 +146,7 @@ def paired_t(
     half = t_quantile(quantile_level, mean.df, sides=1) * mean.se if mean.df > 0 else math.inf
     if mean.se == 0.0 and mean.value != 0.0 and 0.5 ** (mean.df + 1) > 1 - confidence:
         half = math.inf
-    return _with_half(mean.value, half, mean.se, n, informative, method, confidence, mean.df)
+    return with_half(mean.value, half, mean.se, n, informative, method, confidence, mean.df)
 
 
 def count_informative(differs: ArrayLike, clusters: ArrayLike | None = None, weights: ArrayLike | None = None) -> int:
@@ -160,7 +160,7 @@ def count_informative(differs: ArrayLike, clusters: ArrayLike | None = None, wei
     return int(np.count_nonzero(np.bincount(group, weights=rows, minlength=count)))
 
 
-def _with_half(
+def with_half(
     value: float, half: float, se: float, n: int, informative: int, method: str, confidence: float, df: float
 ) -> Difference:
     """Bounds at equal distances, or open ones where the distance or the value is no finite number."""
@@ -231,4 +231,4 @@ def paired_auc(
         half = math.inf
     method = "DeLong" if clusters is None else f"DeLong over {int(df) + 1} clusters"
     informative = count_informative(differs, clusters, w)
-    return _with_half(value, half, se, n, informative, method if w is None else f"weighted {method}", confidence, df)
+    return with_half(value, half, se, n, informative, method if w is None else f"weighted {method}", confidence, df)
