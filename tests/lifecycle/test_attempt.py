@@ -76,7 +76,7 @@ def workflow(model, rows, told):
             audit=At("audit"),
             **{name: At("package", name) for name in told["more"]},
         ),
-        node("champion", At("register"), kind="effect", outputs=("fitted", "about", "seen")),
+        node("champion", At("register"), kind="effect", outputs=("fitted", "seen", "held", "about")),
         step(
             "compare",
             At("split", "test"),

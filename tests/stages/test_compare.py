@@ -9,7 +9,7 @@ import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.metrics import f1_score, roc_auc_score
 
-from penstock.core.gate import AtLeast, AtMost, Beats, Improves, NotWorse, NoWorseOn
+from penstock.core.gate import AtLeast, AtMost, Beats, Improves, MaxGap, NotWorse, NoWorseOn
 from penstock.core.target import Roles, Target
 from penstock.errors import DataError, DeclarationError
 from penstock.stages.compare import compare
@@ -298,7 +298,7 @@ def test_the_verdict_is_plain_the_same_twice_and_says_what_it_is_about():
 
 def test_rules_that_cannot_be_judged_are_all_refused_at_once():
     with pytest.raises(DeclarationError, match="2 faults"):
-        verdict(rows(), (AtLeast("r2", 0.1), Beats("production")))
+        verdict(rows(), (AtLeast("r2", 0.1), MaxGap("max_error", by="city", at_most=1)))
 
 
 def test_a_held_out_label_of_no_class_is_an_error():

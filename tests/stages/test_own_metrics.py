@@ -97,9 +97,9 @@ def test_its_interval_is_the_bootstrap_of_rows_and_columns_together():
     found = predicted(own=(cost,))
     mine = interval("neg_cost", found, seed=3)
     truth, said, amount = scoring.arrays("neg_cost", found)
-    theirs = bootstrap_interval(lambda t, p, a: -cost(t, p, amount=a), (truth, said, amount), 0.95, 400, 3)
+    theirs = bootstrap_interval(lambda t, p, a: -cost(t, p, amount=a), (truth, said, amount), 0.95, 1_000, 3)
     assert mine == theirs
-    assert "400 replicates" in mine.method
+    assert "1000 replicates" in mine.method
 
 
 def test_its_interval_covers():

@@ -74,9 +74,9 @@ def test_a_refit_has_seen_the_held_out_rows_too():
     train, test = rows(list(range(20))), rows(list(range(20, 30)))
     known = {"target": Target("y"), "roles": KEYED, "schema": {"task": "binary", "classes": [0, 1], "positive": 1}}
     fitted = LogisticRegression().fit(train[["a"]], train.y)
-    *_, seen, learned = contents(train, fitted=fitted, **known)
-    assert (len(seen), learned["n_rows"]) == (20, 20)
-    *_, seen, learned = contents(train, test=test, fitted=fitted, **known)
+    *_, seen, learned, held = contents(train, test=test, fitted=fitted, **known)
+    assert (len(seen), learned["n_rows"], len(held)) == (20, 20, 10)
+    *_, seen, learned, _ = contents(train, test=test, refitted=True, fitted=fitted, **known)
     assert (len(seen), learned["n_rows"]) == (30, 30)
 
 

@@ -195,6 +195,7 @@ def check_gate(values: dict[str, Any], faults: Faults) -> None:
     rules = values["gate"] = tuple(_scorer_named(rule) for rule in values["gate"])
     if not rules:
         faults.add("gate=: empty; leave it out for ps.Improves()")
+    rule: Any
     for rule in rules:
         if isinstance(rule, FunctionType):
             if "<" in rule.__qualname__:
@@ -241,8 +242,9 @@ def _check_rule(rule: Any, own: tuple[Metric, ...], faults: Faults) -> None:
     column: object = getattr(rule, "column", "")
     if isinstance(rule, NoWorseOn) and not isinstance(column, str):
         faults.add(f"gate=: NoWorseOn({column!r}): the name of a column")
-    if isinstance(rule, MaxGap) and not isinstance(rule.by, str):
-        faults.add(f"{what}: by={rule.by!r}: the name of a column")
+    sliced: object = getattr(rule, "by", "")
+    if isinstance(rule, MaxGap) and not isinstance(sliced, str):
+        faults.add(f"{what}: by={sliced!r}: the name of a column")
     named: Any = getattr(rule, "alias", None) if isinstance(rule, Beats | NotWorse) else getattr(rule, "than", None)
     if isinstance(rule, Beats | NotWorse) or isinstance(named, str):
         _check_version(rule, named, what, faults)

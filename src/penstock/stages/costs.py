@@ -38,7 +38,7 @@ def calibrated(rule: Calibrated, c: Comparison) -> Judged:
     ends = ", ".join(scoring.number(end) for end in (found.low, found.high))
     text = f"calibration error {scoring.number(found.value)} [{ends}] ≤ {scoring.number(rule.at_most)}"
     asked = {"required": rule.at_most, "confidence": rule.confidence}
-    return held_to(rule, outcome, text, "bound", metric="calibration_error", **found.to_json(), **asked)
+    return held_to(rule, outcome, text, "bound", figures={"metric": "calibration_error", **found.to_json(), **asked})
 
 
 def smaller(rule: Smaller, c: Comparison) -> Judged:
@@ -54,7 +54,7 @@ def smaller(rule: Smaller, c: Comparison) -> Judged:
     outcome = "pass" if (mine < limit if against else mine <= limit) else "fail"
     told = f" ({c.who(against)}{f' less {100 * rule.by:g} %' if rule.by else ''})" if against else ""
     text = f"size {size_text(mine)} {'<' if against else '≤'} {size_text(int(limit))}{told}"
-    return held_to(rule, outcome, text, "cost", against, metric="size", value=mine, required=limit)
+    return held_to(rule, outcome, text, "cost", against, {"metric": "size", "value": mine, "required": limit})
 
 
 def faster(rule: Faster, c: Comparison) -> Judged:
@@ -75,7 +75,7 @@ def faster(rule: Faster, c: Comparison) -> Judged:
         outcome = "pass" if found.high <= limit else "fail" if found.low > limit else "unknown"
         ends = f"{_ms(found.low)}, {_ms(found.high)}"
         text = f"time of {rows} {_ms(found.value)} [{ends}] ≤ {_ms(limit)} ms here"
-        return held_to(rule, outcome, text, "cost", metric="time", **found.to_json(), required=limit)
+        return held_to(rule, outcome, text, "cost", figures={"metric": "time", **found.to_json(), "required": limit})
     logs = [[math.log(max(value, 1e-9)) for value in one] for one in times]
     d = paired_t(logs[0], logs[1], rule.confidence)
     limit = math.log(1 - rule.by)
@@ -85,8 +85,8 @@ def faster(rule: Faster, c: Comparison) -> Judged:
         f"time of {rows} {ratio:.2f} [{low:.2f}, {high:.2f}] of that of {c.who(against)} "
         f"({_ms(medians[0])} and {_ms(medians[1])} ms here) < {1 - rule.by:.2f}"
     )
-    figures = {"value": ratio, "low": low, "high": high, "n": len(times[0]), "required": 1 - rule.by}
-    return held_to(rule, outcome, text, "cost", against, metric="time", **figures, seconds=medians)
+    figures = {"metric": "time", "value": ratio, "low": low, "high": high, "n": len(times[0]), "required": 1 - rule.by}
+    return held_to(rule, outcome, text, "cost", against, {**figures, "seconds": medians})
 
 
 def _ms(seconds: float) -> str:

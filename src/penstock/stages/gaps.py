@@ -101,7 +101,7 @@ def max_gap(rule: MaxGap, metric: str, c: Comparison) -> Judged:
     name = scoring.shown_name(metric)
     if len(known) < 2:
         text = f"{name} gap: fewer than two slices of {rule.by} have enough rows to judge{note}"
-        return held_to(rule, "unknown", text, "slices", metric=metric, slices=[])
+        return held_to(rule, "unknown", text, "slices", figures={"metric": metric, "slices": []})
     alpha = 1 - rule.confidence
     gaps = _gaps(metric, known, 1 - 2 * alpha, c.seed)
     corrected = _gaps(metric, known, 1 - 2 * alpha / (len(known) * (len(known) - 1)), c.seed)
@@ -117,9 +117,16 @@ def max_gap(rule: MaxGap, metric: str, c: Comparison) -> Judged:
         f"{name} gap {scoring.number(widest.size)} [{shown}] between {widest.between} ≤ {scoring.number(rule.at_most)}"
     )
     slices = [{"slice": label, **_interval(metric, part, 0.95, c.seed).to_json()} for label, part in known]
-    figures = {"value": widest.size, "low": widest.low, "high": high if math.isfinite(high) else None}
-    asked = {"required": rule.at_most, "confidence": rule.confidence, "slices": slices}
-    return held_to(rule, outcome, text + note, "slices", metric=metric, **figures, **asked)
+    figures = {
+        "metric": metric,
+        "value": widest.size,
+        "low": widest.low,
+        "high": high if math.isfinite(high) else None,
+        "required": rule.at_most,
+        "confidence": rule.confidence,
+        "slices": slices,
+    }
+    return held_to(rule, outcome, text + note, "slices", figures=figures)
 
 
 def _gaps(metric: str, parts: list[tuple[str, Predicted]], confidence: float, seed: int) -> list[_Gap]:

@@ -158,7 +158,7 @@ def _bound(rule: AtLeast | AtMost, c: Comparison) -> Judged:
         )
     text = f"{scoring.shown_name(name)} {shown} {sign} {scoring.number(asked_for)}{reason}"
     asked = {"required": rule.value, "by": rule.by, "confidence": rule.confidence}
-    return held_to(rule, outcome, text, "bound", metric=name, **found.to_json(), **asked)
+    return held_to(rule, outcome, text, "bound", figures={"metric": name, **found.to_json(), **asked})
 
 
 def _rows_for_bound(ahead: float, found: Any, confidence: float, least: bool, c: Comparison) -> str:

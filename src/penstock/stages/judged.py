@@ -57,10 +57,19 @@ class Judged:
         }
 
 
-def held_to(rule: Any, outcome: str, text: str, kind: str, against: str = "", **figures: Any) -> Judged:
+def held_to(
+    rule: Any, outcome: str, text: str, kind: str, against: str = "", figures: dict[str, Any] | None = None
+) -> Judged:
     """A rule that holds one figure to a requirement: "roc_auc 0.812 [0.796, 0.828] ≥ 0.750"."""
     return Judged(
-        repr(rule), outcome, f"{text} {MARKS[outcome]}", f"{STARTS[outcome]}: {text}", True, kind, against, figures
+        repr(rule),
+        outcome,
+        f"{text} {MARKS[outcome]}",
+        f"{STARTS[outcome]}: {text}",
+        True,
+        kind,
+        against,
+        figures or {},
     )
 
 
