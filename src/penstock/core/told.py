@@ -8,6 +8,7 @@ from typing import Any
 
 from penstock.core import markup
 from penstock.core.flow import calls_of, step_ids
+from penstock.core.step import Ref
 
 
 def workflow_rows(w: Any) -> list[tuple[str, str, str]]:
@@ -56,6 +57,8 @@ def workflow_html(w: Any) -> str:
 
 def short(value: Any) -> str:
     """A declared value as it would be written, on one line and without addresses."""
+    if isinstance(value, Ref):
+        return repr(value)
     name = value if isinstance(value, str) else getattr(value, "name", None) if callable(value) else None
     if dataclasses.is_dataclass(value) and not isinstance(value, type) and name is None:
         text: Any = _declared(value)

@@ -143,5 +143,6 @@ def _check(pairs: list[tuple[Rows, Rows]], train: pd.DataFrame, target: Target, 
     lacks = "no rows" if classes is None else "fewer than two classes"
     raise DataError(
         f"{len(train):,} training rows do not make {split.folds} folds: one has {lacks} (rows fitted/judged: {sizes})",
-        hint="declare fewer folds (ps.Split(folds=3)), a shorter gap=, or gather more rows",
+        hint=f"declare fewer folds (ps.Split(folds=3)), a shorter {'horizon' if split.horizon else 'gap'}=, or gather "
+        "more rows",
     )
