@@ -125,6 +125,7 @@ def _outputs(declared: Any, request: Mapping[str, Any], config: Config) -> tuple
     if isinstance(declared, Workflow):
         from penstock.lifecycle.lower import lower
         from penstock.lifecycle.monitor import lower_window
+        from penstock.lifecycle.past import CALENDAR, WHAT, lower_backtest
         from penstock.lifecycle.redecide import lower_decision
 
         if request.get("what") == "decide":
@@ -133,6 +134,9 @@ def _outputs(declared: Any, request: Mapping[str, Any], config: Config) -> tuple
         if request.get("what") == "monitor":
             outputs, about = lower_window(declared, request["extra"])
             return f"{declared.name}.monitor", outputs, about
+        if request.get("what") in (WHAT, CALENDAR):
+            outputs, about = lower_backtest(declared, request["file"], request["extra"], seed=config.seed)
+            return f"{declared.name}.{WHAT}", outputs, about
         extra = request.get("extra") or {}
         more: dict[str, Any] = {name: bool(extra.get(name)) for name in ("final", "full")}
         outputs, about = lower(declared, request["file"], seed=config.seed, only=extra.get("only") or (), **more)

@@ -30,6 +30,7 @@ VERBS: dict[str, Verb] = {
     "try": Verb("build", "Cross-validate and rank among the tries; no look is spent.", "tries"),
     "run": Verb("build", "Go through every stage: a champion, or the reason why not.", "run"),
     "plan": Verb("build", "Say what a run would do, step by step, and why. Runs nothing.", "plan"),
+    "backtest": Verb("build", "Replay the past: what would have been promoted, and what it brought.", "backtest"),
     "show": Verb("judge", "Show a run or a version: steps, figures, verdict.", "show"),
     "report": Verb("judge", "Write the report of a version or a try: a page, or a card.", "report"),
     "audit": Verb("judge", "Prove that no held-out row reaches the model, or show a proof.", "audit"),

@@ -97,9 +97,10 @@ def collect(
 
 
 def kept_by(run: Run) -> list[str]:
-    """Digests that a run's row names itself: how its code differed from its commit, its out-of-fold predictions."""
+    """Digests that a run's row names itself: how its code differed, its out-of-fold predictions, its result."""
     code = run.info.get("code") or {}
-    named = [code.get("diff", {}).get("digest"), run.info.get("predictions")]
+    result = (run.info.get("backtest") or {}).get("result", {})
+    named = [code.get("diff", {}).get("digest"), run.info.get("predictions"), result.get("digest")]
     return [digest for digest in named if isinstance(digest, str)]
 
 
