@@ -11,6 +11,7 @@ import typer
 from penstock.cli.options import Env, Jobs, Json, Note, Params, Quiet, Seed, Set, Target, Verbose
 
 if TYPE_CHECKING:
+    from penstock.core.ports import Home
     from penstock.core.run import Run
 
 EPILOG = "It spends no look, and makes no version. Exit codes: 0 done, 2 declaration, 3 data, 5 a step failed."
@@ -105,7 +106,7 @@ def tell(found: Mapping[str, Any], run: Run, *, quiet: bool = False, page: str |
     for line in columns(head, [_row(one, found) for one in found["origins"]], right=[2, 4]):
         say(line)
     say()
-    ages = [_age_row(one, found) for one in found["by_age"]]
+    ages = [_age_row(one) for one in found["by_age"]]
     for line in columns(["age", "as gated", "never retrained", "than a fresh model"], ages, right=[0]):
         say(line)
     say(paint(clean(found["summary"]), "green"))
@@ -113,6 +114,19 @@ def tell(found: Mapping[str, Any], run: Run, *, quiet: bool = False, page: str |
         say(f"note  {clean(text)}")
     if page is not None:
         say(f"page  {os.path.relpath(page)}")
+
+
+def tell_again(home: Home, run: Run) -> None:
+    """A back-test on record; of one whose figures `gc` has removed, what it came to."""
+    from penstock.cli.output import clean, say
+    from penstock.lifecycle.backtest import found_of
+
+    found = found_of(home, run)
+    if found is None:
+        say(f"  {clean(run.info['backtest']['summary'])}")
+        say("note  its figures are not kept any more: run it again")
+    else:
+        tell(found, run)
 
 
 def found_name(found: Mapping[str, Any]) -> str:
@@ -136,8 +150,8 @@ def _row(one: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
             clip(one["verdict"], MOST_VERDICT)]  # fmt: skip
 
 
-def _age_row(one: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+def _age_row(one: Mapping[str, Any]) -> list[str]:
     from penstock.lifecycle.backtest_page import days, gain, interval
 
     shown = [interval(one["figures"].get(way)) for way in ("gated", "never")]
-    return [days(one["age_days"]), *shown, gain(found["primary"], one["than_fresh"])]
+    return [days(one["age_days"]), *shown, gain(one["than_fresh"])]

@@ -63,6 +63,7 @@ def command(
 
 def _run_json(home: Home, run: Run) -> dict[str, Any]:
     from penstock.lifecycle.alive import state_of
+    from penstock.lifecycle.backtest import found_of
     from penstock.lifecycle.records import figures_of, steps_of
 
     steps = steps_of(home, run)
@@ -77,6 +78,7 @@ def _run_json(home: Home, run: Run) -> dict[str, Any]:
         "info": dict(run.info),
         "steps": [seen.to_json() for seen in steps.values()],
         "figures": {name: one["shown"] for name, one in figures_of(home, run, steps).items()},
+        **({"backtest": found_of(home, run)} if "backtest" in run.info else {}),
     }
 
 
@@ -99,6 +101,11 @@ def _tell_run(home: Home, run: Run, *, quiet: bool) -> None:
         say(f"  note  {clean(info['note'])}")
     for text in (*parameter_lines(info), *code_lines(run)):
         say(f"  {text}")
+    if "backtest" in info:
+        from penstock.cli.backtest import tell_again
+
+        tell_again(home, run)
+        return
     steps = steps_of(home, run)
     rows = [
         [_mark(seen.state, seen.action), seen.step, duration(seen.wall_s) if seen.action == "run" else seen.action,

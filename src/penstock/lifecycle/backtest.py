@@ -211,17 +211,14 @@ def _put_on_record(home: Home, outcome: Outcome, asked: Mapping[str, Any]) -> Ma
 
 
 def found_of(home: Home, run: Run) -> Mapping[str, Any] | None:
-    """The document of a back-test on record; None for another run.
-
-    Raises
-    ------
-    MissingObjectError
-        It is not kept any more.
-    """
+    """The document of a back-test on record; None for another run, and where it is not kept any more."""
     kept = run.info.get(WHAT)
     if kept is None:
         return None
-    found: Mapping[str, Any] = home.formats.load(Artifact.from_json(kept["result"]), home.objects)
+    artifact = Artifact.from_json(kept["result"])
+    if artifact.text is None and home.objects.missing([artifact.digest]):
+        return None
+    found: Mapping[str, Any] = home.formats.load(artifact, home.objects)
     return found
 
 

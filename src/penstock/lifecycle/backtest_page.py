@@ -17,6 +17,8 @@ from penstock.store.files import explain, write_durably
 
 MAX_TEXT = 600
 WORDS = {"gated": "as gated", "never": "never retrained", "always": "always promoted"}
+NAMED = {"never": WORDS["never"], "always": ""}
+"""Names on the drawing; the third line mostly lies on the first, and is told below it."""
 STYLES = {"never": "second", "always": "third"}
 
 
@@ -77,13 +79,17 @@ def _by_origin(found: Mapping[str, Any], kept: Sequence[Mapping[str, Any]]) -> P
         Axis(f"days after {zero}", *padded([0.0, last])),
         Axis(name, *padded([v for v in values if v is not None])),
         [
-            *(Line([x for x, _ in series[way]], [one["value"] for _, one in series[way]], STYLES[way], WORDS[way])
+            *(Line([x for x, _ in series[way]], [one["value"] for _, one in series[way]], STYLES[way], NAMED[way])
               for way in STYLES),
             Line([x for x, _ in gated], [one["value"] for _, one in gated], "main", WORDS["gated"]),
             _dots(gated),
         ],
     )  # fmt: skip
-    return Plot(f"{name} after each origin", f"Points: as gated, with 95 % intervals.{_better(found)}", svg)
+    return Plot(
+        f"{name} after each origin",
+        f"Points: as gated, with 95 % intervals. Dotted: always promoted.{_better(found)}",
+        svg,
+    )
 
 
 def _by_age(found: Mapping[str, Any]) -> Plot:
@@ -110,7 +116,7 @@ def _by_age(found: Mapping[str, Any]) -> Plot:
     head = ("age", "as gated", "never retrained", "than a fresh model")
     rows = [
         [days(one["age_days"]), interval(one["figures"].get("gated")), interval(one["figures"].get("never")),
-         gain(found["primary"], one["than_fresh"])]
+         gain(one["than_fresh"])]
         for one in found["by_age"]
     ]  # fmt: skip
     reading = f"Each point is over all windows at that age, weighted by rows.{_better(found)}"
@@ -179,17 +185,16 @@ def interval(figure: Mapping[str, Any] | None) -> str:
     return f"{number(shown['value'])}{ends}"
 
 
-def gain(name: str, found: Mapping[str, Any] | None) -> str:
+def gain(found: Mapping[str, Any] | None) -> str:
     """By how much one way is better than another, in the scorer's sign: above 0 is better.
 
     Examples
     --------
-    >>> gain("neg_log_loss", {"value": 0.02, "low": 0.01, "high": 0.03})
+    >>> gain({"value": 0.02, "low": 0.01, "high": 0.03})
     'better by 0.020 [0.010, 0.030]'
-    >>> gain("roc_auc", {"value": -0.02, "low": -0.03, "high": 0.01})
-    'worse by 0.020 [-0.010, 0.030]'
+    >>> gain({"value": -0.02, "low": -0.03, "high": 0.01})
+    'worse by 0.020 [−0.010, 0.030]'
     """
-    del name
     if found is None or found["value"] is None:
         return "–"
     if found["value"] == found["low"] == found["high"] == 0:
@@ -197,7 +202,8 @@ def gain(name: str, found: Mapping[str, Any] | None) -> str:
     sign = -1 if found["value"] < 0 else 1
     ends = sorted((sign * found["low"], sign * found["high"]))
     word = "worse" if sign < 0 else "better"
-    return f"{word} by {number(sign * found['value'])} [{number(ends[0])}, {number(ends[1])}]"
+    low, high = (number(end).replace("-", "\N{MINUS SIGN}") for end in ends)
+    return f"{word} by {number(sign * found['value'])} [{low}, {high}]"
 
 
 @functools.cache

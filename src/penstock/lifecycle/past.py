@@ -114,8 +114,9 @@ class _Past:
             "delay": self.w.target.delay,
             "notes": self._notes(),
         }
-        origins = [dict(one) for one in self.calendar["origins"]]
-        return (Ref(stage(WHAT, origins=origins, **found, told=told, entry="penstock.stages.backtest:result")),)
+        made = self._call("backtest:result", WHAT, (), origins=[dict(one) for one in self.calendar["origins"]],
+                          told=told, **found)  # fmt: skip
+        return (Ref(made),)
 
     def _table(self, at: str, *, labelled: bool) -> Ref:
         """The workflow's table as it stood at a moment; with `labelled` its labels are those that came later."""

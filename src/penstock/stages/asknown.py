@@ -55,7 +55,7 @@ def before(table: pd.DataFrame, *, column: str, at: str, target: Target | None =
     """
     moments, cut = _dates(keys.times(table[column]), column), moment_of(at)
     there = moments < cut
-    kept = table[there].reset_index(drop=True)
+    kept: pd.DataFrame = table[there].reset_index(drop=True)
     if target is None or target.column not in kept.columns:
         return kept
     known = known_before(kept, moments[there], cut, target, Split())
@@ -93,7 +93,7 @@ def known(table: pd.DataFrame, *, at: str, target: Target, roles: Roles, labels:
     assert roles.time is not None
     moments, cut = _dates(when(table, roles.time), roles.time), moment_of(at)
     keep = known_before(table, moments, cut, target, Split()) if labels else moments < cut
-    kept = table[keep].reset_index(drop=True)
+    kept: pd.DataFrame = table[keep].reset_index(drop=True)
     if target.column in kept.columns and kept[target.column].dtype == object:
         kept[target.column] = kept[target.column].infer_objects()  # truths that stood beside blank cells
     return kept
@@ -148,8 +148,8 @@ def calendar(
     delay = duration_s(target.delay) if target.delay else 0.0
     ordered = np.sort(moments)
     start = moment_of(asked["from"]) if asked.get("from") else ordered[len(ordered) // 2].astype("datetime64[D]")
-    end = moment_of(asked["until"]) if asked.get("until") else ordered[-1] + np.timedelta64(1, "us")
-    found = _origins(start, min(end, ordered[-1] + np.timedelta64(1, "us")), every, ordered)
+    end = min(moment_of(asked["until"]), ordered[-1]) if asked.get("until") else ordered[-1]
+    found = _origins(start, end, every, ordered)
     last = ordered[-1] + np.timedelta64(1, "us") - _span(delay)  # younger labels are not final
     known_: dict[str, Any] = {"target": target, "roles": roles}
     told = []
@@ -195,12 +195,12 @@ def _too_few(rows: Any, target: Target, roles: Roles, split: Split, seed: int, t
     if not len(rows):
         return "no row was known"
     try:
-        train, test, _ = divide(rows, target=target, roles=roles, split=split, seed=seed, task=task)
+        _, _, report = divide(rows, target=target, roles=roles, split=split, seed=seed, task=task)
     except DataError as error:
         return error.what
-    for side, part, least in (("training", train, FEW_TRAIN), ("held-out", test, FEW_TEST)):
-        if len(part) < least:
-            return f"only {len(part)} {side} rows of {len(rows):,}; {least} are needed"
+    for side, n, least in (("training", report["n_train"], FEW_TRAIN), ("held-out", report["n_test"], FEW_TEST)):
+        if n < least:
+            return f"only {n} {side} rows of {len(rows):,}; {least} are needed"
     return ""
 
 
@@ -239,9 +239,7 @@ def moment_of(text: str) -> np.datetime64:
     try:
         found = pd.Timestamp(text)
     except ValueError:
-        found = pd.NaT
-    if found is pd.NaT:
-        raise DeclarationError(f"{text!r} is no date such as 2026-01-31", where="backtest")
+        raise DeclarationError(f"{text!r} is no date such as 2026-01-31", where="backtest") from None
     found = found.tz_convert("UTC").tz_localize(None) if found.tzinfo else found
     moment: np.datetime64 = found.to_datetime64().astype("datetime64[us]")
     return moment
