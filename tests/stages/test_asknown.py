@@ -108,7 +108,7 @@ def test_a_source_without_the_time_is_not_cut_unless_somebody_says_how():
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"from": "2030-01-01"}, "no row comes after it"),
+        ({"from": "2030-01-01"}, "comes after --from"),
         ({"from": "2020-01-01"}, "nothing was known then"),
         ({"from": DAYS[80], "every": "1h"}, "origins, at most 200"),
     ],

@@ -24,6 +24,7 @@ from penstock.lifecycle.kept import costs
 from penstock.lifecycle.past import CALENDAR, STATE, WHAT
 from penstock.lifecycle.register import json_artifact
 from penstock.lifecycle.run import Opener, Request, carry_out
+from penstock.stats.looks import alpha_left, next_level
 
 
 @dataclass
@@ -60,6 +61,7 @@ class Succession:
             "learned": past.get("learned"),
             "champion_refit": bool(past.get("champion_refit")),
             "unanswered": "",
+            "looks": _next(self._load(given.get("past_looks"))),
         }
         fitted, seen = given.get("past_fitted", NOTHING), given.get("past_seen", NOTHING)
         return Effect((fitted, json_artifact(self.home.objects, about), seen), changed=False)
@@ -90,6 +92,9 @@ class Succession:
             if not past:
                 state |= {"first": given["served"], "first_about": made}
             past = about
+        if not same:
+            looked = _after(self._load(given.get("past_looks")), comparison, won=passed)
+            state["looks"] = json_artifact(self.home.objects, looked)
         first = self._load(state["first_about"]) or {}
         sentence = f"the audit refused it: {errors[0]['what']}" if errors else comparison["sentence"]
         decision = {
@@ -112,6 +117,20 @@ class Succession:
 
     def _load(self, artifact: Artifact | None) -> Any:
         return None if artifact is None else self.home.formats.load(artifact, self.home.objects)
+
+
+def _next(before: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a look would have been told of those before it: as on a ledger that has seen this past alone."""
+    before = before or {"n": 0, "won": []}
+    won = before["won"]
+    told = {"tests": len(won), "share": next_level(won, 1.0), "left": alpha_left(won, 1.0)}
+    return {"generation": WHAT, "number": before["n"] + 1, **told}
+
+
+def _after(before: Mapping[str, Any] | None, comparison: Mapping[str, Any], *, won: bool) -> dict[str, Any]:
+    before = before or {"n": 0, "won": []}
+    search = bool((comparison.get("looks") or {}).get("search"))
+    return {"n": before["n"] + 1, "won": [*before["won"], *([won] if search else [])]}
 
 
 def _digest(given: Mapping[str, Artifact]) -> str | None:

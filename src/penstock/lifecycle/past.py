@@ -13,6 +13,7 @@ from typing import Any
 from penstock.core.flow import calls_of
 from penstock.core.split import duration_s
 from penstock.core.step import Call, Options, Param, Ref, call_of, output_of
+from penstock.core.target import Target
 from penstock.core.workflow import Workflow
 from penstock.errors import DeclarationError
 from penstock.lifecycle.lower import lower, stage
@@ -22,8 +23,10 @@ WHAT = "backtest"
 CALENDAR = "calendar"
 AS_OF = "as_of"
 """A parameter of this name is set to each origin."""
-STATE = ("fitted", "about", "seen", "first", "first_about")
-"""What is handed from one origin to the next: the champion, and the first one that there was."""
+STATE = ("fitted", "about", "seen", "first", "first_about", "looks")
+"""What is handed from one origin to the next: the champion, the first one that there was, the looks so far."""
+OF_ROWS = ("target", "roles", "schema", "waive")
+"""What the audit of two tables is told; more would have the steps run again on other values, origin by origin."""
 _NO_TIME = "declare time=, the column with the time of a row's event: a back-test asks what was known when"
 
 
@@ -51,6 +54,12 @@ def lower_backtest(
         raise DeclarationError(f"{workflow.name} declares no time", where="backtest", hint=_NO_TIME)
     outputs, about = lower(workflow, file, seed=seed)
     life = {call.name: call for call in calls_of(outputs) if call.entry.startswith("penstock.")}
+    if "official" in life["split"].kwargs:
+        raise DeclarationError(
+            f"{workflow.name} holds out an official test file, the same rows at every origin",
+            where="backtest",
+            hint="declare a share or a span for it: split=ps.Split(test='30d')",
+        )
     told = {"seed": about["seed"], "backtest": workflow.name}
     if "calendar" not in extra:
         return (Ref(_calendar(workflow, life, extra, about["seed"])),), told
@@ -73,9 +82,9 @@ def _calendar(w: Workflow, life: Mapping[str, Call], extra: Mapping[str, Any], s
         Ref(life["validate"], "table"),
         sources={name: Ref(call, "table") for name, call in sources.items()},
         schema=Ref(life["validate"], "schema"),
-        target=w.hiding,
+        target=_final_labels(w),
         roles=w.roles,
-        split=w.split,
+        split=life["split"].kwargs["split"],
         seed=seed,
         asked=dict(extra["asked"]),
         cuts=dict(extra["cut"]),
@@ -90,9 +99,11 @@ class _Past:
         self, workflow: Workflow, life: Mapping[str, Call], calendar: Mapping[str, Any], asked: Mapping[str, Any],
         seed: int,
     ) -> None:  # fmt: skip
-        self.w, self.life, self.calendar, self.asked, self.seed = workflow, life, calendar, asked, seed
+        audit = dataclasses.replace(life["audit"], kwargs=_some(life["audit"].kwargs, OF_ROWS))
+        self.w, self.life, self.calendar, self.asked = workflow, {**life, "audit": audit}, calendar, asked
+        self.seed, self.labels = seed, _final_labels(workflow)
         self.known = {"target": workflow.hiding, "roles": workflow.roles}
-        self.at_once = not workflow.target.delay and not workflow.target.time
+        self.at_once = not self.labels.delay and not self.labels.time
         self._checked: dict[tuple[str, bool], Call] = {}
 
     def outputs(self) -> tuple[Ref, ...]:
@@ -111,7 +122,7 @@ class _Past:
             "workflow": self.w.name,
             "every": self.asked["every"],
             "window": self.asked["window"] or self.asked["every"],
-            "delay": self.w.target.delay,
+            "delay": self.labels.delay,
             "notes": self._notes(),
         }
         made = self._call("backtest:result", WHAT, (), origins=[dict(one) for one in self.calendar["origins"]],
@@ -121,19 +132,24 @@ class _Past:
     def _table(self, at: str, *, labelled: bool) -> Ref:
         """The workflow's table as it stood at a moment; with `labelled` its labels are those that came later."""
         late = labelled and not self.at_once
-        until = _later(at, self.w.target.delay) if late else at
+        until = _later(at, self.labels.delay) if late else at
         given: dict[tuple[int, str], Ref] = {}
         for name, call in _sources(self.w).items():
             if column := self.calendar["cuts"].get(name):
-                blank = {} if self.at_once or late else {"target": self.w.hiding}
+                blank = {} if self.at_once or late else {"target": self.labels}
                 cut = self._call("asknown:before", f"{name}@{until}", (Ref(call, "table"),), column=column, at=until,
                                  **blank)  # fmt: skip
                 given[id(call), "table"] = Ref(cut)
         data = copied((self.w.data,), given, f"@{at}{'+' if late else ''}", {AS_OF: at})[0]
         kept = self._call(
-            "asknown:known", f"known@{at}{'+' if late else ''}", (data,), at=at, **self.known,
+            "asknown:known",
+            f"known@{at}{'+' if late else ''}",
+            (data,),
+            at=at,
+            target=self.labels,
+            roles=self.w.roles,
             **({"labels": False} if late else {}),
-        )  # fmt: skip
+        )
         return Ref(kept)
 
     def checked(self, at: str, *, labelled: bool = False) -> Call:
@@ -261,6 +277,16 @@ def copied(
     return [swap(ref) for ref in outputs]
 
 
+def _final_labels(w: Workflow) -> Target:
+    """The target with the time after which a label is final: its delay, or the horizon that it looks ahead."""
+    spans = [span for span in (w.target.delay, w.split.horizon) if span]
+    return dataclasses.replace(w.hiding, delay=max(spans, key=duration_s, default=None))
+
+
+def _some(given: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: given[name] for name in names if name in given}
+
+
 def _outs(call: Call) -> tuple[str, ...]:
     return call.options.outputs or ("",)
 
@@ -270,7 +296,7 @@ def _first(call: Call) -> str:
 
 
 def _only(state: Mapping[str, Ref]) -> dict[str, Ref]:
-    return {f"past_{name}": state[name] for name in ("fitted", "about", "seen") if name in state}
+    return {f"past_{name}": state[name] for name in ("fitted", "about", "seen", "looks") if name in state}
 
 
 def _decision(copy: Mapping[str, Call]) -> dict[str, Ref]:

@@ -147,16 +147,16 @@ def calendar(
     window = duration_s(asked["window"]) if asked.get("window") else every
     delay = duration_s(target.delay) if target.delay else 0.0
     ordered = np.sort(moments)
+    last = ordered[-1] - _span(delay)  # younger labels are not final
     start = moment_of(asked["from"]) if asked.get("from") else ordered[len(ordered) // 2].astype("datetime64[D]")
-    end = min(moment_of(asked["until"]), ordered[-1]) if asked.get("until") else ordered[-1]
+    end = min(moment_of(asked["until"]), last) if asked.get("until") else last
     found = _origins(start, end, every, ordered)
-    last = ordered[-1] + np.timedelta64(1, "us") - _span(delay)  # younger labels are not final
     known_: dict[str, Any] = {"target": target, "roles": roles}
     told = []
     for at in found:
         rows = known(table, at=text_of(at), **known_)
         why = _too_few(rows, target, roles, split, seed, str(schema["task"]))
-        stop = max(min(at + _span(window), last), at)
+        stop = min(at + _span(window), last + np.timedelta64(1, "us"))
         told.append({"at": text_of(at), "stop": text_of(stop), "n_known": len(rows), "skipped": why})
     return {
         "origins": told,
@@ -179,7 +179,9 @@ def _origins(start: Any, end: Any, every: float, ordered: Any) -> list[Any]:
     """
     within = f"the rows go from {text_of(ordered[0])} to {text_of(ordered[-1])}"
     if not start < end:
-        raise DeclarationError(f"--from {text_of(start)}: no row comes after it; {within}", where="backtest")
+        raise DeclarationError(
+            f"no row with a final label comes after --from {text_of(start)}; {within}", where="backtest"
+        )
     if not start > ordered[0]:
         raise DeclarationError(f"--from {text_of(start)}: nothing was known then; {within}", where="backtest")
     count = math.ceil((end - start) / _span(every))
@@ -195,7 +197,7 @@ def _too_few(rows: Any, target: Target, roles: Roles, split: Split, seed: int, t
     if not len(rows):
         return "no row was known"
     try:
-        _, _, report = divide(rows, target=target, roles=roles, split=split, seed=seed, task=task)
+        report = divide(rows, target=target, roles=roles, split=split, seed=seed, task=task)[2]
     except DataError as error:
         return error.what
     for side, n, least in (("training", report["n_train"], FEW_TRAIN), ("held-out", report["n_test"], FEW_TEST)):
