@@ -123,6 +123,7 @@ def _parameters(declared: Any, request: Mapping[str, Any]) -> dict[str, Any]:
 def _outputs(declared: Any, request: Mapping[str, Any], config: Config) -> tuple[str, tuple[Ref, ...], dict[str, Any]]:
     """Name, wanted outputs and facts of whatever the file declares."""
     if isinstance(declared, Workflow):
+        from penstock.lifecycle.fights import lower_fight
         from penstock.lifecycle.lower import lower
         from penstock.lifecycle.monitor import lower_window
         from penstock.lifecycle.past import CALENDAR, WHAT, lower_backtest
@@ -130,6 +131,9 @@ def _outputs(declared: Any, request: Mapping[str, Any], config: Config) -> tuple
 
         if request.get("what") == "decide":
             outputs, about = lower_decision(declared, request["extra"])
+            return declared.name, outputs, about
+        if request.get("what") == "fight":
+            outputs, about = lower_fight(declared)
             return declared.name, outputs, about
         if request.get("what") == "monitor":
             outputs, about = lower_window(declared, request["extra"])

@@ -32,6 +32,7 @@ VERBS: dict[str, Verb] = {
     "plan": Verb("build", "Say what a run would do, step by step, and why. Runs nothing.", "plan"),
     "backtest": Verb("build", "Replay the past: what would have been promoted, and what it brought.", "backtest"),
     "show": Verb("judge", "Show a run or a version: steps, figures, verdict.", "show"),
+    "compare": Verb("judge", "Hold two versions against each other; it spends a look.", "compare"),
     "report": Verb("judge", "Write the report of a version or a try: a page, or a card.", "report"),
     "audit": Verb("judge", "Prove that no held-out row reaches the model, or show a proof.", "audit"),
     "models": Verb("release", "List workflows, or the versions and aliases of one.", "models"),

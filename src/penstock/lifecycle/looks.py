@@ -14,6 +14,8 @@ from penstock.core.tree import rebuilt
 from penstock.lifecycle.versions import stream
 from penstock.stats.looks import alpha_left, next_level
 
+COMPARED = "compare"
+"""Why a look was taken by `penstock compare`."""
 _OF_THE_FIGHT = ("looks", "moves")
 """What is told of the champion that makes no other fight of it."""
 
@@ -106,4 +108,4 @@ def _is_of(look: Entry, generation: str) -> bool:
 
 def _searched(look: Entry) -> bool:
     """Whether a look counts as a test; one of a gate that does not say counts, and found nothing."""
-    return bool(look.body.get("search", "verdict" in look.body))
+    return bool(look.body.get("search", look.body.get("verdict") is not None))

@@ -11,6 +11,7 @@ from penstock.core.notes import FIGURES
 from penstock.core.plan import Reason
 from penstock.core.ports import Home
 from penstock.core.run import Entry, Result, Run
+from penstock.lifecycle.looks import COMPARED
 from penstock.lifecycle.versions import LOOKED, Version, file_of, stream, versions, workflows
 from penstock.lifecycle.versions import parts_of as files_of
 
@@ -262,6 +263,8 @@ def _sentence(kind: str, name: str, entry: Entry, workflow: str) -> str:
         return f"{version}: {body['sentence']}"
     if kind == "look" and entry.why == LOOKED:
         return f"the hold-out was opened by a person, in run {str(body['run'])[:4]}"
+    if kind == "look" and entry.why == COMPARED:
+        return f"the hold-out was opened to hold {version} against {body['against']}"
     if kind == "look":
         return f"the hold-out was opened for {version}"
     if kind == "final":

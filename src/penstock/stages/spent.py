@@ -64,7 +64,7 @@ def with_looks(verdict: dict[str, Any], looks: Mapping[str, Any]) -> dict[str, A
         return verdict
     found = [one["figures"] for one in verdict["rules"] if one["decides"] and "level" in one["figures"]]
     share = float(looks["share"])
-    alpha = max((one["level"] / share for one in found), default=0.0)
+    alpha = round(max((one["level"] / share for one in found), default=0.0), 12)
     primary = verdict["metrics"][verdict["primary"]]["challenger"]
     low, high = primary["low"], primary["high"]
     se = math.nan if low is None or high is None else (high - low) / (2 * TWO_SIDED)

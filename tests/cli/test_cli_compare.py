@@ -1,0 +1,65 @@
+"""`penstock compare`: what it says, what it spends, how it ends."""
+
+import json
+
+import pytest
+
+from tests.cli.conftest import new_shop
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """churn@1, the champion, and churn@2, which was refused."""
+    shop = new_shop(tmp_path_factory.mktemp("compare") / "shop")
+    assert shop.call("run", "churn.py", "-q").code == 0
+    shop.write("churn.py", shop.declared.replace("LogisticRegression(C=1.0)", "DummyClassifier()"))
+    assert shop.call("run", "churn.py", "-q").code == 4
+    return shop
+
+
+def looks(shop):
+    return [one for one in json.loads(shop.call("log", "--json").out) if one["kind"] == "look"]
+
+
+def test_the_worse_one_against_the_champion_ends_with_4_and_spends_one_look(pair):
+    before = len(looks(pair))
+    ended = pair.call("compare", "churn@2")
+    assert (ended.code, ended.err) == (4, "")
+    lines = pair.scrubbed(ended.out).splitlines()
+    assert lines[0].startswith("churn@2 against churn@1 · ")
+    assert lines[0].endswith(" held-out rows that neither has learned from")
+    assert [line.split()[0] for line in lines[2:4]] == ["roc_auc", "log_loss"]
+    assert lines[4] == "✗ churn@2: worse than churn@1: roc_auc N [N, N]"
+    assert lines[5] == f"  look {before + 1}, on record"
+    assert "note: look" in lines[6]
+    assert len(looks(pair)) == before + 1
+    assert looks(pair)[0]["what"] == "the hold-out was opened to hold churn@2 against churn@1"
+    again = pair.call("compare", "churn@2", "churn@champion")
+    assert again.code == 4
+    assert "no look spent: this fight is on record" in again.out
+    assert len(looks(pair)) == before + 1
+
+
+def test_the_better_one_ends_with_0_as_json(pair):
+    ended = pair.call("compare", "churn@1", "churn@2", "--json")
+    found = json.loads(ended.out)
+    assert (ended.code, found["exit_code"], found["outcome"], found["equal"]) == (0, 0, "better", False)
+    assert (found["first"], found["second"]) == ("churn@1", "churn@2")
+    assert found["look"] == found["looks"]["number"]
+    body = looks(pair)[0]["body"]
+    assert (body["won"], body["search"]) == (False, True)  # by hand nothing is earned back
+    assert body["share"] > 0
+
+
+def test_equal_ones_spend_nothing(pair):
+    before = len(looks(pair))
+    ended = pair.call("compare", "churn@1", "churn@champion")
+    assert (ended.code, ended.out) == (7, "churn@1 and churn@1 are equal: no look spent\n")
+    assert json.loads(pair.call("compare", "churn@1", "churn@1", "--json").out)["equal"] is True
+    assert len(looks(pair)) == before
+
+
+def test_a_name_that_is_none_is_told(pair):
+    ended = pair.call("compare", "churn@9")
+    assert ended.code == 2
+    assert "there is no version churn@9" in ended.err
