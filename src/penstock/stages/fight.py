@@ -13,7 +13,8 @@ from penstock.stages import scoring
 from penstock.stages.compare import outcome_of
 from penstock.stages.comparison import ENOUGH, Comparison
 from penstock.stages.evaluate import figure_json
-from penstock.stages.judge import difference_text, judge
+from penstock.stages.judge import judge
+from penstock.stages.judged import difference_text
 from penstock.stages.predicted import Predicted, predict
 from penstock.stages.problem import Problem, problem_of
 from penstock.stages.seen import unseen

@@ -295,7 +295,7 @@ def _rows_needed(d: Difference, required: float) -> str:
 
 def _judged(fight: _Fight, c: Comparison, passed: str, failed: str, doubted: str) -> Judged:
     outcome, reason = _outcome(fight, c)
-    if fight.required >= 0:  # a search: it is decided at the look's own level
+    if "level" in (fight.more or {}):  # a search: it is decided at the look's own level
         outcome, reason = at_level(fight.rule.confidence, fight.d, fight.required, c, outcome, reason)
     claim = {"pass": passed, "fail": failed, "unknown": f"not enough evidence that {doubted}"}[outcome] + fight.where
     figures = {
