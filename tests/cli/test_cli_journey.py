@@ -112,6 +112,8 @@ def test_a_plan_counts_what_it_lists(shop):
         for action, word in (("run", "to run"), ("wait", "waiting for them"), ("reuse", "to reuse"))
     )
     assert " run    train      forced" in out
+    assert "\n train 185 · test 55 · by customer_id · churned " in out  # before anything is trained
+    assert " to expect\n only 26 held-out rows have churned = 0" in out
 
 
 def test_a_plan_as_json_agrees(shop):

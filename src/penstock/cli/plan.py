@@ -31,9 +31,10 @@ def command(
     quiet: Quiet = False,
 ) -> int:
     """Plan and tell; nothing runs but the import of the file."""
-    from penstock.cli.output import document, say
+    from penstock.cli.output import clean, document, say
     from penstock.cli.projects import WORKER, parameters, target
     from penstock.lifecycle.run import Request, make_plan
+    from penstock.lifecycle.story import held_out
 
     flags = {"seed": seed}
     found = target(file, env, flags)
@@ -52,6 +53,8 @@ def command(
         return 0
     if not quiet:
         _tell(graph, plan, facts, why=why)
+        for text in held_out(graph, plan, lambda one: found.home.formats.load(one, found.home.objects)):
+            say(f" {clean(text)}")
     say(f"{graph.name}: {counts(plan)}")
     return 0
 

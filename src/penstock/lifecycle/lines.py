@@ -76,8 +76,7 @@ class Teller:
         lines = [Line("✓", story.label(node), took, [story.fact(node, self.known, self.load, event.facts)])]
         if stage == "split" and story.is_workflow(self.graph):
             report = self.load(self.known["split", "report"])
-            told = story.awaited(report, self.graph.about.get("metrics", ()))
-            lines[0].facts[0] = " · ".join([lines[0].facts[0], *told])
+            lines[0].facts[0] = story.parted(report, self.graph.about.get("metrics", ()))
         if stage == "evaluate":
             lines[0].facts += story.leaders(self.load(self.known["evaluate", "report"]), self._noted)
         if stage == "train" and "preprocess_s" in event.facts:

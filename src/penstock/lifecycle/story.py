@@ -9,6 +9,7 @@ from typing import Any
 
 from penstock.core.artifact import Artifact
 from penstock.core.flow import Graph, Node
+from penstock.core.plan import Plan
 from penstock.core.ports import Config
 from penstock.lifecycle.figures import figure_text
 from penstock.lifecycle.lower import CANDIDATE, OFFICIAL
@@ -160,6 +161,29 @@ def awaited(report: Mapping[str, Any], metrics: Sequence[str], limit: int = 1) -
     widths = report.get("expected", {})
     names = [name for name in (metrics or _FIRST) if name in widths]
     return [f"{name.removeprefix('neg_')} ± {widths[name]:.2g} to expect" for name in names[:limit]]
+
+
+def parted(report: Mapping[str, Any], metrics: Sequence[str]) -> str:
+    """The split in one line: rows, shares of the target, what left training, the interval to expect."""
+    return " · ".join([str(report["summary"]), *awaited(report, metrics)])
+
+
+def held_out(graph: Graph, plan: Plan, load: Load) -> list[str]:
+    """What a plan knows of the split before anything is trained: its line and its notes, where it is reused.
+
+    Parameters
+    ----------
+    graph : Graph
+    plan : Plan
+    load : callable
+        Reads a JSON artifact.
+    """
+    for decision in plan.decisions:
+        node = graph.node(decision.step)
+        if node.id == "split" and is_stage(node) and is_workflow(graph) and decision.outputs:
+            report = load(decision.outputs[node.names.index("report")])
+            return [parted(report, graph.about.get("metrics", ())), *report["notes"]]
+    return []
 
 
 def _trained(report: Mapping[str, Any]) -> str:
