@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from penstock.core.flow import Flow
@@ -20,10 +21,13 @@ from penstock.core.workflow import Workflow
 from penstock.engine.child import Runtime
 from penstock.engine.closure import Closure
 from penstock.engine.describe import Live, describe
+from penstock.engine.environment import environment
 from penstock.engine.importing import import_file, pick
 from penstock.engine.own_types import own_types
 from penstock.engine.server import serve
+from penstock.engine.source_files import source_files
 from penstock.errors import DeclarationError
+from penstock.lifecycle.machine import machine
 from penstock.project import configure, open_store
 
 LIBRARIES = (
@@ -83,6 +87,7 @@ def prepare(
     about |= _parameters(declared, request)
     outputs = narrowed(outputs)
     live = describe(name, outputs, closure, given=params, about=about, until=request.get("until"))
+    live = replace(live, graph=replace(live.graph, about=about | _made_with(closure, about, request)))
     closure.save()
     objects, formats = open_store(config, _project_types(live, request["root"]))
     warm = _warm(live, LIBRARIES if isinstance(declared, Workflow) else ())
@@ -120,6 +125,22 @@ def _parameters(declared: Any, request: Mapping[str, Any]) -> dict[str, Any]:
     return {"parameters": flat(declared)} | ({"set": dict(given)} if given else {})
 
 
+def _made_with(closure: Closure, about: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
+    """What it takes to do the same again: the files of the code, what was given by hand, and the environment."""
+    if not os.path.isfile(request.get("file") or "") or request.get("what") not in ("run", "try", "reproduce"):
+        return {}
+    folder = os.path.join(request["root"], ".penstock")
+    code = source_files(closure, request["file"], request["root"], filter(None, [about.get("schema_file")]))
+    code |= {
+        "variable": request.get("variable"),
+        "params": dict(request.get("params") or {}),
+        "seed": about.get("seed"),
+    }
+    extra = request.get("extra") or {}
+    code |= {"set": dict(extra.get("set") or {}), "full": bool(extra.get("full"))}
+    return {"code": code, "machine": environment(os.path.join(folder, "environment.json")) | {"cpu": machine()["cpu"]}}
+
+
 def _outputs(declared: Any, request: Mapping[str, Any], config: Config) -> tuple[str, tuple[Ref, ...], dict[str, Any]]:
     """Name, wanted outputs and facts of whatever the file declares."""
     if isinstance(declared, Workflow):
@@ -143,6 +164,11 @@ def _outputs(declared: Any, request: Mapping[str, Any], config: Config) -> tuple
             return f"{declared.name}.{WHAT}", outputs, about
         extra = request.get("extra") or {}
         more: dict[str, Any] = {name: bool(extra.get(name)) for name in ("final", "full")}
+        if request.get("what") == "reproduce":
+            from penstock.lifecycle.agreement import lower_reproduction
+
+            outputs, about = lower_reproduction(declared, request["file"], seed=config.seed, full=more["full"])
+            return declared.name, outputs, about
         outputs, about = lower(declared, request["file"], seed=config.seed, only=extra.get("only") or (), **more)
         return declared.name, outputs, about
     if isinstance(declared, Flow):

@@ -104,6 +104,12 @@ def new_shop(folder: Path) -> Shop:
     return shop
 
 
+@pytest.fixture(scope="session")
+def shop_class() -> type[Shop]:
+    """For projects of a test's own."""
+    return Shop
+
+
 @pytest.fixture
 def empty(tmp_path: Path) -> Shop:
     """A project in which nothing was run yet."""

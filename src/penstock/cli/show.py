@@ -232,7 +232,7 @@ def _tell_version(home: Home, one: Standing, *, quiet: bool) -> None:
             say(f"    {clean(rule['text'])}")
         for note in one.verdict.body.get("notes", ()):
             say(f"    note: {clean(note)}")
-    for text in _audit_lines(home, files):
+    for text in (*_audit_lines(home, files), *_origin_lines(home, version, files)):
         say(text)
     say(
         f"  bundle {version.bundle.digest[:12]}… · {len(files)} files, {size_text(sum(a.size for a in files.values()))}"
@@ -258,6 +258,21 @@ def _decision_lines(home: Home, files: Any) -> list[str]:
         names = "content" if learned["by"] == "content" else ", ".join(learned["columns"])
         found.append(f"  learned from {learned['n_rows']:,} rows, known again by {clean(names)}")
     return found
+
+
+def _origin_lines(home: Home, version: Any, files: Any) -> list[str]:
+    """The environment that it was made in, and how near it came when it was done again."""
+    from penstock.cli.output import clean, moment
+    from penstock.lifecycle.environments import summary
+    from penstock.lifecycle.reproduce import reproductions
+
+    lines = []
+    if "machine" in files:
+        lines.append(f"  made with {clean(summary(home.formats.load(files['machine'], home.objects)))}")
+    if done := reproductions(home, version):
+        last, times = done[-1], f" ({len(done)} times tried)" if len(done) > 1 else ""
+        lines.append(f"  reproduced: {clean(last.body['summary'])} · {moment(last.at)} by {clean(last.who)}{times}")
+    return lines
 
 
 def _audit_lines(home: Home, files: Any) -> list[str]:

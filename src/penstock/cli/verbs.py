@@ -35,6 +35,7 @@ VERBS: dict[str, Verb] = {
     "compare": Verb("judge", "Hold two versions against each other; it spends a look.", "compare"),
     "report": Verb("judge", "Write the report of a version or a try: a page, or a card.", "report"),
     "audit": Verb("judge", "Prove that no held-out row reaches the model, or show a proof.", "audit"),
+    "reproduce": Verb("judge", "Train a version again from what is on record; say how near it comes.", "reproduce"),
     "models": Verb("release", "List workflows, or the versions and aliases of one.", "models"),
     "promote": Verb("release", "Make a version that passed its gate the champion.", "promote"),
     "rollback": Verb("release", "Move the champion back to the version before it.", "rollback"),

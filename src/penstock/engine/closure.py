@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import sys
 import types
 from collections.abc import Iterable
@@ -18,7 +19,7 @@ from penstock.core.digest import digest_code
 from penstock.engine.analysis import analyse, opaque
 from penstock.engine.libraries import ABSENT, Libraries
 from penstock.engine.memory import Memory
-from penstock.engine.modules import LIBRARY, Modules, is_own
+from penstock.engine.modules import LIBRARY, PROJECT, Modules, is_own
 from penstock.engine.parts import nameless, parts_of
 from penstock.engine.reach import Reach, World
 from penstock.engine.summary import Summary
@@ -98,6 +99,12 @@ class Closure:
     def place(self, module: str) -> tuple[str, str]:
         """Whose a module is (`modules.PROJECT`, `LIBRARY`, …), and its file where it is the project's."""
         return self._modules.kind(module), self._modules.path(module)
+
+    def files(self, module: str) -> dict[str, str]:
+        """The project's modules that this process has imported, and those that a module may import: name → file."""
+        names = self._universe({module})
+        found = {name: self._modules.path(name) for name in names if self._modules.kind(name) == PROJECT}
+        return {name: path for name, path in sorted(found.items()) if os.path.isfile(path)}
 
     def defines(self, module: str, name: str) -> bool:
         """Whether a module of the project binds a name by a class or function of its own."""

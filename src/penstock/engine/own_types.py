@@ -87,7 +87,7 @@ def _describe(closure: Closure, root: str, name: str) -> dict[str, Any] | None:
         "digest": f"sha256:{digest_value('own type', parts)}",
         "parts": parts,
         "file": file.replace(os.sep, "/"),
-        "folder": _folder(file, module),
+        "folder": import_folder(file, module),
     }
 
 
@@ -96,12 +96,12 @@ def _is_foreign(key: str) -> bool:
     return key == "python" or key.startswith(("library:", "penstock:", "penstock."))
 
 
-def _folder(file: str, module: str) -> str:
+def import_folder(file: str, module: str) -> str:
     """From where a file is imported under a dotted name, relative to the root.
 
     Examples
     --------
-    >>> _folder("src/fraud/features.py", "fraud.features"), _folder("features.py", "features")
+    >>> import_folder("src/fraud/features.py", "fraud.features"), import_folder("features.py", "features")
     ('src', '.')
     """
     depth = module.count(".") + (os.path.basename(file) == "__init__.py")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from typing import Any
 
 from penstock.core.flow import Graph
 from penstock.core.ports import Home
-from penstock.core.secret import forms_of
-from penstock.core.urls import masked
+from penstock.lifecycle.kept_code import harmless
 from penstock.lifecycle.register import git_state, json_artifact
 
 MOST_DIFF = 256 << 10
@@ -40,7 +38,7 @@ def code_state(home: Home, graph: Graph, file: str) -> dict[str, Any]:
     text = difference(folder, files_of(graph, home.config.root, file))
     if not text:
         return state
-    text = _harmless(text, graph)
+    text = harmless(text, graph)
     kept = json_artifact(home.objects, {"diff": text[:MOST_DIFF], "cut": len(text) > MOST_DIFF})
     if kept.text is None:
         home.objects.publish([kept.digest])
@@ -76,25 +74,3 @@ def difference(folder: str, files: list[str]) -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return text
-
-
-def _harmless(text: str, graph: Graph) -> str:
-    """A text without passwords in URLs, and without the values of the secrets that the flow names."""
-    for name in {name for node in graph.nodes for name in _secrets(node.tree)}:
-        value = os.environ.get(name.removeprefix("env:"), "") if name.startswith("env:") else ""
-        for form in sorted(forms_of(value), key=len, reverse=True) if value else ():
-            text = text.replace(form, f"<{name}>")
-    return "\n".join(masked(line) for line in text.split("\n"))
-
-
-def _secrets(tree: Any) -> Iterator[str]:
-    """Names of the secrets in an argument tree."""
-    stack = [tree]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, dict):
-            stack += item.values()
-        elif isinstance(item, list):
-            if len(item) == 2 and item[0] == "secret" and isinstance(item[1], str):
-                yield item[1]
-            stack += item

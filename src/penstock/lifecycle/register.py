@@ -13,8 +13,11 @@ from penstock.core.ports import Home, Objects
 from penstock.core.run import Entry
 from penstock.core.tree import rebuilt
 from penstock.errors import ConflictError
+from penstock.lifecycle.kept_code import made_with
 from penstock.lifecycle.versions import Version, stream, versions
 
+ABOUT = ("environment", "lineage", "code", "machine")
+"""Files of a bundle that tell how it came about, and are no part of what it holds."""
 TRIES = 20
 """How often a version's number is tried for when others register at the same time."""
 
@@ -49,7 +52,8 @@ def bundle(home: Home, graph: Graph, files: Mapping[str, Artifact], facts: Mappi
         }
     environment = json_artifact(home.objects, dict(sorted(libraries.items())))
     lineage = json_artifact(home.objects, dict(facts))
-    return manifest_of(home, graph.name, {**files, "environment": environment, "lineage": lineage})
+    members = {**files, **made_with(home, graph), "environment": environment, "lineage": lineage}
+    return manifest_of(home, graph.name, members)
 
 
 def manifest_of(home: Home, workflow: str, members: Mapping[str, Artifact]) -> Artifact:
@@ -70,7 +74,7 @@ def content_of(made: Artifact, objects: Objects) -> str:
     import json
 
     files = json.loads(objects.read(made.digest))["files"]
-    return digest_value("content", {n: f["digest"] for n, f in files.items() if n not in ("environment", "lineage")})
+    return digest_value("content", {n: f["digest"] for n, f in files.items() if n not in ABOUT})
 
 
 def declaration_of(graph: Graph) -> str:

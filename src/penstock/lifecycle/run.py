@@ -27,6 +27,7 @@ from penstock.lifecycle.alive import mark
 from penstock.lifecycle.attempt import Attempt, Rehearse
 from penstock.lifecycle.code_state import code_state
 from penstock.lifecycle.kept import costs, evidence, searched
+from penstock.lifecycle.kept_code import kept
 from penstock.lifecycle.machine import machine
 from penstock.lifecycle.mirror import tell_begun, tell_run
 from penstock.lifecycle.release import policy
@@ -318,7 +319,7 @@ def carry_out(
         began(graph, record)
 
         def code() -> dict[str, Any]:
-            return {} if request.exploratory else code_state(home, graph, request.file)
+            return {} if request.exploratory else code_state(home, graph, request.file) | kept(home, graph)
 
         def first() -> None:
             if request.what in MIRRORED:

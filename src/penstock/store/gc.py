@@ -97,10 +97,11 @@ def collect(
 
 
 def kept_by(run: Run) -> list[str]:
-    """Digests that a run's row names itself: how its code differed, its out-of-fold predictions, its result."""
+    """Digests that a run's row names itself: its code and environment, its out-of-fold predictions, its result."""
     code = run.info.get("code") or {}
     result = (run.info.get("backtest") or {}).get("result", {})
-    named = [code.get("diff", {}).get("digest"), run.info.get("predictions"), result.get("digest")]
+    named = [code.get(name, {}).get("digest") for name in ("diff", "files", "machine")]
+    named += [run.info.get("predictions"), result.get("digest")]
     return [digest for digest in named if isinstance(digest, str)]
 
 

@@ -1,0 +1,253 @@
+"""Parts of doing a version again: stored code as files, the processes' surroundings, environments told apart."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from penstock.core.flow import Graph, Node
+from penstock.core.ports import Config, Home
+from penstock.core.run import Entry
+from penstock.engine.closure import Closure
+from penstock.engine.source_files import source_files
+from penstock.errors import NotReproducibleError, UntrustedTypeError, UsageError
+from penstock.lifecycle import again, new_env
+from penstock.lifecycle.environments import differences
+from penstock.lifecycle.kept_code import files_of, made_with
+from penstock.lifecycle.reproduce import Reproduction, check_trust, stored
+from penstock.lifecycle.versions import Version
+from penstock.stages.agree import apart
+
+CODE: dict[str, Any] = {"file": "churn.py", "folders": ["."], "params": {}, "set": {}, "seed": 0, "variable": None}
+
+
+def version_with(**body: Any) -> Version:
+    return Version("churn", 1, Entry("churn/version", 1, body))
+
+
+# ── stored code ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "name", ["../x.py", "/etc/x", "a/../../x", "a//x", "", "a\\x", "C:x", "a\0x", ".penstock/ledger.db", ".git/config"]
+)
+def test_stored_path_that_leaves_the_folder_is_refused_before_anything_is_written(name: str, tmp_path: Path) -> None:
+    code = CODE | {"files": {"churn.py": "x", name: "x"}}
+    with pytest.raises(ValueError, match="project"):
+        files_of(code)
+    home = Home(Config(str(tmp_path / "near"), "", ""), None, None, None)  # type: ignore[arg-type]  # not touched
+    with pytest.raises(NotReproducibleError, match="no|not"):
+        again.make_site(home, code, str(tmp_path / "clean"), lambda *_: home, entry="x", python="")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("change", [{"file": "../churn.py"}, {"folders": ["../x"]}, {"files": 3}, {"files": {"a": 3}}])
+def test_stored_code_of_another_form_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
+    home = Home(Config(str(tmp_path / "near"), "", ""), None, None, None)  # type: ignore[arg-type]  # not touched
+    with pytest.raises(NotReproducibleError, match="not the code of a project"):
+        again.make_site(home, CODE | {"files": {}} | change, str(tmp_path / "c"), lambda *_: home, entry="x", python="")
+
+
+def test_source_files_are_those_that_importing_executes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "src" / "kitchen").mkdir(parents=True)
+    (tmp_path / "src" / "kitchen" / "__init__.py").write_text("")
+    (tmp_path / "src" / "kitchen" / "knives.py").write_text("def cut(x):\n    return x\n")
+    (tmp_path / "src" / "kitchen" / "unused.py").write_text("")
+    (tmp_path / "declared_here.py").write_text("def go(x):\n    from kitchen.knives import cut\n    return cut(x)\n")
+    (tmp_path / "declared_here.schema.toml").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path / "src"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    beside = [str(tmp_path / name) for name in ("declared_here.schema.toml", "absent.toml")]
+    found = source_files(Closure(str(tmp_path)), str(tmp_path / "declared_here.py"), str(tmp_path), beside)
+    assert found["file"] == "declared_here.py"
+    names = ["declared_here.py", "declared_here.schema.toml", "src/kitchen/__init__.py", "src/kitchen/knives.py"]
+    assert list(found["files"]) == names
+    assert (found["folders"], found["outside"]) == ([".", "src"], [])
+
+
+def test_code_that_was_edited_meanwhile_is_withheld_and_odd_bytes_come_back(raced_home: Home) -> None:
+    import hashlib
+
+    root = Path(raced_home.config.root)
+    odd = "# coding: latin-1\nNAME = 'Zoë'\n".encode("latin-1")
+    (root / "churn.py").write_bytes(odd)
+    told = CODE | {"files": {"churn.py": hashlib.sha256(odd).hexdigest()}, "outside": []}
+    graph = Graph("churn", (Node("a", "m:f", ["list", []], ""),), about={"code": told, "machine": {}})
+    code = json.loads(raced_home.objects.read(made_with(raced_home, graph)["code"].digest))
+    assert files_of(code) == {"churn.py": odd}
+    (root / "churn.py").write_text("other")
+    code = json.loads(raced_home.objects.read(made_with(raced_home, graph)["code"].digest))
+    assert code == {"penstock": "code/1", "withheld": "churn.py was edited while the run began"}
+    outside = replace(graph, about={"code": told | {"outside": ["/else/x.py"]}, "machine": {}})
+    code = json.loads(raced_home.objects.read(made_with(raced_home, outside)["code"].digest))
+    assert code["withheld"] == "/else/x.py lies outside of the project"
+
+
+def test_nothing_of_the_work_tree_can_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, outside = tmp_path / "tree" / "src", tmp_path / "libraries"
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (inside, outside, tmp_path / "tree"))))
+    monkeypatch.setenv("PENSTOCK_LEDGER", "elsewhere")
+    monkeypatch.setenv("PYTHONHASHSEED", "7")
+    found = again.surroundings(str(tmp_path / "tree"), ["/clean"], 1, keep=True)
+    assert found["PYTHONPATH"].split(os.pathsep) == ["/clean", str(outside)]
+    assert not {"PENSTOCK_LEDGER", "PYTHONHASHSEED"} & found.keys()
+    assert again.surroundings(str(tmp_path / "tree"), ["/clean"], 1, keep=False)["PYTHONPATH"] == "/clean"
+
+
+# ── who may ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_code_of_others_is_not_run_unasked(raced_home: Home) -> None:
+    ours, theirs = version_with(), version_with(**{"from": {"environment": "prod"}})
+    check_trust(raced_home, ours, trust=False)
+    shared = replace(raced_home, config=Config("/p", "/s", "postgresql://db/x"))
+    for home, version in ((raced_home, theirs), (shared, ours)):
+        with pytest.raises(UntrustedTypeError, match="to reproduce churn@1 is to run the code"):
+            check_trust(home, version, trust=False)
+        check_trust(home, version, trust=True)
+
+
+def test_version_of_a_given_threshold_names_the_one_it_was_made_of(raced_home: Home) -> None:
+    with pytest.raises(UsageError, match="threshold that a person gave") as caught:
+        stored(raced_home, version_with(decided={"from": 4}))
+    assert caught.value.hint == "penstock reproduce churn@4"
+
+
+# ── grades ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("outcome", "asked", "code"),
+    [
+        ("identical bytes", False, 0),
+        ("identical predictions", False, 0),
+        ("equal within t", False, 6),
+        ("equal within t", True, 0),
+        ("different", True, 6),
+    ],
+)
+def test_only_what_was_asked_for_passes(outcome: str, asked: bool, code: int) -> None:
+    assert Reproduction(version_with(), outcome=outcome, asked=asked).exit_code == code
+
+
+def test_apart_is_relative_above_one_and_knows_no_answer() -> None:
+    a = np.array([[0.5, 2_000.0], [np.nan, np.inf]])
+    assert apart(a, a.copy()) == 0.0
+    assert apart(a, a + np.array([[0.001, 0.0], [0.0, 0.0]])) == pytest.approx(0.001)
+    assert apart(a, a + np.array([[0.0, 1.0], [0.0, 0.0]])) == pytest.approx(1 / 2_001)
+    assert apart(a, np.where(np.isnan(a), 0.0, a)) is None
+    assert apart(a[:0], a[:0]) == 0.0
+
+
+# ── environments ────────────────────────────────────────────────────────────────────────────────────────────────
+
+MACHINE = {
+    "python": "3.12.1",
+    "implementation": "cpython",
+    "platform": "linux-x86_64",
+    "cpu": "x86-64-v3",
+    "threads": "1",
+    "blas": ["openblas 0.3 Haswell"],
+    "distributions": {"a": ["1", "x"], "numpy": ["2.0", "x"], "z": ["1", "x"]},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"python": "3.13.0"}, "Python 3.13.0, was 3.12.1"),
+        ({"implementation": "pypy"}, "pypy, was cpython"),
+        ({"platform": "darwin-arm64"}, "platform darwin-arm64, was linux-x86_64"),
+        ({"cpu": "x86-64-v4"}, "processor x86-64-v4, was x86-64-v3"),
+        ({"threads": "4"}, "threads 4, was 1"),
+        ({"blas": ["mkl 2025"]}, "BLAS mkl 2025, was openblas 0.3 Haswell"),
+        ({"distributions": {"a": ["1", "x"], "numpy": ["2.0", "y"], "z": ["1", "x"]}}, "numpy 2.0 with other files"),
+        ({"distributions": {"numpy": ["2.0", "x"], "z": ["1", "x"]}}, "a is not installed, was 1"),
+    ],
+)
+def test_each_difference_is_told(change: dict[str, Any], told: str) -> None:
+    assert differences(MACHINE, MACHINE | change) == [told]
+    assert differences(MACHINE, MACHINE) == []
+
+
+def test_libraries_that_the_step_reaches_come_first() -> None:
+    now = {name: ["9", "y"] for name in MACHINE["distributions"]}
+    assert differences(MACHINE, MACHINE | {"distributions": now}, ["Z"])[0] == "z 9, was 1"
+
+
+# ── a new environment ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def program(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!{sys.executable}\n{text}")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+def test_environment_that_cannot_be_made_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path / "bin" / "uv", "import sys\nprint('no solution: numpy==0.0', file=sys.stderr)\nsys.exit(1)\n")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    make = new_env.maker(str(tmp_path))
+    machine = {"python": "3.12.1", "distributions": {"numpy": ["0.0", ""]}}
+    with pytest.raises(NotReproducibleError, match=r"uv said: no solution: numpy==0\.0"):
+        make(str(tmp_path / "env"), machine, {"numpy": "0.0"})
+    with pytest.raises(NotReproducibleError, match="not on record"):
+        make(str(tmp_path / "env"), {}, {})
+    (tmp_path / "bin" / "uv").unlink()
+    with pytest.raises(NotReproducibleError, match=r"Python 2\.7\.0 is on record"):
+        make(str(tmp_path / "env"), machine | {"python": "2.7.0"}, {})
+
+
+def test_environment_is_asked_for_by_recorded_versions_and_gets_penstock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = (
+        "import json, os, sys, venv\n"
+        f"log = open({str(tmp_path / 'log')!r}, 'a')\n"
+        "print(json.dumps(sys.argv[1:]), file=log)\n"
+        "if sys.argv[1] == 'venv':\n"
+        "    venv.create(sys.argv[-1])\n"
+        "elif '-r' in sys.argv:\n"
+        "    print(json.dumps(open(sys.argv[-1]).read()), file=log)\n"
+    )
+    program(tmp_path / "bin" / "uv", script)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    said: list[str] = []
+    machine = {"python": "3.12.1", "distributions": {"numpy": ["2.0", ""], "extra-lib": ["3", ""]}}
+    folder = tmp_path / "env"
+    python = new_env.maker(str(tmp_path), said.append)(str(folder), machine, {"numpy": "2.0", "python": "3.12.1"})
+    made, installed, wanted = map(json.loads, (tmp_path / "log").read_text().splitlines())
+    assert made == ["venv", "--python", "3.12.1", str(folder)]
+    assert installed[:4] == ["pip", "install", "--python", python]
+    assert wanted == "numpy==2.0\n"
+    assert "extra-lib==3" in Path(installed[installed.index("-c") + 1]).read_text()
+    assert said == ["makes an environment with Python 3.12.1 and the recorded versions; this needs the network"]
+    [link] = folder.glob("lib/python*/site-packages/penstock")
+    assert (link / "errors.py").is_file()
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("requirements.txt", "numpy==2.0 \\\n    --hash=sha256:{h} \\\n    --hash=sha256:{h}\n"),
+        ("uv.lock", '[[package]]\nname = "numpy"\nversion = "2.0"\nwheels = [{{url = "x", hash = "sha256:{h}"}}]\n'),
+        ("pylock.toml", '[[packages]]\nname = "numpy"\nversion = "2.0"\nwheels = [{{hashes = {{sha256 = "{h}"}}}}]\n'),
+    ],
+)
+def test_hashes_come_from_the_lock_where_it_names_the_recorded_versions(tmp_path: Path, file: str, text: str) -> None:
+    (tmp_path / file).write_text(text.format(h="0" * 64))
+    locked = new_env.lock_of(str(tmp_path))
+    assert locked is not None
+    lines, told = new_env.requirements(["numpy"], {"numpy": "2.0"}, locked)
+    assert lines[0].startswith(f"numpy==2.0 --hash=sha256:{'0' * 64}")
+    assert told == f"the versions and hashes of {file}"
+    assert new_env.requirements(["numpy"], {"numpy": "1.0"}, locked)[0] == ["numpy==1.0"]
+    assert new_env.lock_of(str(tmp_path / "none")) is None
