@@ -93,7 +93,8 @@ def test_right_arguments_serve_on_that_descriptor(monkeypatch):
 
 def test_a_flow_gives_its_name_and_its_steps(project):
     live, runtime = load(project(STEPS + "both = ps.Flow(count(clean(table)), name='tables')\n"))
-    assert (live.graph.name, steps(live), live.graph.about) == ("tables", ["a", "clean", "count"], {})
+    assert (live.graph.name, steps(live)) == ("tables", ["a", "clean", "count"])
+    assert list(live.graph.about) == ["code", "machine"]  # what it takes to do it again, and nothing of a workflow
     assert runtime.seed == 0
     assert "sklearn.model_selection" in LIBRARIES
     assert not {"pandas", "sklearn.model_selection", "skops.io"} & set(runtime.warm)

@@ -44,7 +44,7 @@ def test_stored_path_that_leaves_the_folder_is_refused_before_anything_is_writte
     with pytest.raises(ValueError, match="project"):
         files_of(code)
     home = Home(Config(str(tmp_path / "near"), "", ""), None, None, None)  # type: ignore[arg-type]  # not touched
-    with pytest.raises(NotReproducibleError, match="no|not"):
+    with pytest.raises(NotReproducibleError, match="not the code of a project"):
         again.make_site(home, code, str(tmp_path / "clean"), lambda *_: home, entry="x", python="")
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 

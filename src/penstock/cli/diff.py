@@ -48,6 +48,8 @@ def _tell(found: dict[str, Any], a: str, b: str, *, quiet: bool) -> None:
         say(f"  {clean(step)}")
         for reason in reasons:
             say(f"    {clean(reason)}")
+    for text in found["environment"]:
+        say(f"  environment: {clean(text)}")
     for run, steps in found["only"].items():
         if steps:
             say(f"  only in run {run[:4]}: {clean(', '.join(steps))}")

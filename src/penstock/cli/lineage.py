@@ -85,6 +85,10 @@ def _tell_back(found: dict[str, Any], *, quiet: bool) -> None:
         say(f"  code   {clean(_definition(name))}")
     libraries = " · ".join(f"{name} {version}" for name, version in found["environment"].items())
     say(f"  with   {clean(libraries)}")
+    if found["machine"]:
+        say(f"  on     {clean(found['machine'])}")
+    if found["files"]:
+        say(f"  stored {clean(', '.join(found['files'][:20]))}")
     say(f"  steps  {clean(' → '.join(found['steps']))}")
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from penstock.core.artifact import Artifact
 from penstock.core.plan import Reason
 from penstock.core.ports import Home
 from penstock.core.run import Run
 from penstock.lifecycle.changes import changes
+from penstock.lifecycle.environments import differences
 from penstock.lifecycle.records import StepSeen, figures_of, results_of, steps_of
 
 LEDGER_BOUND = ("register", "champion", "compare", "gate", "deploy")
@@ -27,7 +30,8 @@ def diff(home: Home, a: Run, b: Run) -> dict[str, Any]:
     dict
         "runs": ids; "parameters": {name: [a, b]} that differ; "steps": {step: [sentences]} of every step whose
         recipe differs; "only": {run id: [steps]}; "figures": {scorer: [a, b]} as shown, for every scorer of either;
-        "unknown": steps of which nothing is on record any more.
+        "unknown": steps of which nothing is on record any more; "environment": what differs between the machines and
+        their libraries, of two runs that both did something.
     """
     first, second = _declared(steps_of(home, a)), _declared(steps_of(home, b))
     ours, theirs = results_of(home, first), results_of(home, second)
@@ -57,7 +61,17 @@ def diff(home: Home, a: Run, b: Run) -> dict[str, Any]:
         "only": {a.id: sorted(set(first) - set(second)), b.id: sorted(set(second) - set(first))},
         "figures": _figures(home, (a, first), (b, second)),
         "unknown": unknown,
+        "environment": differences(machine_of(home, a), machine_of(home, b)),
     }
+
+
+def machine_of(home: Home, run: Run) -> Mapping[str, Any]:
+    """The environment of a run as `engine.environment` measured it; empty where none is kept."""
+    kept = (run.info.get("code") or {}).get("machine")
+    if kept is None or home.objects.missing([kept["digest"]]):
+        return {}
+    found: Mapping[str, Any] = home.formats.load(Artifact.from_json(kept), home.objects)
+    return found
 
 
 def _declared(steps: dict[str, StepSeen]) -> dict[str, StepSeen]:

@@ -21,6 +21,7 @@ BUNDLE = (
     "input",
     "schema",
     "environment",
+    "machine",
     "decision",
     "threshold",
     "refit",

@@ -13,7 +13,8 @@ from penstock.engine.gather import hash_file
 from penstock.engine.listing import files_at
 from penstock.engine.reasons import LIBRARY
 from penstock.errors import UnknownNameError
-from penstock.lifecycle.versions import Version, file_of, resolve_run, versions, workflows
+from penstock.lifecycle.environments import summary
+from penstock.lifecycle.versions import Version, file_of, parts_of, resolve_run, versions, workflows
 
 _DIGEST = re.compile(r"^[0-9a-f]{64}$")
 
@@ -37,7 +38,9 @@ def back(home: Home, version: Version) -> dict[str, Any]:
     dict
         "version", "bundle", "run", "registered", "who", "git"; "data": for each source its step, file, digest and
         whether the file is now "the same", "changed", "gone" or "unknown"; "code": definition → digest of the
-        project's own; "environment": library → version; "steps": step → recipe and the run that made it.
+        project's own; "environment": library → version; "machine": all that was installed and
+        ran it, in a line; "files": those of the code that is stored with it; "steps": step → recipe and the run that
+        made it.
     """
     body = version.body
     recipes: dict[str, str] = dict(body.get("recipes", {}))
@@ -61,8 +64,16 @@ def back(home: Home, version: Version) -> dict[str, Any]:
         "data": [_source(home, version, step, digest) for step, digest in body.get("sources", {}).items()],
         "code": dict(sorted(code.items())),
         "environment": file_of(home, version.bundle, "environment"),
+        "machine": summary(_kept(home, version, "machine")) if "machine" in parts_of(home, version.bundle) else "",
+        "files": sorted(_kept(home, version, "code").get("files", ())),
         "steps": steps,
     }
+
+
+def _kept(home: Home, version: Version, name: str) -> Mapping[str, Any]:
+    """A file of the bundle that older versions lack."""
+    found: Mapping[str, Any] = file_of(home, version.bundle, name) if name in parts_of(home, version.bundle) else {}
+    return found
 
 
 def _source(home: Home, version: Version, step: str, digest: str) -> dict[str, Any]:

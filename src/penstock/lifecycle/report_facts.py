@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from penstock.core.run import Entry
 from penstock.lifecycle import report_profile
+from penstock.lifecycle.environments import summary
 from penstock.lifecycle.evidence import STAGES, Evidence
 from penstock.lifecycle.own import needs_of
 from penstock.lifecycle.records import outcome_of
@@ -250,6 +251,8 @@ def environment(seen: Evidence) -> dict[str, Any]:
     threads = made.get("threads")
     machine = [str(made["cpu"])] if made.get("cpu") else []
     machine += [f"{threads} thread{'s' if threads != 1 else ''}"] if threads else []
+    if kept := seen.files.get("machine"):
+        machine = [summary(kept)]
     return {"libraries": libraries, "machine": ", ".join(machine)}
 
 
