@@ -280,9 +280,8 @@ def test_a_schema_is_shown_then_frozen_beside_the_declaration(shop):
 def test_fsck_finds_a_flipped_bit_and_repairs_it(empty):
     assert empty.call("run", "-q", "--until", "split").code == 0
     assert "are whole" in told(empty, "fsck")
-    victim = max(
-        (empty.folder / ".penstock" / "objects").rglob("*"), key=lambda p: p.stat().st_size if p.is_file() else 0
-    )
+    objects = [path for path in (empty.folder / ".penstock" / "objects").rglob("*") if path.is_file()]
+    victim = max((path for path in objects if path.read_bytes()[:4] == b"PAR1"), key=lambda path: path.stat().st_size)
     victim.chmod(0o644)
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 1
