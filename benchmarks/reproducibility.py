@@ -30,14 +30,19 @@ VARIANTS: dict[str, dict[str, str]] = {
     "plain": {"PYTHONHASHSEED": "1", "LOKY_MAX_CPU_COUNT": "1"},
     "hash seed": {"PYTHONHASHSEED": "2", "LOKY_MAX_CPU_COUNT": "1"},
     "folder, zone and day": {
-        **{"PYTHONHASHSEED": "1", "LOKY_MAX_CPU_COUNT": "1"},
-        **{"TZ": "Pacific/Kiritimati", "DAYS": "400", "ELSEWHERE": "1"},
+        "PYTHONHASHSEED": "1",
+        "LOKY_MAX_CPU_COUNT": "1",
+        "TZ": "Pacific/Kiritimati",
+        "DAYS": "400",
+        "ELSEWHERE": "1",
     },
     "cores": {"PYTHONHASHSEED": "1", "LOKY_MAX_CPU_COUNT": "2"},
 }
 SMALL: dict[str, dict[str, int]] = {
-    **dict.fromkeys(("GaussianRandomProjection", "SparseRandomProjection"), {"n_components": 2}),
-    **dict.fromkeys(("CCA", "PLSCanonical", "PLSSVD"), {"n_components": 1}),
+    "GaussianRandomProjection": {"n_components": 2},
+    "SparseRandomProjection": {"n_components": 2},
+    "CCA": {"n_components": 1},
+    "PLSCanonical": {"n_components": 1},
 }
 """What estimators need whose defaults do not fit a table of five columns."""
 THREADS = ("OMP", "OPENBLAS", "MKL", "BLIS", "VECLIB", "NUMEXPR")
