@@ -19,8 +19,10 @@ from penstock.core.split import duration_s
 from penstock.engine.events import Listener, silent
 from penstock.engine.local import Effect, Execution, Outcome
 from penstock.errors import UsageError
+from penstock.lifecycle import rivals
 from penstock.lifecycle.attempt import NOTHING, keywords
 from penstock.lifecycle.kept import costs
+from penstock.lifecycle.lower import PARTS
 from penstock.lifecycle.past import CALENDAR, STATE, WHAT
 from penstock.lifecycle.register import json_artifact
 from penstock.lifecycle.run import Opener, Request, carry_out
@@ -62,9 +64,12 @@ class Succession:
             "champion_refit": bool(past.get("champion_refit")),
             "unanswered": "",
             "looks": _next(self._load(given.get("past_looks"))),
+            "sizes": {"challenger": given["judged"].size, **({"champion": given["past_fitted"].size} if past else {})},
+            "rivals": {name: rivals.absent(name) for name in rivals.outputs_of(node.outputs)},
         }
-        fitted, seen = given.get("past_fitted", NOTHING), given.get("past_seen", NOTHING)
-        return Effect((fitted, json_artifact(self.home.objects, about), seen), changed=False)
+        parts = {name: given.get(f"past_{name}", NOTHING) for name in PARTS}
+        parts["about"] = json_artifact(self.home.objects, about)
+        return Effect(tuple(parts.get(name, NOTHING) for name in node.outputs), changed=False)
 
     def succession(self, node: Node, inputs: Mapping[Any, Artifact], _execution: Execution) -> Effect:
         """Whether the model of an origin takes over."""
@@ -88,7 +93,7 @@ class Succession:
                 "champion_refit": given["served"].digest != given["judged"].digest,
             }
             made = json_artifact(self.home.objects, about)
-            state |= {"fitted": given["served"], "about": made, "seen": given["seen"]}
+            state |= {"fitted": given["served"], "about": made, "seen": given["seen"], "held": given["held"]}
             if not past:
                 state |= {"first": given["served"], "first_about": made}
             past = about

@@ -23,7 +23,7 @@ WHAT = "backtest"
 CALENDAR = "calendar"
 AS_OF = "as_of"
 """A parameter of this name is set to each origin."""
-STATE = ("fitted", "about", "seen", "first", "first_about", "looks")
+STATE = ("fitted", "about", "seen", "held", "first", "first_about", "looks")
 """What is handed from one origin to the next: the champion, the first one that there was, the looks so far."""
 OF_ROWS = ("target", "roles", "schema", "waive")
 """What the audit of two tables is told; more would have the steps run again on other values, origin by origin."""
@@ -175,9 +175,9 @@ class _Past:
         served, judged, *others = copied(refs, given, suffix, params)
         copy = {name: call_of(ref) for name, ref in zip(wanted, others, strict=True)}
         given |= {(id(self.life[name]), out): Ref(call, out) for name, call in copy.items() for out in _outs(call)}
-        reign = self._effect("incumbent", at, ("fitted", "about", "seen"), judged=judged, **_only(state),
-                             **_decision(copy))  # fmt: skip
-        given |= {(id(self.life["champion"]), name): Ref(reign, name) for name in ("fitted", "about", "seen")}
+        asked = self.life["champion"].options.outputs
+        reign = self._effect("incumbent", at, asked, judged=judged, **_past(state), **_decision(copy))
+        given |= {(id(self.life["champion"]), name): Ref(reign, name) for name in asked}
         compared = copied((Ref(self.life["compare"]),), given, suffix, params)[0]
         decided = self._effect(
             "succession",
@@ -187,8 +187,8 @@ class _Past:
             audit=Ref(copy["audit"]),
             judged=judged,
             served=served,
-            **{name: Ref(copy["package"], name) for name in ("input", "seen", "learned")},
-            **{f"past_{name}": ref for name, ref in state.items()},
+            **{name: Ref(copy["package"], name) for name in ("input", "seen", "learned", "held")},
+            **_past(state),
             **_decision(copy),
         )
         return copy | {"served": call_of(served)}, decided
@@ -295,8 +295,8 @@ def _first(call: Call) -> str:
     return _outs(call)[0]
 
 
-def _only(state: Mapping[str, Ref]) -> dict[str, Ref]:
-    return {f"past_{name}": state[name] for name in ("fitted", "about", "seen", "looks") if name in state}
+def _past(state: Mapping[str, Ref]) -> dict[str, Ref]:
+    return {f"past_{name}": ref for name, ref in state.items()}
 
 
 def _decision(copy: Mapping[str, Call]) -> dict[str, Ref]:
