@@ -10,21 +10,27 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.target import Roles, Target
-from penstock.stages.betrayal import MAX_ROWS, Finding, betrayals, identifiers
+from penstock.stages.betrayal import Finding
 from penstock.stages.overlap import copies, out_of_order, shared_names
 from penstock.stages.problem import problem_of
-from penstock.stages.train import features_and_target
+from penstock.stages.suspects import suspects
 
 if TYPE_CHECKING:
     import pandas as pd
 
 GRADES = ("error", "warning", "note")
 MAX_FINDINGS = 100
-OF_COLUMNS = ("copy", "re-coding", "sum", "identifier")
+OF_COLUMNS = ("copy", "re-coding", "sum", "absence", "identifier", "skill", "name", "timing")
 """Findings about what a column says; those about rows on both sides are not waived by naming a column."""
 OF_STEPS = ("labels", "features", "look-ahead", "position", "de-duplication", "columns", "random", "refit")
 """Findings about a step before the split: waived by its name or a column's."""
 NO_STEPS: dict[str, Any] = {"summary": "", "findings": [], "not_tried": [], "tried": []}
+BETRAYED = ("copy", "re-coding", "sum", "absence")
+TWICE = "held-out rows that equal a training row, or nearly"
+NEVER_TRIED = {
+    "what": "leaks that look like honest predictors",
+    "why": "no statistic tells them apart; name them in after=",
+}
 
 
 def audit(
@@ -59,23 +65,23 @@ def audit(
         {"what", "rows"} and {"what", "why"}, "n_train", "n_test".
     """
     problem = problem_of(schema, target)
-    X, y = features_and_target(train, target, roles)
+    columns = suspects(train, target, roles, problem)
     overlapping, n_copies = copies(train, test, target, roles)
     sides, tried, not_tried = _sides(train, test, roles)
     again = dict(steps) if steps is not None else NO_STEPS
-    findings = [*betrayals(X, y, problem), *identifiers(X, y, problem), *overlapping, *sides]
+    findings = [*columns.findings, *overlapping, *sides]
     findings += [Finding(**one) for one in again["findings"]]
     findings = waived(findings, waive or {})
     findings.sort(key=lambda one: (GRADES.index(one.grade), one.column))
-    tried = [*again["tried"], *_tried(X, len(test), problem.task), *tried]
+    tried = [*again["tried"], *columns.tried, {"what": TWICE, "rows": len(test)}, *tried]
     proved = f"{again['summary']} · " if again["summary"] else ""
     return {
-        "summary": proved + _summary(findings, X.shape[1], n_copies, len(test), problem.task),
+        "summary": proved + _summary(findings, columns.n_columns, n_copies, len(test), problem.task),
         "grade": findings[0].grade if findings else None,
         "findings": [one.to_json() for one in findings[:MAX_FINDINGS]],
         "n_findings": {grade: sum(one.grade == grade for one in findings) for grade in GRADES},
         "tried": tried,
-        "not_tried": [*again["not_tried"], *not_tried, *_never_tried(problem.task)],
+        "not_tried": [*again["not_tried"], *columns.not_tried, *not_tried, NEVER_TRIED],
         "n_train": len(train),
         "n_test": len(test),
     }
@@ -136,29 +142,8 @@ def _sides(
     return findings, tried, not_tried
 
 
-def _tried(X: pd.DataFrame, n_test: int, task: str) -> list[dict[str, Any]]:
-    rows = min(len(X), MAX_ROWS)
-    alone = {"binary": "AUC of each number alone", "regression": "R² of each column alone"}
-    tried = [{"what": f"copies and re-codings of the target among {X.shape[1]} columns", "rows": rows}]
-    if task in alone:
-        tried.append({"what": alone[task], "rows": rows})
-    if task == "regression":
-        tried.append({"what": "exact weighted sums of columns", "rows": rows})
-    tried.append({"what": "columns that name rows", "rows": len(X)})
-    return [*tried, {"what": "held-out rows that equal a training row", "rows": n_test}]
-
-
-def _never_tried(task: str) -> list[dict[str, str]]:
-    found = [
-        {"what": "leaks that look like honest predictors", "why": "no statistic tells them apart; name them in after="},
-    ]
-    if task == "multiclass":
-        found.append({"what": "a number alone that parts several classes", "why": "re-codings by value only"})
-    return found
-
-
 def _summary(findings: list[Finding], n_columns: int, n_copies: int, n_test: int, task: str) -> str:
-    betrayed = [one for one in findings if one.kind in {"copy", "re-coding", "sum"}]
+    betrayed = [one for one in findings if one.kind in BETRAYED]
     if betrayed:
         text = betrayed[0].what + (f" (and {len(betrayed) - 1} more)" if len(betrayed) > 1 else "")
     else:

@@ -1,19 +1,17 @@
-"""Columns that give the target away: copies, re-codings, exact sums, identifiers. Training rows only.
+"""Columns that are the target in other words: copies, re-codings, exact sums, cells missing for one class only.
 
-What no statistic can tell from an honest predictor, such as a duration known only after the call, is not found here:
-declare it with `Target.after` or `drop`.
+Training rows only. What no statistic can tell from an honest predictor, such as a duration known only after the call,
+is asked about in `stages.questions`, or is not found: declare it with `Target.after` or `drop`.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.answer import plain
 from penstock.stages.problem import Problem
 from penstock.stages.profiles import compared_as, kind_of, values_of
-from penstock.stages.roles import is_prose
 from penstock.stats.auc import roc_auc
 
 if TYPE_CHECKING:
@@ -30,8 +28,10 @@ EXACT = 1e-8
 """1 - R² of a sum that is exact but for rounding."""
 MAX_SUM_COLUMNS = 200
 ROUNDS = 5
-UNIQUE_ROWS = 50
-RANK = 0.3
+FEW_ROWS, FEW_SHARE = 50, 0.05
+"""Present cells from which a column is looked at."""
+ONE_ANSWER = 0.99
+"""Share of groups with one value of the target from which a group counts as one row."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,9 @@ class Finding:
     ----------
     grade : {"error", "warning", "note"}
     kind : str
-        "copy", "re-coding", "sum", "identifier", "overlap", "key", "group" or "time"; of a step "labels", "features",
-        "look-ahead", "position", "de-duplication", "columns", "random" or "refit".
+        "copy", "re-coding", "sum", "absence", "identifier", "skill", "name", "timing", "overlap", "key", "group" or
+        "time"; of a step "labels", "features", "look-ahead", "position", "de-duplication", "columns", "random" or
+        "refit".
     what : str
         A sentence.
     column : str
@@ -76,7 +77,7 @@ class Finding:
         }
 
 
-def betrayals(X: pd.DataFrame, y: pd.Series[Any], problem: Problem) -> list[Finding]:
+def betrayals(X: pd.DataFrame, y: pd.Series[Any], problem: Problem, groups: Any = None) -> list[Finding]:
     """Columns that are the target in other words.
 
     Parameters
@@ -85,36 +86,89 @@ def betrayals(X: pd.DataFrame, y: pd.Series[Any], problem: Problem) -> list[Find
         What the model sees of the training rows.
     y : Series of shape (n_rows,)
     problem : Problem
+    groups : ndarray of int, shape (n_rows,), optional
+        The entity of each row. Rows of one entity are no evidence for one another: a patient's weight tells the
+        patient, not the disease.
 
     Returns
     -------
     list of Finding
-        Errors only.
+        Errors, and warnings about cells that are missing for nearly one class only.
     """
-    X, truth = _sample(X, problem.encode(y))
-    found = [one for name in X.columns if (one := _column(X[name], truth, problem)) is not None]
+    from penstock.stages.absence import absences
+
+    X, truth, groups = judged(X, problem.encode(y), groups)
+    found = [one for name in X.columns if (one := _column(X[name], truth, problem, groups)) is not None]
+    taken = {one.column for one in found}
+    left = X[[name for name in X.columns if str(name) not in taken]]
     if problem.task == "regression":
-        taken = {one.column for one in found}
-        found += _sums(X[[name for name in X.columns if str(name) not in taken]], truth, problem.column)
-    return found
+        return found + _sums(left, truth, problem.column)
+    return found + absences(left, truth, problem, groups)
 
 
-def _sample(X: pd.DataFrame, truth: Any) -> tuple[pd.DataFrame, Any]:
-    """At most `MAX_ROWS` rows, evenly spaced: the same ones each time."""
+def judged(X: pd.DataFrame, truth: Any, groups: Any) -> tuple[pd.DataFrame, Any, Any]:
+    """Rows that are evidence of their own: copies once, an entity with one truth once, at most `MAX_ROWS`, evenly.
+
+    Where fewer than half of the rows are distinct, there are few columns or few values, and likeness is no copying:
+    then all stay.
+
+    Returns
+    -------
+    X : DataFrame
+    truth : ndarray
+    groups : ndarray of int or None
+    """
     import numpy as np
+    import pandas as pd
 
-    if len(X) <= MAX_ROWS:
-        return X, truth
-    keep = np.linspace(0, len(X) - 1, MAX_ROWS).round().astype(int)
-    return X.iloc[keep], truth[keep]
+    keep = np.arange(len(X))
+    if groups is not None and len(X):
+        _, first = np.unique(groups, return_index=True)
+        answers = np.unique(np.column_stack([groups, pd.factorize(truth)[0]]), axis=0)
+        several = np.unique(answers[:, 0], return_counts=True)[1] > 1
+        if several.mean() <= 1 - ONE_ANSWER and len(first) >= FEW_ROWS:
+            keep, groups = np.sort(first), None
+    if len(keep) > MAX_ROWS:
+        keep = keep[np.linspace(0, len(keep) - 1, MAX_ROWS).round().astype(int)]
+    X, truth, groups = X.iloc[keep], truth[keep], None if groups is None else groups[keep]
+    alike = pd.util.hash_pandas_object(X, index=False).to_numpy()
+    whole = np.unique(np.column_stack([alike, pd.factorize(truth)[0].astype(np.uint64)]), axis=0, return_index=True)[1]
+    if len(X) / 2 <= len(whole) < len(X):
+        keep = np.sort(whole)
+        return X.iloc[keep], truth[keep], None if groups is None else groups[keep]
+    return X, truth, groups
 
 
-def _column(column: pd.Series[Any], y: Any, problem: Problem) -> Finding | None:
+def apart(groups: Any, codes: Any, truth: Any) -> Any:
+    """Positions of rows that say something new: the first of each group with some value and some truth; all without.
+
+    Parameters
+    ----------
+    groups : ndarray of int, or None
+    codes : ndarray of int
+        The column's values.
+    truth : ndarray
+    """
+    import numpy as np
+    import pandas as pd
+
+    if groups is None:
+        return np.arange(len(truth))
+    seen = np.column_stack([groups, codes, pd.factorize(truth)[0]])
+    return np.sort(np.unique(seen, axis=0, return_index=True)[1])
+
+
+def _column(column: pd.Series[Any], y: Any, problem: Problem, groups: Any = None) -> Finding | None:
+    import pandas as pd
+
     present = column.notna().to_numpy()
-    # A column that is mostly missing cannot speak for the table.
-    if present.sum() < max(20, len(y) / 2):
+    # A column that is mostly missing cannot speak for the table, unless there is much of it.
+    if present.sum() < max(20, min(len(y) / 2, max(FEW_ROWS, FEW_SHARE * len(y)))):
         return None
     name, values, truth = str(column.name), column[present], y[present]
+    if groups is not None:
+        new = apart(groups[present], pd.factorize(values)[0], truth)
+        values, truth = values.iloc[new], truth[new]
     if problem.task == "regression":
         return _number_column(name, values, truth, problem.column)
     pure = _purity(values, truth)
@@ -122,11 +176,53 @@ def _column(column: pd.Series[Any], y: Any, problem: Problem) -> Finding | None:
         example = f"{name}={plain(values.iloc[0])!r} where {problem.column}={problem.classes[truth[0]]!r}"
         what = f"{name} re-codes {problem.column}: a value of it tells the class of {100 * pure:.4g} % of the rows"
         return Finding("error", "re-coding", what, name, len(values), example)
-    alone = _auc_alone(values, truth) if problem.task == "binary" else math.nan
-    if alone >= ALONE:
-        what = f"{name} alone parts the classes of {problem.column}: AUC {alone:.4f}"
+    return _parted(name, values, truth, problem)
+
+
+def _parted(name: str, values: Any, y: Any, problem: Problem) -> Finding | None:
+    """A number whose size alone parts the classes: by one threshold, or by what is nearest."""
+    import numpy as np
+
+    kind, counts = kind_of(values), np.bincount(y)
+    if compared_as(kind) != "numeric" or np.count_nonzero(counts >= CLASS_ROWS) < 2:
+        return None
+    x = values_of(values, kind)
+    if problem.task == "binary":
+        area = roc_auc(y, x)
+        area = max(area, 1 - area)
+        if area >= ALONE:
+            what = f"{name} alone parts the classes of {problem.column}: AUC {area:.4f}"
+            return Finding("error", "re-coding", what, name, len(values))
+    told = float(_told_by_neighbours(x, y).mean())
+    if told > PURE and 1 - told <= 0.1 * (1 - counts.max() / len(y)):
+        what = (
+            f"{name} alone parts the classes of {problem.column}: the nearest rows tell {100 * told:.4g} % of the rows"
+        )
         return Finding("error", "re-coding", what, name, len(values))
     return None
+
+
+def _told_by_neighbours(x: Any, y: Any) -> Any:
+    """Whether the rows beside a row in x foretell its class: those of its own value, else the nearest other value.
+
+    Cover and Hart (1967), IEEE Transactions on Information Theory 13:21, with one neighbour. Where two are as near,
+    both must agree.
+    """
+    import numpy as np
+
+    points, inverse = np.unique(x, return_inverse=True)
+    width = int(y.max()) + 1
+    cells = np.bincount(inverse * width + y, minlength=len(points) * width).reshape(-1, width)
+    if len(points) < 2:
+        return np.zeros(len(y), dtype=bool)
+    top, step = cells.argmax(axis=1), np.diff(points.astype(np.float64))
+    below, above = np.append(np.inf, step), np.append(step, np.inf)
+    before = np.where(below <= above, np.append(top[:1], top[:-1]), np.append(top[1:], top[-1:]))[inverse]
+    after = np.where(above <= below, np.append(top[1:], top[-1:]), np.append(top[:1], top[:-1]))[inverse]
+    mine, rivals = cells[inverse, y], cells[inverse]
+    rivals[np.arange(len(y)), y] = 0
+    company = cells.sum(axis=1)[inverse] > 1
+    return np.where(company, mine - 1 >= np.maximum(rivals.max(axis=1), 1), (before == y) & (after == y))
 
 
 def _purity(values: Any, y: Any) -> float | None:
@@ -154,13 +250,6 @@ def _purity(values: Any, y: Any) -> float | None:
     pure = hits / n
     commonest = shares.max() / n
     return pure if pure > PURE and 1 - pure <= 0.1 * (1 - commonest) else None
-
-
-def _auc_alone(values: Any, y: Any) -> float:
-    if compared_as(kind_of(values)) != "numeric" or min(int(y.sum()), int((1 - y).sum())) < CLASS_ROWS:
-        return math.nan
-    area = roc_auc(y, values_of(values, kind_of(values)))
-    return max(area, 1 - area)
 
 
 def _number_column(name: str, values: Any, y: Any, target: str) -> Finding | None:
@@ -292,47 +381,3 @@ def _sum_text(columns: list[str], weights: Any) -> str:
         parts.append(f"{'-' if weights[-1] < 0 else '+'} {abs(weights[-1]):.6g}")
     text = " ".join(parts)
     return text.removeprefix("+ ")
-
-
-# ── identifiers ──────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def identifiers(X: pd.DataFrame, y: pd.Series[Any], problem: Problem) -> list[Finding]:
-    """Features that may name rows rather than describe them: whole numbers or names that never repeat.
-
-    A counter whose rank goes with the target is a warning, because it stands for time or for the order of the file;
-    any other is a note.
-    """
-    import numpy as np
-
-    found = []
-    if len(X) < UNIQUE_ROWS:
-        return []
-    truth = problem.encode(y).astype(np.float64)
-    for name in X.columns:
-        column = X[name]
-        kind = kind_of(column)
-        if kind not in {"integer", "text"} or column.isna().any() or column.nunique() < len(column):
-            continue
-        if kind == "text" and is_prose(column):
-            continue
-        what = f"{name} is different in every row: if it names rows, declare it as key= or drop= it"
-        grade = "note"
-        if kind == "integer":
-            x = column.to_numpy(dtype=np.float64)
-            dense = float(x.max() - x.min()) < 3 * len(x)
-            rank = abs(_rank_correlation(x, truth)) if problem.task != "multiclass" else 0.0
-            if dense and rank > RANK:
-                grade = "warning"
-                what = f"{name} counts the rows and goes with {problem.column} (rank correlation {rank:.2f}): drop= it"
-        found.append(Finding(grade, "identifier", what, str(name), len(column), f"{name}={plain(column.iloc[0])!r}"))
-    return found
-
-
-def _rank_correlation(x: Any, y: Any) -> float:
-    from scipy.stats import rankdata
-
-    a, b = rankdata(x), rankdata(y)
-    a, b = a - a.mean(), b - b.mean()
-    scale = math.sqrt(float(a @ a) * float(b @ b))
-    return float(a @ b) / scale if scale > 0 else 0.0

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.target import Roles, Target
+from penstock.stages.alike import alike
 from penstock.stages.betrayal import Finding
+from penstock.stages.keys import rows, secret, times
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -13,39 +15,58 @@ if TYPE_CHECKING:
 MANY_COPIES = 0.01
 """Share of held-out rows with a true copy in training from which that is a warning."""
 
+SECRET = secret("overlap", 0, 0)
+
 
 def copies(train: pd.DataFrame, test: pd.DataFrame, target: Target, roles: Roles) -> tuple[list[Finding], int]:
-    """Held-out rows that equal a training row in all features and the target.
+    """Held-out rows that equal a training row in all features and the target, exactly or nearly.
 
     Few columns make different rows look alike; copies are true ones where rows of equal features agree on the
-    target half-way better than chance.
+    target half-way better than chance. Near copies are those of which that is true once numbers are rounded to six
+    significant digits and texts folded.
 
     Returns
     -------
     findings : list
     n_copies : int
-        Held-out rows with a copy in training.
+        Held-out rows with an exact copy in training.
     """
-    import numpy as np
-
     features = roles.visible([str(name) for name in train.columns], target)
-    alike_train, alike_test = _hashes(train, features), _hashes(test, features)
-    whole_train, whole_test = (_hashes(table, [*features, target.column]) for table in (train, test))
-    alike, same = _count_in(alike_test, alike_train), _count_in(whole_test, whole_train)
-    n = int((same > 0).sum())
-    if n == 0:
+    if not (len(train) and len(test)):
         return [], 0
+    exact = _met(train, test, features, target.column, near=False)
+    near = _met(train, test, features, target.column, near=True)
     shares = train[target.column].value_counts(normalize=True).to_numpy()
     chance = float((shares**2).sum())
-    meets = alike > 0
-    agree = float((same[meets] / alike[meets]).mean())
-    true_copies = agree > (1 + chance) / 2 and n >= max(5, MANY_COPIES * len(test))
-    grade = "warning" if true_copies else "note"
-    what = f"{n:,} of {len(test):,} held-out rows equal a training row in all {len(features)} features and the target"
+    all_of = f"all {len(features)} features and the target"
+    found = _copied(exact, chance, f"equal a training row in {all_of}")
+    rest = tuple((n - m) * (exact[1] == 0) for n, m in zip(near, exact, strict=True))
+    found += _copied(rest, chance, f"equal a training row in {all_of} but for rounding, case or white space")
+    return found, int((exact[1] > 0).sum())
+
+
+def _met(train: pd.DataFrame, test: pd.DataFrame, features: list[str], target: str, *, near: bool) -> tuple[Any, Any]:
+    """For each held-out row, how many training rows are like it in the features, and in the target too."""
+    like, same = alike(train, test, features, target, near=near)
+    return _count_in(like[1], like[0]), _count_in(same[1], same[0])
+
+
+def _copied(met: tuple[Any, ...], chance: float, how: str) -> list[Finding]:
+    """What to say of rows that are like training rows, by how often the target agrees."""
+    import numpy as np
+
+    like, same = met
+    n = int((same > 0).sum())
+    if n == 0:
+        return []
+    meets = like > 0
+    agree = float((same[meets] / like[meets]).mean())
+    true_copies = agree > (1 + chance) / 2 and n >= max(5, MANY_COPIES * len(same))
+    what = f"{n:,} of {len(same):,} held-out rows {how}"
     if not true_copies:
         what += "; such likeness may be chance"
     example = f"held-out row {int(np.flatnonzero(same)[0])}"
-    return [Finding(grade, "overlap", what, "", n, example)], n
+    return [Finding("warning" if true_copies else "note", "overlap", what, "", n, example)]
 
 
 def _count_in(wanted: Any, hashes: Any) -> Any:
@@ -60,10 +81,10 @@ def _count_in(wanted: Any, hashes: Any) -> Any:
 def shared_names(
     train: pd.DataFrame, test: pd.DataFrame, columns: tuple[str, ...], what: str, grade: str
 ) -> list[Finding]:
-    """Keys or groups that occur on both sides."""
+    """Keys or groups that occur on both sides, by their canonical text: 1, 1.0 and "1" are one."""
     import numpy as np
 
-    both = np.isin(_hashes(test, list(columns)), _hashes(train, list(columns)))
+    both = np.isin(rows(test, columns, SECRET), rows(train, columns, SECRET))
     n = int(both.sum())
     if n == 0:
         return []
@@ -75,9 +96,12 @@ def shared_names(
 
 def out_of_order(train: pd.DataFrame, test: pd.DataFrame, column: str) -> list[Finding]:
     """Training rows later than the first held-out one."""
-    from penstock.stages.keys import times
+    import numpy as np
 
     before, after = times(train[column]), times(test[column])
+    after = after[~np.isnan(after)]
+    if not len(after):
+        return []
     first = after.min()
     late = before > first
     n = int(late.sum())
@@ -85,10 +109,3 @@ def out_of_order(train: pd.DataFrame, test: pd.DataFrame, column: str) -> list[F
         return []
     what = f"{n:,} training rows are later than the first held-out row: the model is judged on a past it has seen"
     return [Finding("warning", "time", what, column, n, f"first held-out row at {first}")]
-
-
-def _hashes(table: pd.DataFrame, columns: list[str]) -> Any:
-    """A 64-bit hash of some cells of each row; equal cells of equal types, equal hash."""
-    import pandas as pd
-
-    return pd.util.hash_pandas_object(table[columns], index=False, categorize=True).to_numpy()
