@@ -44,10 +44,11 @@ def alike(
     for name in [*features, target]:
         made[name] = _plain(pd.concat([train[name], test[name]], ignore_index=True), near)
     whole = pd.DataFrame(made)
-    like = pd.util.hash_pandas_object(whole[features], index=False)
-    same = pd.util.hash_pandas_object(whole[[target]].assign(**{f"{target} like": like}), index=False)
+    like: Numbers = pd.util.hash_pandas_object(whole[features], index=False).to_numpy(dtype="uint64")
+    beside = whole[[target]].assign(**{f"{target} like": like})
+    same: Numbers = pd.util.hash_pandas_object(beside, index=False).to_numpy(dtype="uint64")
     cut = len(train)
-    return (like.to_numpy()[:cut], like.to_numpy()[cut:]), (same.to_numpy()[:cut], same.to_numpy()[cut:])
+    return (like[:cut], like[cut:]), (same[:cut], same[cut:])
 
 
 def _plain(column: pd.Series[Any], near: bool) -> Any:
