@@ -38,15 +38,16 @@ def alike(
     same : (train, test), ndarrays of uint64
         By features and target.
     """
+    import numpy as np
     import pandas as pd
 
     made = {}
     for name in [*features, target]:
         made[name] = _plain(pd.concat([train[name], test[name]], ignore_index=True), near)
     whole = pd.DataFrame(made)
-    like: Numbers = pd.util.hash_pandas_object(whole[features], index=False).to_numpy(dtype="uint64")
+    like = np.asarray(pd.util.hash_pandas_object(whole[features], index=False), dtype=np.uint64)
     beside = whole[[target]].assign(**{f"{target} like": like})
-    same: Numbers = pd.util.hash_pandas_object(beside, index=False).to_numpy(dtype="uint64")
+    same = np.asarray(pd.util.hash_pandas_object(beside, index=False), dtype=np.uint64)
     cut = len(train)
     return (like[:cut], like[cut:]), (same[:cut], same[cut:])
 
