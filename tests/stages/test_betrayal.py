@@ -131,7 +131,7 @@ def patients(visits=8, n=150):
 def test_what_tells_the_entity_does_not_tell_the_target():
     table = patients()
     assert proof(table, BINARY, Roles(groups=("who",)))["findings"] == []
-    alone = betrayals(table[["weight"]], table["y"], YES_NO)
+    alone = betrayals(table[["weight"]], YES_NO.encode(table["y"]), YES_NO)
     assert [one.grade for one in alone] == ["error"]  # without groups rows of one patient bear each other out
 
 
@@ -149,8 +149,10 @@ def test_copies_count_once_but_few_values_are_no_copies():
     X = pd.DataFrame({"a": np.random.default_rng(0).normal(size=300)})
     y = np.random.default_rng(1).integers(0, 2, 300)
     twice, truth = pd.concat([X, X], ignore_index=True), np.r_[y, y]
-    assert len(judged(twice, truth, None)[0]) == 300
-    assert betrayals(twice, pd.Series(np.where(truth, "yes", "no")), YES_NO) == []
+    once, kept, _ = judged(twice, truth, None)
+    assert len(once) == len(kept) == 300
+    assert betrayals(once, kept, YES_NO) == []
+    assert betrayals(twice, truth, YES_NO) != []
     coarse = pd.DataFrame({"a": y * 1})
     assert len(judged(coarse, y, None)[0]) == 300
 

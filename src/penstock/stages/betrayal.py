@@ -77,14 +77,15 @@ class Finding:
         }
 
 
-def betrayals(X: pd.DataFrame, y: pd.Series[Any], problem: Problem, groups: Any = None) -> list[Finding]:
+def betrayals(X: pd.DataFrame, truth: Any, problem: Problem, groups: Any = None) -> list[Finding]:
     """Columns that are the target in other words.
 
     Parameters
     ----------
     X : DataFrame of shape (n_rows, n_features)
-        What the model sees of the training rows.
-    y : Series of shape (n_rows,)
+        What the model sees of the training rows; as `judged` gives them.
+    truth : ndarray of shape (n_rows,)
+        Class codes or numbers.
     problem : Problem
     groups : ndarray of int, shape (n_rows,), optional
         The entity of each row. Rows of one entity are no evidence for one another: a patient's weight tells the
@@ -93,17 +94,13 @@ def betrayals(X: pd.DataFrame, y: pd.Series[Any], problem: Problem, groups: Any 
     Returns
     -------
     list of Finding
-        Errors, and warnings about cells that are missing for nearly one class only.
+        Errors only.
     """
-    from penstock.stages.absence import absences
-
-    X, truth, groups = judged(X, problem.encode(y), groups)
     found = [one for name in X.columns if (one := _column(X[name], truth, problem, groups)) is not None]
     taken = {one.column for one in found}
-    left = X[[name for name in X.columns if str(name) not in taken]]
     if problem.task == "regression":
-        return found + _sums(left, truth, problem.column)
-    return found + absences(left, truth, problem, groups)
+        found += _sums(X[[name for name in X.columns if str(name) not in taken]], truth, problem.column)
+    return found
 
 
 def judged(X: pd.DataFrame, truth: Any, groups: Any) -> tuple[pd.DataFrame, Any, Any]:

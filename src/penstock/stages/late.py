@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from penstock.stages.betrayal import betrayals
+from penstock.stages.betrayal import judged
 from penstock.stages.problem import Problem
 from penstock.stages.questions import speaks_late
 from penstock.stages.roles import LIKELY, SURE, UNSURE, Reason
 from penstock.stages.skill import folds, gini, of_all, of_one, thinned
+from penstock.stages.suspects import betrayed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +65,7 @@ def _betrayed(X: pd.DataFrame, y: pd.Series[Any], problem: Problem) -> tuple[lis
     """Columns that the audit would call errors, and those that it would warn of."""
     found: dict[str, Reason] = {}
     doubts: dict[str, Reason] = {}
-    for one in betrayals(X, y, problem):
+    for one in betrayed(*judged(X, problem.encode(y), None)[:2], problem):
         names = [one.column] if one.column in X.columns else one.column.split(" + ")
         confidence = LIKELY if one.kind == "absence" else SURE
         for name in names:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.target import Roles, Target
+from penstock.stages.absence import absences
 from penstock.stages.betrayal import Finding, betrayals, judged
 from penstock.stages.identifiers import identifiers
 from penstock.stages.problem import Problem
@@ -51,15 +52,29 @@ def suspects(train: pd.DataFrame, target: Target, roles: Roles, problem: Problem
     """
     X, y = features_and_target(train, target, roles)
     groups = _groups(train, roles)
-    found = betrayals(X, y, problem, groups)
     truth = problem.encode(y)
-    found += identifiers(_without(X, found), truth, problem)
     rows, kept, entity = judged(X, truth, groups)
+    found = betrayed(rows, kept, problem, entity)
+    found += identifiers(_without(X, found), truth, problem)
     time = train[roles.time].loc[rows.index] if roles.time else None
     graver = [one for one in found if one.grade != "note"]
     left = _without(rows, graver)
     found += questions(left, kept, problem, groups=entity, time=time)
     return Suspects(found, *_tried(X, rows, left, problem, roles), X.shape[1])
+
+
+def betrayed(X: pd.DataFrame, truth: Any, problem: Problem, groups: Any = None) -> list[Finding]:
+    """Columns that are the target in other words, and those of which a missing cell tells the class.
+
+    Parameters
+    ----------
+    X, truth, problem, groups
+        As for `betrayals`.
+    """
+    found = betrayals(X, truth, problem, groups)
+    if problem.task == "regression":
+        return found
+    return found + absences(_without(X, found), truth, problem, groups)
 
 
 def _groups(train: pd.DataFrame, roles: Roles) -> Any:
