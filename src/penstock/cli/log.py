@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from penstock.cli.options import Json, Quiet
+
+if TYPE_CHECKING:
+    from penstock.core.ports import Home
 
 _SHOWN = ("version", "verdict", "final", "alias", "window")
 
@@ -42,7 +45,19 @@ def command(
         rows.append([moment(one["at"]), clean(one["who"].partition("@")[0]), one["kind"], one["what"] + why])
     for line in columns(["when", "who", "what", ""], rows):
         say(line)
-    looks = sum(one["kind"] == "look" for one in found)
     if not quiet:
-        say(f"{looks} look{'s' if looks != 1 else ''} at the hold-out of {workflow}")
+        say(_looks(home, workflow, [one["body"] for one in found if one["kind"] == "look"]))
     return 0
+
+
+def _looks(home: Home, workflow: str, looks: list[dict[str, Any]]) -> str:
+    """How often the hold-out was looked at, and what is left of α for the one that was looked at last."""
+    from penstock.lifecycle.looks import standing
+
+    text = f"{len(looks)} look{'s' if len(looks) != 1 else ''} at the hold-out of {workflow}"
+    generation = next((one["generation"] for one in looks if "generation" in one), None)
+    if generation is None:
+        return text
+    now = standing(home.ledger, workflow, generation)
+    whole = "" if now["looks"] == len(looks) else f", {now['looks']} at the present one"
+    return f"{text}{whole}: {now['searches']} of them searched, {now['left']:.2f} α is left"
