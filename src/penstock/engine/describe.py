@@ -147,7 +147,7 @@ def _with_replayed(nodes: list[Node], calls: list[Call], ids: Mapping[int, str])
     for node, call in zip(nodes, calls, strict=True):
         again = [ids[id(one)] for value in call.kwargs.values() if isinstance(value, Replay) for one in value.calls]
         spoilt = next((step for step in again if why[step]), None)
-        if spoilt is not None and not node.uncacheable:
+        if spoilt is not None:
             node = replace(node, uncacheable=f"it runs {spoilt} again, which is not ({why[spoilt]})")  # noqa: PLW2901
         found.append(node)
     return found

@@ -202,20 +202,20 @@ def _unheard() -> Iterator[None]:
     before = take()
     _flush()
     kept = [os.dup(stream) for stream in (1, 2)]
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        for stream in (1, 2):
-            os.dup2(nowhere, stream)
-        yield
-    finally:
-        _flush()
-        for stream, old in zip((1, 2), kept, strict=True):
-            os.dup2(old, stream)
-            os.close(old)
-        os.close(nowhere)
-        take()
-        take_pictures()
-        note(**before)
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        try:
+            for stream in (1, 2):
+                os.dup2(nowhere.fileno(), stream)
+            with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+                yield
+        finally:
+            _flush()
+            for stream, old in zip((1, 2), kept, strict=True):
+                os.dup2(old, stream)
+                os.close(old)
+            take()
+            take_pictures()
+            note(**before)
 
 
 def _flush() -> None:

@@ -173,7 +173,9 @@ def _audit(page: Mapping[str, Any]) -> list[str]:
         return []
     findings = [f"{one['grade']}: {plain(one['what'])}" for one in found["findings"][:MAX_ROWS]]
     more = _more(len(found["findings"]) - MAX_ROWS + found["more"])
-    return _section("Audit", plain(found["summary"]) + ".", _bullets(findings), more)
+    left = [f"{plain(one['what'])} ({plain(one['why'])})" for one in found["not_tried"][:MAX_ROWS]]
+    not_tried = "Not tried: " + "; ".join(left) + "." if left else ""
+    return _section("Audit", plain(found["summary"]) + ".", _bullets(findings), more, not_tried)
 
 
 def _data(page: Mapping[str, Any]) -> list[str]:

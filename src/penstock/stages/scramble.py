@@ -46,11 +46,14 @@ class Report:
     findings : list of Finding
     tried, not_tried : list
         {"what", "rows"} and {"what", "why"}.
+    cuts : int
+        Moments at which tables were cut, where steps ran on them.
     """
 
     findings: list[Finding] = field(default_factory=list)
     tried: list[dict[str, Any]] = field(default_factory=list)
     not_tried: list[dict[str, str]] = field(default_factory=list)
+    cuts: int = 0
 
     def cannot(self, what: str, why: str) -> None:
         """Say what could not be tried, once."""
@@ -107,7 +110,7 @@ def scramble(
     note(runs_of_steps=walker.runs, replay_s=round(seconds, 3))
     carried = {step.id: step.code for step in mine if step.id in left and step.tried}
     return {
-        "summary": _summary(report, done, len(test)),
+        "summary": _summary(report, done, len(test), report.cuts),
         "findings": [one.to_json() for one in report.findings],
         "tried": report.tried,
         "not_tried": report.not_tried,
@@ -159,6 +162,7 @@ def _experiment(
     _tell_tried(walker, walks, reached, len(test), report)
     report.tried += found.tried
     report.not_tried += found.not_tried
+    report.cuts = found.cuts if found.reached else 0
     if full and reached:
         _refit(walker, walks, declared, report)
     return reached | found.reached
@@ -254,15 +258,20 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def _summary(report: Report, done: list[str], n_held: int) -> str:
+def _summary(report: Report, done: list[str], n_held: int, cuts: int) -> str:
     """One line for the screen."""
     bad = [one for one in report.findings if one.grade != "note"]
     if bad:
         return bad[0].what
     if not done:
         return "steps before the split: not provable"
-    n = len(done)
-    return f"{n} step{'s' if n > 1 else ''}: no training row moved with {n_held:,} held-out ones"
+    n, moved = len(done), {one.step for one in report.findings}
+    told = f"{n} step{'s' if n > 1 else ''}: "
+    if moved:
+        told += f"rows moved in {len(moved)} of them, each time for a reason that holds"
+    else:
+        told += f"no training row moved with {n_held:,} held-out ones"
+    return told + (f", no feature with what came after {cuts} moments" if cuts else "")
 
 
 __all__ = ["grades", "scramble"]
