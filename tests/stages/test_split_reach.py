@@ -13,10 +13,14 @@ from sklearn.model_selection import GroupKFold, KFold, PredefinedSplit, ShuffleS
 
 from penstock.core.split import Split
 from penstock.core.target import Roles, Target
-from penstock.errors import DataError, DeclarationError, StepOutputError
+from penstock.errors import DataError, DeclarationError, StepOutputError, ValidationFailedError
+from penstock.formats import parquet_stored
+from penstock.formats.registry import FormatRegistry
 from penstock.stages import official, rules
 from penstock.stages import split as stage
 from penstock.stages.split import fold_indices
+from penstock.stages.validate import validate
+from penstock.testing.memory import MemoryObjects
 
 Y = Target("y")
 KEYED, TIMED = Roles(key=("id",)), Roles(time="when")
@@ -379,3 +383,41 @@ def test_without_a_key_the_contents_held_out_do_not_hang_on_the_order(seed):
         for one in (table, table.sample(frac=1, random_state=seed))
     ]
     pd.testing.assert_series_equal(*held)
+
+
+# ── a real one ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_official_test_file_of_adult(shared_data):
+    """Its labels end with a point, and it repeats rows of the training file."""
+    table, test = (
+        pd.read_csv(shared_data(f"adult_{side}.csv.gz"), skipinitialspace=True) for side in ("train", "test")
+    )
+    target, none = Target("income", positive=">50K"), Roles()
+    _, schema, _ = validate(table, target=target, roles=none, schema=None)
+    with pytest.raises(ValidationFailedError, match=r"the labels of 'income' are '<=50K.', '>50K.'; the schema has"):
+        validate(test, target=target, roles=none, schema=schema)
+    test["income"] = test["income"].str.rstrip(".")
+    held, _, report = validate(test, target=target, roles=none, schema=schema)
+    assert report["summary"].endswith("holds against the schema")
+    train, again, sides = divide(table, target=target, roles=none, official=held, task="binary")
+    pd.testing.assert_frame_equal(again, test)
+    among = table.merge(test.drop_duplicates(), how="left", indicator=True)["_merge"] == "both"
+    assert sides["dropped"] == {"copies": int(among.sum())} == {"copies": 25}
+    pd.testing.assert_frame_equal(train, table[~among.to_numpy()].reset_index(drop=True))
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_an_official_file_that_is_too_large_to_hold(large, monkeypatch):
+    """What is stored is read in batches; the same rows leave, the same are held out."""
+    monkeypatch.setattr(parquet_stored, "LARGE", 0 if large else 1 << 40)
+    objects, formats = MemoryObjects(), FormatRegistry()
+    table = people(300)
+    test = pd.concat([people(80, 9).assign(id=lambda t: "t" + t["id"]), table.head(7)], ignore_index=True)
+    given = [formats.load(formats.dump(one, objects.stage), objects, "stored") for one in (table, test)]
+    assert isinstance(given[1], pd.DataFrame) != large
+    train, held, report = divide(given[0], official=given[1])
+    back = [formats.load(formats.dump(one, objects.stage), objects, "pandas") for one in (train, held)]
+    pd.testing.assert_frame_equal(back[0], table.iloc[7:].reset_index(drop=True), check_dtype=False)
+    pd.testing.assert_frame_equal(back[1], test, check_dtype=False)
+    assert report["dropped"] == {"key": 7}
