@@ -25,6 +25,7 @@ from penstock.core.target import Roles, Target
 from penstock.stages import keys
 from penstock.stages.predicted import predict
 from penstock.stages.problem import Problem
+from penstock.stages.split import _design_effect
 from penstock.stages.split import split as divide
 from penstock.stages.uncertainty import interval
 from penstock.stats.two_sample import chi2_two_sample
@@ -62,17 +63,19 @@ def over_salts(table: pd.DataFrame, target: Target, roles: Roles, salts: int) ->
     if not roles.key:  # the content as one number, so that each salt hashes one column
         rows = pd.DataFrame({"content": keys.rows(table, columns, keys.secret("content", 0, 0)).view("int64")})
     distinct = len(rows.drop_duplicates()) / len(rows)
+    effect = _design_effect(keys.rows(rows, list(rows), keys.secret("side", 0, 0)))
     shares, found, alarms = [], [], 0
     for salt in range(salts):
         held = keys.below(keys.rows(rows, list(rows), keys.secret("side", 0, salt)), 0.2)
         counts = [[int((positive & side).sum()), int((~positive & side).sum())] for side in (~held, held)]
         shares.append(held.mean())
         found.append(counts[1][0])
-        alarms += chi2_two_sample(counts[0], counts[1]).p_value < 0.05
+        fewer = np.round(np.array(counts) / effect)
+        alarms += chi2_two_sample(fewer[0], fewer[1]).p_value < 0.05
     low, high = np.quantile(shares, [0.025, 0.975])
     few, many = np.quantile(found, [0.025, 0.975])
     told = f"{few:.0f}–{many:.0f} ({0.2 * positive.sum():.0f}) | {alarms / salts:.3f}"
-    return f"{len(table):,} | {distinct:.2f} | {low:.3f}–{high:.3f} | {told}"
+    return f"{len(table):,} | {distinct:.2f} | {effect:.1f} | {low:.3f}–{high:.3f} | {told}"
 
 
 def widths(table: pd.DataFrame, target: Target, roles: Roles) -> list[str]:
@@ -113,8 +116,8 @@ def main() -> None:
     parser.add_argument("--salts", type=int, default=300)
     asked = parser.parse_args()
     found = {name: read(asked.folder, name) for name in TABLES}
-    print("| table | rows | distinct | share held out, 95 % | positives held out (a fifth) | alarms at 5 % |")
-    print("|---|---|---|---|---|---|")
+    print("| table | rows | distinct | design effect | share held out, 95 % | positives (a fifth) | alarms at 5 % |")
+    print("|---|---|---|---|---|---|---|")
     for name, one in found.items():
         if one is not None:
             print(f"| {name.partition('.')[0]} | {over_salts(*one, asked.salts)} |", flush=True)

@@ -351,6 +351,22 @@ def test_shares_that_differ_are_noted_below_one_in_a_thousand():
     assert notes == []
 
 
+@pytest.mark.parametrize("roles", [Roles(), Roles(groups=("home",))])
+def test_rows_that_are_drawn_together_raise_no_alarm_about_the_shares(roles, monkeypatch):
+    """Each unit has a label of its own in all of its rows: a test that takes rows for independent finds differences."""
+    rng = np.random.default_rng(0)
+    units = pd.DataFrame({"home": range(300), "x": rng.normal(size=300), "y": rng.integers(0, 2, 300)})
+    table = units.loc[np.repeat(np.arange(300), np.where(np.arange(300) < 20, 12, 1))].reset_index(drop=True)
+
+    def alarms():
+        found = [divide(table, roles=roles, split=Split(salt=salt), task="binary")[2] for salt in range(40)]
+        return sum(report["p_value"] < 0.05 for report in found)
+
+    assert alarms() <= 3
+    monkeypatch.setattr(stage, "_design_effect", lambda _: 1.0)
+    assert alarms() > 8
+
+
 def test_intervals_to_expect_narrow_as_the_hold_out_grows():
     few, many = (divide(people(n), task="binary")[2]["expected"] for n in (400, 6400))
     assert set(few) == {"roc_auc", "neg_log_loss", "neg_brier_score", "accuracy", "balanced_accuracy", "precision",

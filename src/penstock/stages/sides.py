@@ -74,9 +74,23 @@ def shares_of(side: pd.DataFrame, target: Target, task: str) -> dict[str, float]
 
 
 def report_of(
-    train: pd.DataFrame, test: pd.DataFrame, rule: str, target: Target, roles: Roles, split: Split, task: str
+    train: pd.DataFrame,
+    test: pd.DataFrame,
+    rule: str,
+    target: Target,
+    roles: Roles,
+    split: Split,
+    task: str,
+    design_effect: float = 1.0,
 ) -> dict[str, Any]:
     """Counts and shares of both sides, what they lack, and what an interval will be.
+
+    Parameters
+    ----------
+    train, test, rule, target, roles, split, task
+        As they are.
+    design_effect : float
+        How many rows drawn together tell as much as one drawn by itself: copies, rows of a group.
 
     Returns
     -------
@@ -103,7 +117,7 @@ def report_of(
         "expected": expected(train, test, target, task, shares),
         "notes": notes,
     }
-    if (p_value := _differ(rule, len(train), len(test), shares, task)) is not None:
+    if (p_value := _differ(len(train), len(test), shares, task, design_effect)) is not None:
         found["p_value"] = p_value
         if p_value < DIFFER:
             notes.insert(0, _told_apart(rule, target, p_value))
@@ -123,15 +137,23 @@ def _thin(test: pd.DataFrame, target: Target, shares: dict[str, dict[str, float]
     return notes[:5]
 
 
-def _differ(rule: str, n_train: int, n_test: int, shares: dict[str, dict[str, float]], task: str) -> float | None:
-    """The p-value of equal shares of the classes; None where rows are no units that were drawn one by one."""
-    if task == "regression" or rule == "groups" or not n_train or not n_test:
+def _differ(
+    n_train: int, n_test: int, shares: dict[str, dict[str, float]], task: str, design_effect: float
+) -> float | None:
+    """The p-value of equal shares of the classes; None for a number, or too few units.
+
+    Rows that are drawn together count for fewer: their counts are divided by the design effect, which takes rows of a
+    unit for alike, so that the test rather says nothing than too much (Rao and Scott, 1981, JASA 76:221).
+    """
+    if task == "regression" or not n_train or not n_test:
         return None
     labels = sorted(shares["train"] | shares["test"])
     counts = [
-        [round(shares[side].get(label, 0.0) * n) for label in labels]
+        [round(shares[side].get(label, 0.0) * n / design_effect) for label in labels]
         for side, n in (("train", n_train), ("test", n_test))
     ]
+    if not all(map(sum, counts)):
+        return None
     return float(chi2_two_sample(counts[0], counts[1]).p_value)
 
 

@@ -125,7 +125,7 @@ def split(
         found, rule = _divided(rows, target, roles, split, seed, task, frozen_columns)
         test = _rows(rows, found.held)
     train = _rows(rows, found.kept)
-    report = report_of(train, test, rule, target, roles, split, task)
+    report = report_of(train, test, rule, target, roles, split, task, found.facts.get("design_effect", 1.0))
     dropped = {name: n for name, n in found.dropped.items() if n}
     report |= found.facts | {"dropped": dropped, "notes": found.notes + report["notes"]}
     tables = [train, test]
@@ -246,9 +246,23 @@ def _by_hash(
     def lowest(number: keys.Hashes, share: float) -> Mask:
         return _quota(number, share, classes) if quotas else keys.below(number, share)
 
+    facts = {} if rule in ("key", "random") else {"design_effect": _design_effect(number)}
     held = lowest(number, float(split.test))
     final = None if split.final is None else lowest(~number, float(split.final)) & ~held
-    return Sides(held, ~held if final is None else ~held & ~final, final, notes=notes)
+    return Sides(held, ~held if final is None else ~held & ~final, final, facts=facts, notes=notes)
+
+
+def _design_effect(number: keys.Hashes) -> float:
+    """By how much rows that are drawn together tell less than as many drawn one by one.
+
+    Kish (1965), Survey Sampling, 8.2, for units that are alike within: the mean size of the unit of a row.
+    """
+    import numpy as np
+
+    ordered = np.sort(number)
+    ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
+    sizes = np.diff(ends, prepend=-1)
+    return float((sizes**2).sum() / max(len(number), 1))
 
 
 def _quota(number: keys.Hashes, share: float, classes: npt.NDArray[np.intp] | None) -> Mask:
