@@ -132,18 +132,19 @@ class _Past:
     def _table(self, at: str, *, labelled: bool) -> Ref:
         """The workflow's table as it stood at a moment; with `labelled` its labels are those that came later."""
         late = labelled and not self.at_once
-        until = _later(at, self.labels.delay) if late else at
+        # Labels that a step makes of later events need these; where they stand beside the rows, nothing later is there.
+        until = _later(at, self.labels.delay) if late and not self.calendar["labelled"] else at
+        mark, blank = ("+" if late else ""), ({} if self.at_once or late else {"target": self.labels})
         given: dict[tuple[int, str], Ref] = {}
         for name, call in _sources(self.w).items():
             if column := self.calendar["cuts"].get(name):
-                blank = {} if self.at_once or late else {"target": self.labels}
-                cut = self._call("asknown:before", f"{name}@{until}", (Ref(call, "table"),), column=column, at=until,
-                                 **blank)  # fmt: skip
+                told = {"column": column, "at": until, **blank}
+                cut = self._call("asknown:before", f"{name}@{until}{mark}", (Ref(call, "table"),), **told)
                 given[id(call), "table"] = Ref(cut)
-        data = copied((self.w.data,), given, f"@{at}{'+' if late else ''}", {AS_OF: at})[0]
+        data = copied((self.w.data,), given, f"@{at}{mark}", {AS_OF: at})[0]
         kept = self._call(
             "asknown:known",
-            f"known@{at}{'+' if late else ''}",
+            f"known@{at}{mark}",
             (data,),
             at=at,
             target=self.labels,

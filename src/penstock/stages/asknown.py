@@ -132,7 +132,8 @@ def calendar(
     -------
     dict
         "origins": [{"at", "stop" (end of the window that follows), "n_known", "skipped": why, or ""}]; "cuts": {step
-        id: column, or "" where it cannot be cut}; "first", "last", "every_s", "window_s", "delay_s", "n_rows".
+        id: column, or "" where it cannot be cut}; "labelled": whether a source holds the target, rather than a step
+        making it of later events; "first", "last", "every_s", "window_s", "delay_s", "n_rows".
 
     Raises
     ------
@@ -161,6 +162,7 @@ def calendar(
     return {
         "origins": told,
         "cuts": {name: _cut_by(name, one.columns, cuts, roles.time) for name, one in sources.items()},
+        "labelled": any(target.column in one.columns for one in sources.values()),
         "first": text_of(ordered[0]),
         "last": text_of(ordered[-1]),
         "every_s": every,

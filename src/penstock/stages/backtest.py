@@ -179,7 +179,8 @@ def result(
     kept = [one for one in rows if not one["skipped"]]
     primary = measures[0]["primary"]
     metrics = list(dict.fromkeys(n for one in measures for way in one["figures"].values() for n in way))
-    overall = {way: {name: _pooled(name, way, kept) for name in metrics} for way in WAYS}
+    shared = [one for one in kept if all(way in one["figures"] for way in WAYS)]  # the same windows for all three
+    overall = {way: {name: _pooled(name, way, shared) for name in metrics} for way in WAYS}
     gains = {way: _gain(primary, way, kept) for way in WAYS[1:]}
     found = {
         **told,
@@ -249,7 +250,11 @@ def _summary(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str
         ]
         parts.append(f"{scoring.shown_name(name)} {', '.join(told)}")
     gain = found["retraining"]["never"]
-    if gain["value"] is not None and gain["n_windows"]:
+    if not promoted:
+        parts.append("none passed")
+    elif gain["value"] == gain["low"] == gain["high"] == 0:
+        parts.append("the first champion was never replaced")
+    elif gain["value"] is not None:
         parts.append(f"retraining brought {gain_text(name, gain)}")
     return " · ".join(parts)
 
