@@ -9,13 +9,12 @@ import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from penstock.core.gate import AtLeast, Beats, Calibrated, Faster, Improves, MaxGap, NotWorse, Smaller
+from penstock.core.gate import LAST, AtLeast, Beats, Calibrated, Faster, Improves, MaxGap, NotWorse, Smaller
 from penstock.core.target import Roles, Target
 from penstock.errors import DeclarationError
 from penstock.stages.compare import compare
 from penstock.stages.comparison import Comparison
 from penstock.stages.judge import judge
-from penstock.stages.opponents import LAST
 from penstock.stages.predicted import Predicted
 from penstock.stages.problem import Problem
 from penstock.stages.seen import digests

@@ -258,6 +258,8 @@ RULE_TYPES: tuple[type, ...] = (
     Smaller,
 )
 ALWAYS = ("champion", "baseline")
+LAST = "last that beat"
+"""Stands among the rivals for the last champion that had to beat somebody; no alias can be called so."""
 
 
 def rivals(rules: Any) -> tuple[str, ...]:

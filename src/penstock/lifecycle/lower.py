@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.core.flow import calls_of
-from penstock.core.gate import rivals
+from penstock.core.gate import LAST, rivals
 from penstock.core.metric import named_rules, own_metrics, scorer_names
 from penstock.core.names import did_you_mean
 from penstock.core.search import open_searches
@@ -19,7 +19,6 @@ from penstock.lifecycle.demands import demands
 from penstock.lifecycle.holdout import holdout_of, with_holdout
 from penstock.lifecycle.official import check_final, official_table, rule_of_folds
 from penstock.lifecycle.proof import replay_of
-from penstock.stages.opponents import LAST
 from penstock.stages.schema import from_toml, frozen_columns
 
 STAGES = (

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from penstock.core.artifact import Artifact
+from penstock.core.gate import LAST
 from penstock.core.ports import Home
 from penstock.errors import UnknownNameError
 from penstock.lifecycle.versions import CHAMPION, Version, alias, parts_of, stream, version
-from penstock.stages.opponents import LAST
 
 
 def named(home: Home, workflow: str, names: Iterable[str]) -> dict[str, Version | None]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from penstock.core.gate import Beats, Rule
+from penstock.core.gate import LAST, Beats, Rule
 from penstock.core.metric import Metric
 from penstock.core.target import Roles, Target
 from penstock.stages import scoring
@@ -19,7 +19,7 @@ from penstock.stages.comparison import CHAMPION, Comparison
 from penstock.stages.evaluate import figure_json, is_small, weight_json
 from penstock.stages.judge import check_rules, judge
 from penstock.stages.judged import Judged
-from penstock.stages.opponents import LAST, Given, ask, rows_for
+from penstock.stages.opponents import Given, ask, rows_for
 from penstock.stages.own import prove
 from penstock.stages.predicted import Predicted, predict
 from penstock.stages.problem import problem_of

@@ -16,9 +16,6 @@ from penstock.stages.thresholds import relabelled
 if TYPE_CHECKING:
     import pandas as pd
 
-LAST = "last that beat"
-"""Stands among the rivals for the last champion that had to beat somebody; no alias can be called so."""
-
 
 @dataclass(frozen=True)
 class Given:
