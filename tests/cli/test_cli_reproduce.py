@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -45,15 +46,16 @@ churn = ps.Workflow(
 HELPERS = 'def ratio(table):\n    return table["a"] / (table["b"].abs() + 1)\n'
 
 
-def made(shop_class: Any, folder: Path, declared: str = DECLARED) -> Any:
+def made(shop_class: Any, folder: Path, declared: str = DECLARED, table: str = "", jobs: str = "1") -> Any:
     """A project with one registered version, that was not judged."""
     folder.mkdir(parents=True)
     shop = shop_class(folder)
     shop.write("penstock.toml", "")
-    shop.write("customers.csv", shop_class.table())
+    shop.write("customers.csv", table or shop_class.table())
     shop.write("helpers.py", HELPERS)
     shop.write("churn.py", declared)
-    ended = shop.call("run", "churn.py", "--until", "register", "--set", "model.C=0.5", "--seed", "3", "--json")
+    options = ["--until", "register", "--set", "model.C=0.5", "--seed", "3", "--jobs", jobs]
+    ended = shop.call("run", "churn.py", *options, "--json")
     assert ended.code == 7, ended.err or ended.out  # registered; nothing has judged it
     return shop
 
@@ -101,6 +103,22 @@ def test_same_bytes_from_stored_code_although_the_tree_has_moved_and_changed(
     assert {path: path.read_bytes() for path in project.folder.glob("[a-z]*.*")} == before
     told_by_show = project.call("show", "churn@1").out
     assert "reproduced: identical bytes" in told_by_show
+
+
+def test_same_bytes_under_another_hash_seed_day_zone_number_of_jobs_and_order_of_the_rows(
+    original: Any, tmp_path: Path, shop_class: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header, *rows = shop_class.table().splitlines()
+    random.Random(3).shuffle(rows)
+    (tmp_path / "ahead").mkdir()
+    ahead = "import time\nnow = time.time\ntime.time = lambda: now() + 400 * 86_400\n"
+    (tmp_path / "ahead" / "sitecustomize.py").write_text(ahead)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "ahead"), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("PYTHONHASHSEED", "77")
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
+    other = made(shop_class, tmp_path / "other", table="\n".join([header, *rows, ""]), jobs="2")
+    contents = [version(home_of(shop).ledger, "churn", 1).body["content"] for shop in (original, other)]
+    assert contents[0] == contents[1]
 
 
 def test_unseeded_step_is_named_with_its_cause(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,6 +183,15 @@ def test_libraries_that_the_step_reaches_come_first() -> None:
     assert differences(MACHINE, MACHINE | {"distributions": now}, ["Z"])[0] == "z 9, was 1"
 
 
+def test_what_is_there_in_one_of_them_alone_is_counted_unless_it_is_reached() -> None:
+    many = {f"tool{i}": ["1", "x"] for i in range(6)}
+    more = MACHINE | {"distributions": {**MACHINE["distributions"], **many}}
+    assert differences(more, MACHINE) == ["6 distributions of then are not installed"]
+    told = ["tool3 is not installed, was 1", "5 distributions of then are not installed"]
+    assert differences(more, MACHINE, ["tool3"]) == told
+    assert differences(MACHINE, more) == ["6 distributions are installed that were not then"]
+
+
 # ── a new environment ───────────────────────────────────────────────────────────────────────────────────────────
 
 

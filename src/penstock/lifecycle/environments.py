@@ -8,6 +8,8 @@ from typing import Any
 from penstock.core.digest import digest_value
 
 Machine = Mapping[str, Any]
+MANY = 4
+"""So many that are there in one of the two alone, and that nothing concerned reaches, are counted rather than named."""
 MOST_TOLD = 8
 """Distributions of one kind of difference that are named."""
 
@@ -33,14 +35,19 @@ def differences(then: Machine, now: Machine, reached: Collection[str] = ()) -> l
     old, new = then.get("distributions", {}), now.get("distributions", {})
     near = {name.lower().replace("_", "-").replace(".", "-") for name in reached}
     names = sorted({*old, *new}, key=lambda name: (name not in near, name))
-    versions, files = [], []
+    versions, files, gone, come = [], [], [], []
     for name in names:
         was, got = old.get(name), new.get(name)
-        if was is None or got is None or was[0] != got[0]:
+        if was is None or got is None:
+            kind = versions if name in near else gone if got is None else come
+            kind.append(_moved(name, was, got))
+        elif was[0] != got[0]:
             versions.append(_moved(name, was, got))
         elif was[1] != got[1]:
             files.append(f"{name} {got[0]} with other files")
     found = [*_few(versions, "versions"), *_few(files, "distributions with other files")]
+    found += gone if len(gone) < MANY else [f"{len(gone)} distributions of then are not installed"]
+    found += come if len(come) < MANY else [f"{len(come)} distributions are installed that were not then"]
     words = (("python", "Python"), ("implementation", ""), ("platform", "platform"), ("cpu", "processor"))
     for key, word in (*words, ("threads", "threads")):
         if then.get(key) != now.get(key):
