@@ -22,6 +22,7 @@ from penstock.errors import NotReproducibleError, UntrustedTypeError, UsageError
 from penstock.lifecycle import again, new_env
 from penstock.lifecycle.environments import differences
 from penstock.lifecycle.kept_code import files_of, made_with
+from penstock.lifecycle.register import json_artifact, manifest_of
 from penstock.lifecycle.reproduce import Reproduction, check_trust, stored
 from penstock.lifecycle.versions import Version
 from penstock.stages.agree import apart
@@ -119,6 +120,21 @@ def test_version_of_a_given_threshold_names_the_one_it_was_made_of(raced_home: H
     with pytest.raises(UsageError, match="threshold that a person gave") as caught:
         stored(raced_home, version_with(decided={"from": 4}))
     assert caught.value.hint == "penstock reproduce churn@4"
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({}, "an older Penstock made it"),
+        ({"code": {"penstock": "code/1", "withheld": "a.py holds a password"}}, "a.py holds a password"),
+        ({"code": {"penstock": "code/9", "files": {}}}, "a form that this Penstock does not know"),
+    ],
+)
+def test_version_without_its_code_says_why(raced_home: Home, files: dict[str, Any], told: str) -> None:
+    members = {name: json_artifact(raced_home.objects, value) for name, value in files.items()}
+    bundle = manifest_of(raced_home, "churn", members)
+    with pytest.raises(NotReproducibleError, match=f"the code of churn@1 is not stored: .*{told}"):
+        stored(raced_home, version_with(bundle=bundle.to_json()))
 
 
 # ── grades ──────────────────────────────────────────────────────────────────────────────────────────────────────
