@@ -35,7 +35,7 @@ def differences(then: Machine, now: Machine, reached: Collection[str] = ()) -> l
     old, new = then.get("distributions", {}), now.get("distributions", {})
     near = {name.lower().replace("_", "-").replace(".", "-") for name in reached}
     names = sorted({*old, *new}, key=lambda name: (name not in near, name))
-    versions, files, gone, come = [], [], [], []
+    versions, files, gone, come = list[str](), list[str](), list[str](), list[str]()
     for name in names:
         was, got = old.get(name), new.get(name)
         if was is None or got is None:
