@@ -331,3 +331,10 @@ def test_a_flagged_column_is_gone_before_the_next_question():
     findings = proof(table, trap.schema)["findings"]
     assert [(one["grade"], one["column"]) for one in findings] == [("error", "copy"), ("note", "behind")]
     assert suspects.suspects(table, Target("y"), Roles(), Problem("regression")).n_columns == 5
+
+
+def test_labels_of_rows_may_repeat():
+    trap, table = sprung("dated late")
+    twice = pd.concat([table.iloc[:400], table.iloc[400:].reset_index(drop=True)])
+    told = suspects.suspects(twice, Target("y"), trap.roles, YES_NO).findings
+    assert [(one.kind, one.column) for one in told] == [("timing", "leak")]

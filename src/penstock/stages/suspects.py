@@ -51,12 +51,12 @@ def suspects(train: pd.DataFrame, target: Target, roles: Roles, problem: Problem
     problem : Problem
     """
     X, y = features_and_target(train, target, roles)
-    groups = _groups(train, roles)
+    X, groups = X.reset_index(drop=True), _groups(train, roles)
     truth = problem.encode(y)
     rows, kept, entity = judged(X, truth, groups)
     found = betrayed(rows, kept, problem, entity)
     found += identifiers(_without(X, found), truth, problem)
-    time = train[roles.time].loc[rows.index] if roles.time else None
+    time = train[roles.time].reset_index(drop=True).loc[rows.index] if roles.time else None
     graver = [one for one in found if one.grade != "note"]
     left = _without(rows, graver)
     found += questions(left, kept, problem, groups=entity, time=time)
