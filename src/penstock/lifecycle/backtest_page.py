@@ -16,9 +16,9 @@ from penstock.lifecycle.plots import Plot
 from penstock.store.files import explain, write_durably
 
 MAX_TEXT = 600
-WORDS = {"gated": "as gated", "never": "never retrained", "always": "always promoted"}
-NAMED = {"never": WORDS["never"], "always": ""}
-"""Names on the drawing; the third line mostly lies on the first, and is told below it."""
+WAYS = ("gated", "never", "always")
+_LINES = "Points: as gated, with 95 % intervals. Dashed: never retrained."
+"""Told below a drawing: lines that lie on each other have no room for names."""
 STYLES = {"never": "second", "always": "third"}
 
 
@@ -68,7 +68,7 @@ def plots(found: Mapping[str, Any]) -> list[Plot]:
 
 def _by_origin(found: Mapping[str, Any], kept: Sequence[Mapping[str, Any]]) -> Plot:
     name, zero = _shown(found)["name"], kept[0]["at"]
-    series = {way: _points(found["primary"], way, kept, zero) for way in WORDS}
+    series = {way: _points(found["primary"], way, kept, zero) for way in WAYS}
     values = [v for points in series.values() for _, one in points for v in (one["value"], one["low"], one["high"])]
     last = max((x for points in series.values() for x, _ in points), default=1.0)
     gated = series["gated"]
@@ -79,15 +79,15 @@ def _by_origin(found: Mapping[str, Any], kept: Sequence[Mapping[str, Any]]) -> P
         Axis(f"days after {zero}", *padded([0.0, last])),
         Axis(name, *padded([v for v in values if v is not None])),
         [
-            *(Line([x for x, _ in series[way]], [one["value"] for _, one in series[way]], STYLES[way], NAMED[way])
+            *(Line([x for x, _ in series[way]], [one["value"] for _, one in series[way]], STYLES[way])
               for way in STYLES),
-            Line([x for x, _ in gated], [one["value"] for _, one in gated], "main", WORDS["gated"]),
+            Line([x for x, _ in gated], [one["value"] for _, one in gated], "main"),
             _dots(gated),
         ],
     )  # fmt: skip
     return Plot(
         f"{name} after each origin",
-        f"Points: as gated, with 95 % intervals. Dotted: always promoted.{_better(found)}",
+        f"{_LINES} Dotted: always promoted.{_better(found)}",
         svg,
     )
 
@@ -107,9 +107,8 @@ def _by_age(found: Mapping[str, Any]) -> Plot:
         Axis("age of the model in days", *padded(ages)),
         Axis(name, *padded([v for v in values if v is not None])),
         [
-            Line([x for x, _ in ways["never"]], [one["value"] for _, one in ways["never"]], "second",
-                 WORDS["never"]),
-            Line([x for x, _ in ways["gated"]], [one["value"] for _, one in ways["gated"]], "main", WORDS["gated"]),
+            Line([x for x, _ in ways["never"]], [one["value"] for _, one in ways["never"]], "second"),
+            Line([x for x, _ in ways["gated"]], [one["value"] for _, one in ways["gated"]], "main"),
             _dots(ways["gated"]),
         ],
     )  # fmt: skip
@@ -119,7 +118,7 @@ def _by_age(found: Mapping[str, Any]) -> Plot:
          gain(one["than_fresh"])]
         for one in found["by_age"]
     ]  # fmt: skip
-    reading = f"Each point is over all windows at that age, weighted by rows.{_better(found)}"
+    reading = f"{_LINES} Over all windows at that age, weighted by rows.{_better(found)}"
     return Plot(f"{name} by age of the model", reading, svg, head, rows)
 
 
