@@ -41,22 +41,24 @@ def last_that_beat(home: Home, workflow: str) -> Version | None:
     it shows how far that has gone.
     """
     moves = [move.body["version"] for move in home.ledger.stream(stream(workflow, "alias", CHAMPION))]
-    reigned = {number for number in moves if number is not None}
+    present = moves[-1] if moves else None
+    if present is None:
+        return None
+    # After a roll-back the versions that were gone back from stand for nothing.
+    reigned = {number for number in moves if number is not None and number <= present}
     beat = [
         verdict.body["version"]
         for verdict in home.ledger.stream(stream(workflow, "verdict"))
-        if verdict.body["version"] in reigned and verdict.body["passed"] and _asked_to_beat(verdict.body["rules"])
+        if verdict.body["version"] in reigned and verdict.body["passed"] and _asked_to_beat(verdict.body)
     ]
-    if not beat or (moves and beat[-1] == moves[-1]):
-        return None
-    return version(home.ledger, workflow, beat[-1])
+    return version(home.ledger, workflow, beat[-1]) if beat and beat[-1] != present else None
 
 
-def _asked_to_beat(rules: Iterable[Mapping[str, Any]]) -> bool:
+def _asked_to_beat(verdict: Mapping[str, Any]) -> bool:
     """Whether one of the rules was passed by being better than another model."""
     return any(
         rule["kind"] == "difference" and rule["outcome"] == "pass" and (rule["figures"].get("required") or 0.0) >= 0
-        for rule in rules
+        for rule in verdict.get("rules", ())
     )
 
 
