@@ -45,7 +45,7 @@ from penstock.stages.own import line_of
 from penstock.stages.problem import Problem
 from penstock.stages.spent import at_level, searched
 from penstock.stats.checks import json_number
-from penstock.stats.intervals import normal_quantile
+from penstock.stats.intervals import HEAVY, largest_share, normal_quantile
 from penstock.stats.paired import Difference
 
 MARGIN_LEAST, MARGIN_MOST = 0.01, 0.05
@@ -156,9 +156,22 @@ def _bound(rule: AtLeast | AtMost, c: Comparison) -> Judged:
         reason = _rows_for_bound(
             found.value - value if least else value - found.value, found, rule.confidence, least, c
         )
-    text = f"{scoring.shown_name(name)} {shown} {sign} {scoring.number(asked_for)}{reason}"
+    text = f"{scoring.shown_name(name)} {shown} {sign} {scoring.number(asked_for)}{reason}{_heavy(name, c)}"
     asked = {"required": rule.value, "by": rule.by, "confidence": rule.confidence}
     return held_to(rule, outcome, text, "bound", figures={"metric": name, **found.to_json(), **asked})
+
+
+def _heavy(name: str, c: Comparison) -> str:
+    """Says so where one row makes up much of the variance: no method has bounds that hold then."""
+    if c.challenger.problem.task != "regression":
+        return ""
+    rows = scoring.row_scores(name, c.challenger)
+    share = 0.0 if rows is None else largest_share(rows)
+    return (
+        f" (heavy tail: one row is {100 * share:.0f} % of the variance; the bounds are too narrow)"
+        if share > HEAVY
+        else ""
+    )
 
 
 def _rows_for_bound(ahead: float, found: Any, confidence: float, least: bool, c: Comparison) -> str:

@@ -199,6 +199,38 @@ def mean_interval(
     return Interval(mean.value - quantile * mean.se, mean.value, mean.value + quantile * mean.se, n, method)
 
 
+HEAVY = 0.25
+"""Share of one row in a variance, from which on the variance cannot be relied on."""
+
+
+def largest_share(x: ArrayLike) -> float:
+    """Share of the largest deviation in the sum of squared deviations: near 0 where the variance is finite.
+
+    The ratio of maximum and sum vanishes with more rows if and only if the mean exists (O'Brien 1980, Journal of
+    Applied Probability 17:539; Embrechts, Klüppelberg & Mikosch 1997, Modelling Extremal Events, §6.2.6); here, of
+    squared deviations. From `HEAVY` on a t interval of the mean covers less than it says.
+
+    Parameters
+    ----------
+    x : array of shape (n,)
+
+    Returns
+    -------
+    float
+        0 where nothing varies or a value is not finite.
+
+    Examples
+    --------
+    >>> round(largest_share([1.0, 2.0, 3.0, 100.0]), 2), largest_share([1.0, 1.0])
+    (0.75, 0.0)
+    """
+    values = vector(x, "x")
+    with np.errstate(invalid="ignore", over="ignore"):
+        squares = (values - values.mean()) ** 2 if len(values) else values
+        total = float(squares.sum())
+    return float(squares.max()) / total if 0 < total < math.inf else 0.0
+
+
 def wilson_interval(k: float, n: float, confidence: float = 0.95) -> Interval:
     """Wilson's score interval of a proportion (Wilson 1927, JASA 22:209).
 
