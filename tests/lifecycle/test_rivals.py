@@ -2,13 +2,12 @@
 
 import pytest
 
-from penstock.core.gate import Beats, Faster, Improves
+from penstock.core.gate import LAST, Beats, Faster, Improves
 from penstock.core.run import Entry
 from penstock.lifecycle.lower import others
 from penstock.lifecycle.promote import move
 from penstock.lifecycle.register import json_artifact, register
 from penstock.lifecycle.rivals import absent, last_that_beat, named, outputs_of, sizes
-from penstock.stages.opponents import LAST
 
 
 def made(home, number):
