@@ -142,7 +142,7 @@ def test_the_file_may_be_named(first: Any) -> None:
     plan = ps.plan("declared_for_python.py")
     assert plan.count("run") == 0
     assert plan.steps["clean"] == ("reuse", "unchanged")
-    assert repr(plan).endswith("python_churn: 5 waiting, 8 to reuse")
+    assert repr(plan).endswith("python_churn: 5 waiting, 9 to reuse")
 
 
 def test_what_only_this_process_holds_learns_nothing_from_held_out_rows(churn: Any) -> None:
