@@ -206,6 +206,16 @@ def test_without_a_shift_retraining_brings_little(tmp_path):
     assert found["retraining"]["never"]["value"] == 0
 
 
+def test_candidates_a_threshold_and_a_refit_are_made_at_each_origin(tmp_path):
+    beside = 'model={"lr": LogisticRegression(), "C": LogisticRegression(C=0.01)}, refit="all", '
+    declared = DECLARED.replace("model=LogisticRegression()", beside + 'decide=ps.Threshold(maximise="f1")')
+    project = Project(tmp_path / "beside", customers(600), declared.replace('["roc_auc"]', '["roc_auc", "f1"]'))
+    [first, second] = kept(project.backtest("--from", "2025-06-10", "--every", "60d", "--until", "2025-08-20"))
+    assert first["promoted"]
+    assert set(second["figures"]["gated"]) == {"roc_auc", "f1"}
+    assert second["champion_at"] in (first["at"], second["at"])
+
+
 @pytest.mark.parametrize(("declared", "equal"), [(STEPPED, True), (STEPPED + UNCUT, False)])
 def test_what_came_after_an_origin_changes_nothing(tmp_path, declared, equal):
     """The step takes statistics over all rows that it is given. Sabotage: without the cut before it, it sees them."""
