@@ -157,7 +157,7 @@ class Comparison:
         """A name for people: "churn@6", "the baseline"."""
         if against == BASELINE:
             return f"the baseline {self.baseline_name}".rstrip()
-        return self.opponent(against).name or f"the {against}"
+        return self.opponent(against).name or (f"the {against}" if against == CHAMPION else against)
 
     def error(self, against: str) -> str:
         """Why another version cannot answer; "" where it can."""
