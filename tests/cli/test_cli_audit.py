@@ -92,6 +92,7 @@ def test_steps_of_every_library_are_proven_refused_and_answered(project):
     refused = project.call("run")
     assert refused.code == 4
     assert "the audit refused it: step last" in refused.out
+    assert " ✗ audit" in refused.out
 
     project.write("churn.py", declared(LEAK, 'audit=ps.Audit(waive={"last": "a constant of the firm"}),'))
     code, waived = proof(project)

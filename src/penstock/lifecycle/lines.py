@@ -79,6 +79,8 @@ class Teller:
             lines[0].facts[0] = story.parted(report, self.graph.about.get("metrics", ()))
         if stage == "evaluate":
             lines[0].facts += story.leaders(self.load(self.known["evaluate", "report"]), self._noted)
+        if stage == "audit" and self.load(self.known["audit", ""])["grade"] == "error":
+            lines[0].mark = "✗"
         if stage == "train" and "preprocess_s" in event.facts:
             report, spent = self.load(self.known["train", "report"]), event.facts["preprocess_s"]
             lines[0].time = duration(max(event.wall_s - spent, 0.0))

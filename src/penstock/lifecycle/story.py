@@ -233,7 +233,7 @@ def ending(report: Report) -> Ending:
     if attempt.promoted:
         return Ending("champion", f"champion: {name} ({_where(attempt.home.config)})", "→")
     if report.exit_code == 4:
-        return Ending("refused", f"{name} refused: {attempt.reason}", "✗")
+        return Ending("refused", f"{name} refused: {attempt.reason.removeprefix('refused: ')}", "✗")
     if report.exit_code == 7:
         return Ending("undecided", f"{name} undecided: {attempt.reason}", "?")
     if attempt.verdict is not None and not attempt.reigns:
