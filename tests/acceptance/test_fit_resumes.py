@@ -37,12 +37,12 @@ class SlowTree(DecisionTreeClassifier):
 """
 
 
-def rows(n=400):
+def rows(n=400, people=60):
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=n), rng.normal(size=n)
     city = rng.choice(["Rome", "Oslo", "Lima"], n)
     y = (a + (city == "Rome") + rng.normal(size=n) > 0.3).astype(int)
-    weight, who = rng.integers(1, 6, n), rng.integers(0, 60, n)
+    weight, who = rng.integers(1, 6, n), rng.integers(0, people, n)
     return pd.DataFrame({"id": np.arange(n), "who": who, "a": a, "city": city, "b": b, "w": weight, "y": y})
 
 
@@ -108,7 +108,7 @@ big = ps.Workflow(
 
 @pytest.mark.timeout(150)
 def test_the_workflow_that_could_not_be_written_is_a_champion_and_answers_as_its_estimator_does(own_project):
-    data = rows(600)
+    data = rows(600, people=180)  # a gate needs thirty of them among the held-out rows
     own_project.write("rows.csv", data.to_csv(index=False))
     own_project.write("big.py", BIG)
     ran = own_project.call("run", "big.py")

@@ -417,7 +417,9 @@ def test_what_a_step_logs_is_kept_shown_reused_and_not_collected(
     objects: Any = home.objects
     ledger: Any = home.ledger
     assert collect(objects, ledger, grace_s=-10.0, dry_run=True).objects == 0
-    assert collect(objects, ledger, grace_s=-10.0, keep_s=-10.0, dry_run=True).objects == 1
+    assert (
+        collect(objects, ledger, grace_s=-10.0, keep_s=-10.0, dry_run=True).objects == 3
+    )  # and its run's code and environment
     home.ledger.close()
 
 

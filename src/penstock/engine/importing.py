@@ -18,6 +18,16 @@ RACY_S = 2.0
 """A file younger than this, in seconds, is compiled anew."""
 
 
+def import_place(path: str) -> tuple[str, str]:
+    """As `module_name`, of a file that has been imported: its name is not questioned again."""
+    folder, base = os.path.split(path)
+    parts = [os.path.splitext(base)[0]]
+    while os.path.exists(os.path.join(folder, "__init__.py")):
+        folder, package = os.path.split(folder)
+        parts.insert(0, package)
+    return ".".join(parts), folder
+
+
 def module_name(path: str) -> tuple[str, str]:
     """Name under which a file is imported, and the folder that goes on `sys.path` for it.
 
@@ -37,13 +47,10 @@ def module_name(path: str) -> tuple[str, str]:
     UsageError
         The stem is no identifier, or Python or an installed library has that name.
     """
-    folder, base = os.path.split(path)
-    stem = os.path.splitext(base)[0]
-    parts = [stem]
-    while os.path.exists(os.path.join(folder, "__init__.py")):
-        folder, package = os.path.split(folder)
-        parts.insert(0, package)
-    bad = next((part for part in parts if not part.isidentifier()), None)
+    base = os.path.basename(path)
+    name, folder = import_place(path)
+    parts = name.split(".")
+    bad = next((part for part in (os.path.splitext(base)[0], *parts) if not part.isidentifier()), None)
     if bad is not None:
         raise UsageError(
             f"{base}: {bad!r} is no name that Python can import", hint=f"rename the file: {_better(bad)}.py"
@@ -51,7 +58,7 @@ def module_name(path: str) -> tuple[str, str]:
     top = parts[0]
     if top in sys.stdlib_module_names or _installed(top, folder):
         raise UsageError(f"{base}: a library is called {top!r} too, and would be shadowed", hint="rename the file")
-    return ".".join(parts), folder
+    return name, folder
 
 
 def _better(name: str) -> str:

@@ -34,14 +34,14 @@ def bundle_types(home: Home, graph: Graph, files: Mapping[str, Artifact], file: 
     """
     if not any(_is_project(name) for parts in graph.codes.values() for name in parts):
         return None
-    from penstock.engine.importing import module_name
+    from penstock.engine.importing import import_place
     from penstock.engine.own_types import own_types
     from penstock.formats.skops import named_in
 
     fitted = [files[name] for name in ("estimator", "judged") if name in files and files[name].format == "skops"]
     names = {name for artifact in fitted for name in named_in(home.objects.read(artifact.digest))}
     root = os.path.realpath(home.config.root)
-    beside = os.path.relpath(os.path.realpath(module_name(os.path.abspath(file))[1]), root).replace(os.sep, "/")
+    beside = os.path.relpath(os.path.realpath(import_place(os.path.abspath(file))[1]), root).replace(os.sep, "/")
     found = own_types(root, names, [beside])
     if not found:
         return None

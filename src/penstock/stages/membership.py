@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.core.split import Split
 from penstock.core.target import Roles
+from penstock.errors import DataError
 from penstock.stages import keys
 
 if TYPE_CHECKING:
@@ -112,7 +113,10 @@ class Sides:
         columns = {"key": self.roles.key, "groups": self.roles.groups}.get(rule, ())
         if rule == "time" and self.roles.time in table.columns:
             train, _ = self._sides
-            early: Mask = np.less_equal(keys.times(table[self.roles.time]), keys.times(train[self.roles.time]).max())
+            moments, known = moments_of(table, self.roles.time or ""), keys.times(train[self.roles.time])
+            if moments is None or moments.dtype.kind != known.dtype.kind:
+                return nobody  # a source may write the time as a later step reads it
+            early: Mask = moments <= known.max()
             return early
         if not columns or self._split is None or not self._split.stable:
             return nobody
@@ -128,3 +132,11 @@ class Sides:
             return ""
         rule = rule_of(self.roles, self._split)
         return "" if rule in ("key", "groups") and isinstance(self._split.test, str) else rule
+
+
+def moments_of(table: pd.DataFrame, name: str) -> Any:
+    """A column as times, or None where it holds none."""
+    try:
+        return keys.times(table[name])
+    except (DataError, KeyError):
+        return None

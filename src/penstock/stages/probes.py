@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any
 from penstock.core.replay import Key
 from penstock.core.split import Split, duration_s
 from penstock.core.target import Roles, Target
-from penstock.errors import DataError
-from penstock.stages import keys
 from penstock.stages.disturb import opposite, scrambled
-from penstock.stages.membership import Sides
+from penstock.stages.membership import Sides, moments_of
 from penstock.stages.moved import Moved
 from penstock.stages.walk import Change
 
@@ -160,7 +158,7 @@ class LookAhead:
         import numpy as np
 
         clock = self.declared.roles.time if labels else self.clocks.get(key)
-        moments = _moments(table, clock) if clock and clock in table.columns else None
+        moments = moments_of(table, clock) if clock and clock in table.columns else None
         if moments is not None and moments.dtype.kind != np.asarray(self.cut).dtype.kind:
             moments = None
         later = np.zeros(len(table), dtype=bool) if moments is None else moments > self.cut
@@ -188,8 +186,8 @@ class LookAhead:
 
         at = self.declared.target.time
         if at and at in table.columns:
-            known = keys.times(table[at])
-            if known.dtype.kind == np.asarray(self.cut).dtype.kind:
+            known = moments_of(table, at)
+            if known is not None and known.dtype.kind == np.asarray(self.cut).dtype.kind:
                 late: Mask = ~np.less_equal(known, self.cut) | (moments >= self.cut)
                 return late
         first = self.cut if self.gap is None else self.cut - self.gap
@@ -207,7 +205,7 @@ class LookAhead:
         """Rows until the cut."""
         import numpy as np
 
-        moments = _moments(table, self.declared.roles.time or "")
+        moments = moments_of(table, self.declared.roles.time or "")
         if moments is None or moments.dtype.kind != np.asarray(self.cut).dtype.kind:
             return np.zeros(len(table), dtype=bool)
         until: Mask = moments <= self.cut
@@ -228,14 +226,6 @@ class LookAhead:
             return moved
         late = np.isin(self.declared.sides.plain(table)[moved.vanished], self.late)
         return replace(moved, vanished=moved.vanished[~late])
-
-
-def _moments(table: pd.DataFrame, name: str) -> Any:
-    """A column as times, or None where it holds none."""
-    try:
-        return keys.times(table[name])
-    except (DataError, KeyError):
-        return None
 
 
 def clock_of(table: pd.DataFrame, roles: Roles) -> tuple[str | None, str]:
