@@ -8,6 +8,7 @@ from penstock.core.split import Split
 from penstock.core.target import Roles, Target
 from penstock.stages import ahead, probes
 from penstock.stages.disturb import opposite, taken
+from penstock.stages.membership import Sides
 from penstock.stages.partition import partition
 from penstock.stages.scramble import scramble
 from penstock.testing.planted import FUTURE, PAST, Planted
@@ -203,7 +204,7 @@ def test_sabotage_without_other_labels_a_short_lag_passes(monkeypatch):
 
 
 def test_sabotage_without_deleting_rows_the_next_row_passes(monkeypatch):
-    monkeypatch.setattr(probes, "_moments", lambda *_: None)
+    monkeypatch.setattr(probes, "moments_of", lambda *_: None)
     assert ("error", "look-ahead") not in found(tried(one(NEXT)))
 
 
@@ -218,3 +219,15 @@ def test_sabotage_without_moments_of_moved_rows_a_rare_leak_is_settled_as_past(m
     assert ("error", "look-ahead") in found(tried(one(rare, table), "key"))
     monkeypatch.setattr(ahead, "DIRECTED", 0)
     assert found(tried(one(rare, table), "key")) == [("note", "labels")]
+
+
+def test_a_time_that_a_later_step_reads_is_no_clock_and_no_error():
+    """A source may write its days as 31.01.2026, which only a step can read."""
+    raw = pd.DataFrame({"at": ["31.01.2026", "01.02.2026"], "x": [1.0, 2.0]})
+    clock, why = probes.clock_of(raw, Roles(time="at"))
+    assert clock is None
+    assert "a later step reads the times in 'at'" in why
+    read = raw.assign(at=pd.to_datetime(raw["at"], dayfirst=True))
+    sides = Sides(read[:1], read[1:], Roles(time="at"), Split(by="time"), 0)
+    assert sides.would_train(read).tolist() == [True, False]
+    assert sides.would_train(raw).tolist() == [False, False]

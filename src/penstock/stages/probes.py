@@ -235,6 +235,11 @@ def clock_of(table: pd.DataFrame, roles: Roles) -> tuple[str | None, str]:
     or none of any: a date in a table with one row an entity, such as the end of a contract, may be known long before.
     """
     if roles.time in table.columns:
+        if moments_of(table, str(roles.time)) is None:
+            return (
+                None,
+                f"a later step reads the times in {roles.time!r}: parse them by ps.read(…, dates=[{roles.time!r}])",
+            )
         return roles.time, ""
     found = [str(name) for name in table.columns if is_time(table[name])]
     if not found:
