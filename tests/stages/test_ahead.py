@@ -8,7 +8,9 @@ from penstock.core.split import Split
 from penstock.core.target import Roles, Target
 from penstock.stages import ahead, probes
 from penstock.stages.disturb import opposite, taken
+from penstock.stages.leaks import Leak
 from penstock.stages.membership import Sides
+from penstock.stages.moved import Moved
 from penstock.stages.partition import partition
 from penstock.stages.scramble import scramble
 from penstock.testing.planted import FUTURE, PAST, Planted
@@ -231,3 +233,12 @@ def test_a_time_that_a_later_step_reads_is_no_clock_and_no_error():
     sides = Sides(read[:1], read[1:], Roles(time="at"), Split(by="time"), 0)
     assert sides.would_train(read).tolist() == [True, False]
     assert sides.would_train(raw).tolist() == [False, False]
+
+
+def test_what_scramble_found_is_no_past_while_a_table_could_not_be_cut():
+    none = np.empty(0, dtype=np.intp)
+    leak = Leak("lag", Moved({"x": 3}, (), none, none, np.arange(3)), "labels")
+    seen = ahead.Ahead(cuts=5, reached={"lag"})
+    assert seen.settles(leak)
+    seen.uncut = True
+    assert not seen.settles(leak)

@@ -6,9 +6,9 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
 from typing import Any
 
+from penstock.engine.libraries import installed
 from penstock.engine.processes import THREAD_VARIABLES
 
 DIGITS = 32
@@ -51,7 +51,7 @@ def distributions(cache: str | None = None) -> dict[str, list[str]]:
     """Every distribution on the path: name → [version, digest]; of one that is there twice the one that is imported."""
     remembered, kept = _remembered(cache), dict[str, list[Any]]()
     found: dict[str, list[str]] = {}
-    for name, version, record in _installed():
+    for name, version, record in installed():
         normal = name.lower().replace("_", "-").replace(".", "-")
         if normal in found:
             continue
@@ -93,19 +93,6 @@ def record_digest(text: str) -> str:
         if ",sha256=" in line and ".dist-info/" not in line and not line.startswith(("..", "/", '"..', '"/'))
     ]
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:DIGITS]
-
-
-def _installed() -> Iterator[tuple[str, str, str]]:
-    """(name, version, path of its RECORD) for every metadata folder on the path, in the path's order."""
-    for folder in sys.path:
-        try:
-            names = sorted(os.listdir(folder or "."))
-        except OSError:
-            continue
-        for entry in names:
-            name, dash, version = entry.removesuffix(".dist-info").partition("-")
-            if dash and entry.endswith(".dist-info"):
-                yield name, version, os.path.join(folder, entry, "RECORD")
 
 
 def _text(path: str) -> str:

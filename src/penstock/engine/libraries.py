@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 
 DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
@@ -75,16 +76,22 @@ class Libraries:
         """
         if self._installed is None:
             self._installed = {}
-            for folder in sys.path:
-                try:
-                    names = sorted(os.listdir(folder or "."))
-                except OSError:
-                    continue
-                for entry in names:
-                    name, dash, version = entry.removesuffix(".dist-info").partition("-")
-                    if dash and entry.endswith(".dist-info"):
-                        self._installed.setdefault(_normal(name), (name, version))
+            for name, version, _ in installed():
+                self._installed.setdefault(_normal(name), (name, version))
         return self._installed
+
+
+def installed() -> Iterator[tuple[str, str, str]]:
+    """(name, version, path of its RECORD) for every metadata folder on the path, in the path's order."""
+    for folder in sys.path:
+        try:
+            names = sorted(os.listdir(folder or "."))
+        except OSError:
+            continue
+        for entry in names:
+            name, dash, version = entry.removesuffix(".dist-info").partition("-")
+            if dash and entry.endswith(".dist-info"):
+                yield name, version, os.path.join(folder, entry, "RECORD")
 
 
 def _normal(name: str) -> str:

@@ -44,6 +44,8 @@ class Ahead:
         Steps that raised where tables ended earlier.
     reached : set of str
         Steps that ran again.
+    uncut : bool
+        Whether a table has the declared time in a form that only a later step reads: it stayed as it was.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -54,6 +56,7 @@ class Ahead:
     steps: set[str] = field(default_factory=set)
     unproven: set[str] = field(default_factory=set)
     reached: set[str] = field(default_factory=set)
+    uncut: bool = False
 
     def tells(self, leak: Leak) -> bool:
         """Whether a look-ahead's own error says the same: the step, and all the columns."""
@@ -63,7 +66,7 @@ class Ahead:
 
     def settles(self, leak: Leak) -> bool:
         """Whether what scramble found in a step is the past, on the evidence of every moment that was tried."""
-        if not self.cuts or leak.step in self.unproven or leak.step not in self.reached:
+        if not self.cuts or self.uncut or leak.step in self.unproven or leak.step not in self.reached:
             return False
         if leak.moved.vanished.size or leak.moved.appeared.size or not leak.moved.columns:
             return leak.step not in self.steps
@@ -91,6 +94,10 @@ def look_ahead(
     gap = gap_of(declared.target, split, moments)
     clocks, doubts = _clocks(walker, declared)
     found.not_tried += [{"what": f"look-ahead: the table {step} until a moment", "why": why} for step, why in doubts]
+    found.uncut = any(
+        clock is None and key[0] in walker.roots and declared.roles.time in walker.table(key).columns
+        for key, clock in clocks.items()
+    )
     drawn, aimed = cuts_of(walker, declared, moments, clocks, CUTS_FULL if full else CUTS, seed)
     directed = _directed(leaks, moments, seed)
     names = declared.sides.plain(data)
