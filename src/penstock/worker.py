@@ -86,12 +86,22 @@ def prepare(
     name, outputs, about = _outputs(declared, request, config)
     about |= _parameters(declared, request)
     outputs = narrowed(outputs)
-    live = describe(name, outputs, closure, given=params, about=about, until=request.get("until"))
+    live = describe(name, outputs, closure, given=params, about=about, until=_until(declared, request))
     live = replace(live, graph=replace(live.graph, about=about | _made_with(closure, about, request)))
     closure.save()
     objects, formats = open_store(config, _project_types(live, request["root"]))
     warm = _warm(live, LIBRARIES if isinstance(declared, Workflow) else ())
     return live, Runtime(objects, formats, about.get("seed") or config.seed or 0, warm)
+
+
+def _until(declared: Any, request: Mapping[str, Any]) -> str | None:
+    """The last step; of a workflow none that looks at held-out rows without putting that on record."""
+    asked: str | None = request.get("until")
+    if asked is None or not isinstance(declared, Workflow):
+        return asked
+    from penstock.lifecycle.lower import ON_RECORD
+
+    return ON_RECORD.get(asked, asked)
 
 
 def _warm(live: Live, libraries: tuple[str, ...]) -> tuple[str, ...]:

@@ -40,12 +40,15 @@ def test_the_worse_one_against_the_champion_ends_with_4_and_spends_one_look(pair
     assert len(looks(pair)) == before + 1
 
 
-def test_the_better_one_ends_with_0_as_json(pair):
+def test_from_the_other_side_it_is_the_same_look_and_ends_with_0(pair):
+    pair.call("compare", "churn@2")
+    before = len(looks(pair))
     ended = pair.call("compare", "churn@1", "churn@2", "--json")
     found = json.loads(ended.out)
+    assert (found["look"], len(looks(pair))) == (None, before)
     assert (ended.code, found["exit_code"], found["outcome"], found["equal"]) == (0, 0, "better", False)
     assert (found["first"], found["second"]) == ("churn@1", "churn@2")
-    assert found["look"] == found["looks"]["number"]
+    assert found["sentence"].startswith("better than churn@2: roc_auc +")
     body = looks(pair)[0]["body"]
     assert (body["won"], body["search"]) == (False, True)  # by hand nothing is earned back
     assert body["share"] > 0
@@ -63,3 +66,24 @@ def test_a_name_that_is_none_is_told(pair):
     ended = pair.call("compare", "churn@9")
     assert ended.code == 2
     assert "there is no version churn@9" in ended.err
+
+
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory):
+    return new_shop(tmp_path_factory.mktemp("until") / "shop")
+
+
+def test_a_run_that_ends_before_its_gate_judges_nobody_and_says_so(cut):
+    ended = cut.call("run", "churn.py", "-q", "--until", "register")
+    assert (ended.code, ended.err) == (0, "")
+    last = cut.scrubbed(ended.out).splitlines()[-1]
+    assert last.startswith("→ registered: churn@1 · not judged: the run was to end before its gate · ")
+    assert looks(cut) == []
+    assert json.loads(cut.call("run", "churn.py", "--until", "register", "--json").out)["exit_code"] == 0
+
+
+def test_no_run_ends_between_the_hold_out_and_the_record_of_the_look(cut):
+    ended = cut.call("run", "churn.py", "-q", "--until", "compare")
+    assert ended.code == 0
+    assert "→ challenger: churn@1 · not promoted: the run was to end at its gate · " in ended.out
+    assert len(looks(cut)) == 1

@@ -76,7 +76,7 @@ def workflow(model, rows, told):
             audit=At("audit"),
             **{name: At("package", name) for name in told["more"]},
         ),
-        node("champion", At("register"), kind="effect", outputs=("fitted", "seen", "held", "about")),
+        node("champion", At("register"), At("audit"), kind="effect", outputs=("fitted", "seen", "held", "about")),
         step(
             "compare",
             At("split", "test"),
@@ -86,7 +86,7 @@ def workflow(model, rows, told):
             about=At("champion", "about"),
             rules=told["outcome"],
         ),
-        node("gate", At("compare"), At("register"), At("audit"), At("champion", "about"), kind="effect"),
+        node("gate", At("compare"), At("register"), At("champion", "about"), kind="effect"),
         node("deploy", At("gate"), At("register"), At("compare"), kind="effect"),
     )
     return Graph("churn", nodes, codes)
@@ -260,25 +260,52 @@ def test_the_same_estimator_in_another_bundle_needs_no_second_look(world):
 
 
 @pytest.mark.parametrize(
-    ("outcome", "findings", "code", "reason"),
-    [
-        ("worse", (), 4, "roc_auc is worse"),
-        ("not enough evidence", (), 7, "40 rows are too few"),
-        ("better", (FINDING,), 4, f"the audit refused it: {FINDING['what']}"),
-        ("not enough evidence", (FINDING,), 4, f"the audit refused it: {FINDING['what']}"),
-    ],
+    ("outcome", "code", "reason"),
+    [("worse", 4, "roc_auc is worse"), ("not enough evidence", 7, "40 rows are too few")],
 )
-def test_who_does_not_pass_stays_outside_and_the_look_is_spent(world, outcome, findings, code, reason):
+def test_who_does_not_pass_stays_outside_and_the_look_is_spent(world, outcome, code, reason):
     world.run()
-    report = world.run("two", outcome, findings=findings)
+    report = world.run("two", outcome)
     assert (report.exit_code, report.error, report.attempt.passed) == (code, None, False)
     assert report.attempt.reason == reason
     assert (world.alias(), world.alias(CHALLENGER)) == (1, 1)
     assert skipped(report) == ["deploy"]
     last = world.stream("verdict")[-1].body
     assert (last["outcome"], last["passed"], last["sentence"]) == (outcome, False, reason)
-    assert last["audit_errors"] == len(findings)
+    assert last["audit_errors"] == 0
     assert len(world.stream("look")) == 2
+
+
+REFUSED = f"the audit refused it, so it was not compared: {FINDING['what']}"
+
+
+def test_a_version_that_the_audit_refuses_opens_no_hold_out(world):
+    world.run()
+    report = world.run("two", findings=(FINDING,), search=True)
+    assert (report.exit_code, report.error, report.attempt.passed, report.attempt.reason) == (4, None, False, REFUSED)
+    assert "compare" not in world.desk.ran
+    assert set(skipped(report)) == {"compare", "gate", "deploy"}
+    assert (world.alias(), world.alias(CHALLENGER), len(world.stream("look"))) == (1, 1, 1)
+    last = world.stream("verdict")[-1].body
+    assert (last["version"], last["outcome"], last["passed"]) == (2, "not compared", False)
+    assert (last["against"], last["sentence"], last["audit_errors"], last["rules"]) == (None, REFUSED, 1, [])
+    again = world.run("two", findings=(FINDING,), search=True)
+    assert (again.exit_code, again.idle, len(world.stream("verdict"))) == (4, True, 2)
+    answered = world.run("two", search=True)  # waived: it is fought now
+    assert (answered.exit_code, world.alias(), len(world.stream("look"))) == (0, 3, 2)
+
+
+def test_a_proof_with_an_error_is_refused_whoever_reigns(world):
+    world.run()
+    report = world.run(findings=(FINDING,))  # the champion's own estimator, in another bundle
+    assert (report.exit_code, report.attempt.reason, world.alias()) == (4, REFUSED, 1)
+    assert len(world.stream("look")) == 1
+
+
+def test_sabotage_without_the_refusal_the_hold_out_is_opened(world, monkeypatch):
+    monkeypatch.setattr(Attempt, "_refusal", lambda *_: None)
+    world.run("one", findings=(FINDING,))
+    assert len(world.stream("look")) == 1
 
 
 # ── one look ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -311,11 +338,6 @@ def test_a_search_spends_a_level_of_its_own_and_a_refresh_none(world):
     assert [verdict.body["looks"]["search"] for verdict in world.stream("verdict")] == [True, False, True]
     assert len({one["generation"] for one in looks}) == 1
     assert world.version(1).body["generation"] == looks[0]["generation"]
-
-
-def test_an_audit_that_refuses_earns_nothing(world):
-    world.run("one", "better", findings=(FINDING,), search=True)
-    assert [look.body["won"] for look in world.stream("look")] == [False]
 
 
 def test_an_equal_fight_keeps_its_level_whatever_was_spent_since(world):
@@ -372,10 +394,10 @@ def test_another_champion_is_another_comparison(world):
 class Forgetful(Attempt):
     """Records each verdict as if it were the first."""
 
-    def _record(self, comparison, about, sentence, errors):
+    def _record(self, comparison, about):
         number = self.home.ledger.streams().get("churn/verdict", 0) + 1
         body = {"version": self.version.number, "passed": self.passed, "comparison": comparison.to_json()}
-        body |= {"against": about["champion"], "sentence": sentence}
+        body |= {"against": about["champion"], "sentence": self.verdict["sentence"]}
         look = {"version": self.version.number, "verdict": number, "fight": self.fight, "looks": about["looks"]}
         self.home.ledger.append([Entry("churn/verdict", number, body), Entry("churn/look", number, look)])
         return number

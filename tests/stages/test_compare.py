@@ -318,6 +318,13 @@ def test_where_no_slice_has_enough_rows_nothing_is_refused_and_it_is_said():
     )
 
 
+def test_a_metric_without_a_value_on_any_slice_does_not_pass():
+    data = rows(400).assign(city=lambda t: np.where(t.y == 1, "Oslo", "Rome"))  # one class each
+    found = verdict(data, (NoWorseOn("city", metric="roc_auc"),))
+    assert found["outcome"] == "not enough evidence"
+    assert found["sentence"] == "not enough evidence: roc_auc has no value on any slice of city"
+
+
 # ── rows that the champion has seen ──────────────────────────────────────────────────────────────────────────
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from penstock.core.gate import LAST, AtLeast, Beats, Calibrated, Faster, Improves, MaxGap, NotWorse, Smaller
+from penstock.core.gate import LAST, AtLeast, Beats, Calibrated, Faster, Improves, MaxGap, NotWorse, NoWorseOn, Smaller
 from penstock.core.target import Roles, Target
 from penstock.errors import DeclarationError
 from penstock.stages.compare import compare
@@ -324,6 +324,25 @@ def test_coarse_metrics_give_way_to_log_loss_in_not_worse_and_it_is_said(primary
     assert first(asked)["figures"]["metric"] == primary
     beat = verdict(rows(4000, good=0.3), (Beats(),), metrics=(primary,))
     assert first(beat)["figures"]["metric"] == primary
+
+
+@pytest.mark.parametrize("primary", ["accuracy", "f1"])
+def test_coarse_metrics_give_way_to_log_loss_on_slices_too(primary):
+    found = first(verdict(rows(4000), (NoWorseOn("sex"),), metrics=(primary, "roc_auc")))
+    assert found["figures"]["metric"] == "neg_log_loss"
+    assert found["text"].startswith(f"by log_loss, {primary} being too coarse for this: no evidence of harm on 2")
+    asked = first(verdict(rows(4000), (NoWorseOn("sex", metric=primary),), metrics=(primary,)))
+    assert (asked["figures"]["metric"], "too coarse" in asked["text"]) == (primary, False)
+
+
+def test_harm_that_changes_few_labels_is_seen_on_a_slice():
+    data = rows(4000)
+    sure = np.where(data.poor > 0.5, 0.999, 0.001)
+    harmed = data.assign(good=np.where(data.sex == "F", sure, data.poor))
+    assert (np.asarray(harmed.good > 0.5) == np.asarray(data.poor > 0.5)).all()  # no label differs
+    found = first(verdict(harmed, (NoWorseOn("sex"),), metrics=("accuracy",)))
+    assert (found["outcome"], "log_loss" in found["text"]) == ("fail", True)
+    assert first(verdict(harmed, (NoWorseOn("sex", metric="accuracy"),), metrics=("accuracy",)))["outcome"] == "pass"
 
 
 def test_how_many_rows_would_do_is_said():

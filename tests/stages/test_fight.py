@@ -39,15 +39,21 @@ def table(n=800, seed=0):
     return pd.DataFrame({"id": np.arange(n), "good": read[0], "poor": read[1], "y": y})
 
 
-def fought(data, first="good", second="poor", seen=None, learned=None, thresholds=(None, None), **about):
+def both_sides(
+    data, first="good", second="poor", seen=None, learned=None, thresholds=(None, None), roles=ROLES, **about
+):
     told = {
         who: {"name": name, "columns": [column], "threshold": at}
         for who, name, column, at in zip(("first", "second"), ("c@2", "c@1"), (first, second), thresholds, strict=True)
     }
     return fight(
         data, first=Scores(), second=Scores(), about={**told, "learned": learned, "looks": LOOKS, **about}, seen=seen,
-        metrics=("roc_auc", "neg_log_loss", "recall"), target=Target("y"), roles=ROLES, schema=SCHEMA, seed=0,
+        metrics=("roc_auc", "neg_log_loss", "recall"), target=Target("y"), roles=roles, schema=SCHEMA, seed=0,
     )  # fmt: skip
+
+
+def fought(*given, **told):
+    return both_sides(*given, **told)["first"]
 
 
 def test_each_metric_has_both_figures_and_their_difference():
@@ -68,10 +74,41 @@ def test_turned_round_it_is_worse_by_as_much():
     assert values[0] == pytest.approx(-values[1])
 
 
+def test_told_from_either_side_it_is_one_comparison():
+    for n in (120, 200, 800):
+        found = both_sides(table(n))
+        one, other = found["first"], found["second"]
+        turned = {"better": "worse", "worse": "better", "not enough evidence": "not enough evidence"}
+        assert other["outcome"] == turned[one["outcome"]]
+        assert (one["looks"]["level"], one["looks"]["left"]) == (other["looks"]["level"], other["looks"]["left"])
+        swapped = both_sides(table(n), "poor", "good")
+        assert (swapped["second"]["outcome"], swapped["first"]["outcome"]) == (one["outcome"], other["outcome"])
+
+
+def test_that_it_is_worse_is_decided_at_the_level_of_the_look_as_that_it_is_better():
+    data = table(130, seed=3)
+    free = both_sides(data, "poor", "good", looks={})
+    assert free["first"]["outcome"] == "worse"
+    found = both_sides(data, "poor", "good", looks={**LOOKS, "share": 1e-9})
+    assert found["first"]["outcome"] == found["second"]["outcome"] == "not enough evidence"
+    assert found["first"]["sentence"].startswith("not enough evidence that it is worse than c@1: roc_auc −")
+    assert "and look 3 at this hold-out decides at 2.5e-11" in found["first"]["sentence"]
+
+
+def test_rows_of_a_group_count_once():
+    data = pd.concat([table(60)] * 20, ignore_index=True)
+    data["household"] = data["id"]
+    rows, groups = (both_sides(data, roles=Roles(groups=which))["first"] for which in ((), ("household",)))
+    ends = [one["metrics"]["neg_log_loss"]["difference"] for one in (rows, groups)]
+    widths = [one["high"] - one["low"] for one in ends]
+    assert widths[1] == pytest.approx(widths[0] * 20**0.5, rel=0.05)
+
+
 def test_it_is_decided_at_the_level_of_the_look_and_says_what_was_spent():
     found = fought(table())
     assert found["looks"]["search"]
     assert found["looks"]["level"] == pytest.approx(0.0005)
+    assert found["rules"][0]["figures"]["level"] == pytest.approx(0.00025)
     assert found["notes"][-1].startswith("look 3 at this hold-out: it spent 0.0005 of α 0.05")
 
 

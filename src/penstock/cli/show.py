@@ -199,7 +199,7 @@ def _tell_version(home: Home, one: Standing, *, quiet: bool) -> None:
     from penstock.cli.output import clean, moment, paint, say, size_text
     from penstock.lifecycle.figures import figure_text
     from penstock.lifecycle.own import needs_of, types_of
-    from penstock.lifecycle.records import parts_of
+    from penstock.lifecycle.records import NOT_COMPARED, parts_of
 
     version, body = one.version, one.version.body
     say(paint(" · ".join([version.name, *one.aliases, one.outcome]), "bold"))
@@ -226,8 +226,9 @@ def _tell_version(home: Home, one: Standing, *, quiet: bool) -> None:
     for text in _decision_lines(home, files):
         say(text)
     if one.verdict is not None:
-        against = one.verdict.body.get("against") or "the baseline"
-        say(f"  gate, against {against}: {clean(one.verdict.body['sentence'])}")
+        against = f", against {one.verdict.body.get('against') or 'the baseline'}"
+        fought = one.verdict.body["outcome"] != NOT_COMPARED
+        say(f"  gate{against if fought else ''}: {clean(one.verdict.body['sentence'])}")
         for rule in one.verdict.body["rules"]:
             say(f"    {clean(rule['text'])}")
         for note in one.verdict.body.get("notes", ()):

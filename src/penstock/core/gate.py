@@ -125,7 +125,7 @@ class NoWorseOn:
     column : str
         Any column of the table, one that the model does not see too.
     metric : str, optional
-        The workflow's first metric by default.
+        The workflow's first metric by default; log loss where that is accuracy or F1, as for `NotWorse`.
     margin : float, optional
         In units of the metric; by default 2 % of the champion's lead over the baseline, printed.
     confidence : float, default=0.95

@@ -18,6 +18,7 @@ from penstock.lifecycle import promote, rivals
 from penstock.lifecycle.final import put_opening
 from penstock.lifecycle.looks import fight_of, generation_of, look_body, next_look
 from penstock.lifecycle.own import both, bundle_types, same_code, unlike
+from penstock.lifecycle.records import NOT_COMPARED
 from penstock.lifecycle.register import bundle, declaration_of, git_state, json_artifact, register
 from penstock.lifecycle.release import held_back, note_commit, unclean
 from penstock.lifecycle.versions import CHALLENGER, CHAMPION, Version, alias, head, parts_of, stream, version
@@ -50,6 +51,8 @@ class Attempt:
     ----------
     git : dict
         Commit and whether the tree differs from it; empty outside Git.
+    ruled, looked : bool
+        Whether this run put a verdict on record, and a look at the hold-out with it.
     promoted, reigns : bool
         Whether this run moved the champion to its version, or another run of the same did so first.
     reigning : str
@@ -70,7 +73,7 @@ class Attempt:
     version: Version | None = None
     new: bool = False
     verdict: Mapping[str, Any] | None = None
-    proof: Mapping[str, Any] | None = None
+    ruled: bool = False
     looked: bool = False
     passed: bool | None = None
     promoted: bool = False
@@ -116,8 +119,8 @@ class Attempt:
         about = json_artifact(self.home.objects, {"version": self.version.number, "bundle": made.digest})
         return Effect((about,), changed=self.new)
 
-    def champion(self, node: Node, _inputs: Mapping[Key, Artifact], execution: Execution) -> Effect:
-        """Who reigns, and how it is to be fought."""
+    def champion(self, node: Node, inputs: Mapping[Key, Artifact], execution: Execution) -> Effect:
+        """Who reigns, and how it is to be fought: not by a version that the audit refuses."""
         assert self.version is not None
         present, number = alias(self.home.ledger, self.graph.name, CHAMPION)
         self.reigning = present.name if present is not None else ""
@@ -130,6 +133,8 @@ class Attempt:
             by_hand = f"it is {self.version.name} from {at:g} on, as a person decided"
             self.reason = f"{present.name} is the champion: {by_hand} (decide=ps.Threshold(at={at:g}) declares it)"
             return Effect(skip=self.reason, changed=False)
+        if (refusal := self._refusal(inputs["audit", ""])) is not None:
+            return Effect(skip=refusal, changed=self.ruled)
         about: dict[str, Any] = {"champion": None, "same_declaration": False, "newer_data": False, "moves": number}
         about |= {"champion_input": None, "unseen_from": None, "same_estimator": False, "champion_threshold": None}
         about |= {"learned": None, "champion_refit": False, "unanswered": ""}
@@ -243,43 +248,80 @@ class Attempt:
         """Put the verdict and the look at the hold-out on record, once for equal artifacts."""
         assert self.version is not None
         comparison, about = inputs["compare", ""], self.load(inputs["champion", "about"])
-        self.verdict, self.proof = self.load(comparison), self.load(inputs["audit", ""])
-        errors = [f for f in self.proof.get("findings", ()) if f["grade"] == "error"]
-        self.passed = self.verdict["outcome"] == "better" and not errors
-        sentence = f"the audit refused it: {errors[0]['what']}" if errors else self.verdict["sentence"]
-        number = self._record(comparison, about, sentence, errors)
+        self.verdict = self.load(comparison)
+        self.passed = self.verdict["outcome"] == "better"
+        number = self._record(comparison, about)
         if number is None:
             self.passed = None
             self.reason = "another run looked at the same hold-out meanwhile and spent of its α; run again"
             return Effect((), skip=self.reason, changed=False)
         answer = json_artifact(self.home.objects, {"passed": self.passed, "verdict": number, "moves": about["moves"]})
         if not self.passed:
-            self.reason = sentence
-            return Effect((answer,), skip=f"the gate: {sentence}", changed=self.looked)
+            self.reason = self.verdict["sentence"]
+            return Effect((answer,), skip=f"the gate: {self.reason}", changed=self.looked)
         promote.challenger(self.home, self.version, number, self.who)
         if (held := self._held_back()) is not None:
             self.reason = held
             return Effect((answer,), skip=held, changed=self.looked)
         return Effect((answer,), changed=self.looked)
 
-    def _record(self, comparison: Artifact, about: Mapping[str, Any], sentence: str, errors: list[Any]) -> int | None:
+    def _refusal(self, audit: Artifact) -> str | None:
+        """Why the audit refuses the version, put on record as its verdict; None where it does not.
+
+        Whoever cannot be promoted is not compared: that would open the hold-out, and spend of its α, for nothing.
+        """
+        errors = [f for f in self.load(audit).get("findings", ()) if f["grade"] == "error"]
+        if not errors:
+            return None
+        self.passed, self.reason = False, f"the audit refused it, so it was not compared: {errors[0]['what']}"
+        self.verdict = {
+            "outcome": NOT_COMPARED,
+            "summary": self.reason,
+            "sentence": self.reason,
+            "rules": [],
+            "notes": ["no look at the hold-out was spent on it"],
+        }
+        told = json_artifact(self.home.objects, self.verdict)
+        self._append(told, {"champion": None}, lambda _: {}, audit_errors=len(errors))
+        return self.reason
+
+    def _record(self, comparison: Artifact, about: Mapping[str, Any]) -> int | None:
         """Append verdict and look in one transaction; equal artifacts spend no second look.
 
         None where the level at which it was decided is not the next one any more: two runs may not spend the same α.
         """
+
+        def look(verdict: int) -> dict[str, Any] | None:
+            told = self._spent(about["looks"])
+            if told is None:
+                return None
+            assert self.version is not None
+            looked = {"version": self.version.number, "against": about["champion"], "verdict": verdict, "run": self.run}
+            return looked | told
+
+        return self._append(comparison, about, look)
+
+    def _append(
+        self,
+        comparison: Artifact,
+        about: Mapping[str, Any],
+        look: Callable[[int], dict[str, Any] | None],
+        audit_errors: int = 0,
+    ) -> int | None:
+        """Append a verdict, and the look that goes with it where there is one; None where no look may be spent now."""
         assert self.version is not None
         assert self.verdict is not None
         ledger, name = self.home.ledger, self.graph.name
-        verdict, look = stream(name, "verdict"), stream(name, "look")
+        verdicts, looks = stream(name, "verdict"), stream(name, "look")
         body = {
             "version": self.version.number,
             "against": about["champion"],
             "outcome": self.verdict["outcome"],
             "passed": self.passed,
-            "sentence": sentence,
+            "sentence": self.verdict["sentence"],
             "rules": self.verdict["rules"],
             "refit": self.graph.about.get("refit") == "all",
-            "audit_errors": len(errors),
+            "audit_errors": audit_errors,
             **{name: self.verdict[name] for name in ("notes", "looks") if self.verdict.get(name)},
             "artifacts": {"comparison": comparison.digest} if comparison.text is None else {},
             "comparison": comparison.to_json(),
@@ -288,25 +330,22 @@ class Attempt:
         if comparison.text is None:
             self.home.objects.publish([comparison.digest])
         for _ in range(20):
-            for old in ledger.stream(verdict):  # again at each try: another run of the same may have been first
+            for old in ledger.stream(verdicts):  # again at each try: another run of the same may have been first
                 if old.body["comparison"]["digest"] == comparison.digest and old.body["version"] == self.version.number:
                     return old.number
-            last, seen = head(ledger, verdict), head(ledger, look)
-            told = self._spent(about["looks"])
-            if told is None:
-                return None
+            last, seen = head(ledger, verdicts), head(ledger, looks)
             number = last.number + 1 if last else 1
-            looked = {"version": self.version.number, "against": about["champion"], "verdict": number, "run": self.run}
-            looked |= told
-            entries = [
-                Entry(verdict, number, body, who=self.who, why=f"run:{self.run}"),
-                Entry(look, seen.number + 1 if seen else 1, looked, who=self.who, why="gate"),
-            ]
+            looked = look(number)
+            if looked is None:
+                return None
+            entries = [Entry(verdicts, number, body, who=self.who, why=f"run:{self.run}")]
+            if looked:
+                entries.append(Entry(looks, seen.number + 1 if seen else 1, looked, who=self.who, why="gate"))
             try:
                 ledger.append(entries)
             except ConflictError:
                 continue
-            self.looked = True
+            self.ruled, self.looked = True, bool(looked)
             return number
         raise ConflictError(f"{name}: verdicts were recorded by others all the time", hint="run again")
 

@@ -27,6 +27,8 @@ from penstock.lifecycle.versions import Version, head, parts_of, stream, who_am_
 WHAT = "fight"
 """Kind of such a run."""
 GIVEN = ("test", "first", "second", "seen", "schema", "about")
+SIDES = ("first", "second")
+"""Of a fight: the newer version, the older one."""
 TRIES = 20
 
 
@@ -67,12 +69,12 @@ class Fight:
     graph : Graph
     run, who : str
     first, second : Version
-        Is the first better than the second?
+        Is the first better than the second? Asked the other way round it is the same fight.
 
     Attributes
     ----------
     verdict : dict
-        From `stages.fight`.
+        From `stages.fight`, as told from the side of the first.
     look : int or None
         Number of the look that it put on record; None where an equal fight is on record already.
     """
@@ -93,11 +95,11 @@ class Fight:
 
     def fighters(self, _node: Node, _inputs: Mapping[Any, Artifact], execution: Execution) -> Effect:
         """Both estimators, the held-out rows of the newer one, and what the older one has learned from."""
-        newer, older = sorted((self.first, self.second), key=lambda one: one.number, reverse=True)
+        newer, older = self._in_order()
         files = {one.number: parts_of(self.home, one.bundle) for one in (newer, older)}
         notes, about = list[str](), dict[str, Any]()
         models = {}
-        for who, one in (("first", self.first), ("second", self.second)):
+        for who, one in zip(SIDES, (newer, older), strict=True):
             check_code(self.home, one)
             mine = files[one.number]
             # The newer one's twin that was judged has not seen these rows, whatever was refitted since.
@@ -122,6 +124,10 @@ class Fight:
         told = json_artifact(self.home.objects, about)
         schema = files[newer.number]["schema"]
         return Effect((test, models["first"], models["second"], seen, schema, told), changed=False)
+
+    def _in_order(self) -> list[Version]:
+        """The newer one first, whoever was named first: told from either side it is one comparison, and one look."""
+        return sorted((self.first, self.second), key=lambda one: one.number, reverse=True)
 
     def _load(self, artifact: Artifact) -> Any:
         return self.home.formats.load(artifact, self.home.objects)
@@ -152,7 +158,7 @@ class Fight:
             Another run has spent of the same α meanwhile.
         """
         artifact, about = inputs["compare", ""], self._load(inputs["fighters", "about"])
-        self.verdict = self._load(artifact)
+        self.verdict = self._load(artifact)[SIDES[self._in_order().index(self.first)]]
         ledger, name, told = self.home.ledger, stream(self.first.workflow, "look"), about["looks"]
         if artifact.text is None:
             self.home.objects.publish([artifact.digest])

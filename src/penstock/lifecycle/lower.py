@@ -44,6 +44,8 @@ OFFICIAL = "validate.test"
 """Id of the step that holds an official test file against the schema of the training table."""
 FINAL = ("final", "opened")
 """Ids of the steps that open the final hold-out."""
+ON_RECORD = {"compare": "gate", "final": "opened"}
+"""A step that looks at held-out rows is never a run's last one: the next puts on record that it looked."""
 CANDIDATE = "evaluate."
 """What the id of a candidate's evaluation begins with."""
 EVALUATED = ("report", "predictions")
@@ -116,9 +118,9 @@ def lower(
     refitted = _refitted(workflow, rows, fitted, told)
     audited = _audited(workflow, rows, told, trained if full else None)
     registered = _registered(rows, fitted, checked, evaluated, audited, told, decided, refitted)
-    reigning = champion(workflow, registered)
+    reigning = champion(workflow, registered, audited)
     compared = _compared(workflow, rows, fitted, reigning, told, decided)
-    ruled = effect("gate", Ref(compared), Ref(registered), Ref(audited), Ref(reigning, "about"))
+    ruled = effect("gate", Ref(compared), Ref(registered), Ref(reigning, "about"))
     deployed = effect("deploy", Ref(ruled), Ref(registered), Ref(compared))
     about = _about(workflow, file, seed, has_schema=schema is not None)
     about["holdout"] = holdout_of(declared, seed, frozen, frozen_columns(schema) if schema else ())
@@ -363,10 +365,13 @@ def others(rules: Sequence[Any]) -> tuple[str, ...]:
     return (*rivals(rules), LAST)
 
 
-def champion(w: Workflow, registered: Call) -> Call:
-    """Who reigns, and which other versions rules name: their parts, one output each."""
+def champion(w: Workflow, registered: Call, audited: Call) -> Call:
+    """Who reigns, and which other versions rules name: their parts, one output each.
+
+    It waits for the proof: a version that the audit refuses opens no hold-out.
+    """
     named = tuple(f"{name}:{part}" for name in others(w.gate) for part in PARTS)
-    return effect("champion", Ref(registered), outputs=(*PARTS, "about", *named))
+    return effect("champion", Ref(registered), Ref(audited), outputs=(*PARTS, "about", *named))
 
 
 def opponents(w: Workflow, reigning: Call) -> dict[str, Any]:

@@ -159,6 +159,10 @@ class Standing:
         }
 
 
+NOT_COMPARED = "not compared"
+"""Outcome of a version that the audit refused: it was held against nobody."""
+
+
 def outcome_of(verdict: Mapping[str, Any]) -> str:
     """A verdict in a word or three: an audit that refuses outweighs the rules that passed.
 

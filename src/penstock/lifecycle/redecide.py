@@ -62,7 +62,7 @@ def lower_decision(workflow: Workflow, extra: Mapping[str, Any]) -> tuple[tuple[
     )
     made: dict[str, Any] = {name: Ref(again, name) for name in again.options.outputs}
     registered = effect("register", **made)
-    reigning = champion(workflow, registered)
+    reigning = champion(workflow, registered, audited)
     compared = stage(
         "compare",
         Ref(base, "test"),
@@ -75,7 +75,7 @@ def lower_decision(workflow: Workflow, extra: Mapping[str, Any]) -> tuple[tuple[
         **judged,
         **known,
     )
-    ruled = effect("gate", Ref(compared), Ref(registered), Ref(audited), Ref(reigning, "about"))
+    ruled = effect("gate", Ref(compared), Ref(registered), Ref(reigning, "about"))
     about = {"workflow": workflow.name, "release": workflow.release, "seed": workflow.seed, "refit": "no"}
     return (Ref(ruled),), about
 

@@ -13,7 +13,7 @@ from penstock.lifecycle import report_profile
 from penstock.lifecycle.environments import summary
 from penstock.lifecycle.evidence import STAGES, Evidence
 from penstock.lifecycle.own import needs_of
-from penstock.lifecycle.records import outcome_of
+from penstock.lifecycle.records import NOT_COMPARED, outcome_of
 from penstock.lifecycle.report_figures import capital, interval, number
 from penstock.lifecycle.versions import CHAMPION
 from penstock.lifecycle.wiring import drawing
@@ -90,6 +90,8 @@ def compared(seen: Evidence) -> list[str]:
     if seen.verdict is None:
         return []
     c, against = seen.comparison, seen.verdict.body.get("against")
+    if seen.verdict.body["outcome"] == NOT_COMPARED:
+        return [f"{seen.name} was compared with nobody: the audit refused it, and held-out rows stayed closed."]
     rows = f"the same {c['n_rows']:,} held-out rows" if "n_rows" in c else "the same held-out rows"
     if against:
         found = [f"{seen.name} was compared with {against}, then the champion, and with a baseline, on {rows}."]

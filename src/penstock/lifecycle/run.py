@@ -133,12 +133,16 @@ class Report:
         if self.outcome.error is not None:
             return self.outcome.error.exit_code
         a = self.attempt
-        if a is None or a.passed:
+        if a is None or a.passed or not self.decides:
             return 0
         if a.passed is None or (a.verdict is not None and a.verdict["outcome"] == "not enough evidence"):
-            audited = a.proof is not None and any(f["grade"] == "error" for f in a.proof.get("findings", ()))
-            return 4 if audited else 7
+            return 7
         return 4
+
+    @property
+    def decides(self) -> bool:
+        """Whether the run was to go as far as the gate."""
+        return any(node.id == "gate" for node in self.graph.nodes)
 
     @property
     def idle(self) -> bool:
@@ -277,7 +281,7 @@ def conclude(home: Home, report: Report) -> None:
 def _write_page(home: Home, report: Report) -> None:
     """Write the version's report; whatever is wrong with the page does not undo what the run achieved."""
     attempt = report.attempt
-    if attempt is None or attempt.version is None or not (attempt.new or attempt.looked or attempt.promoted):
+    if attempt is None or attempt.version is None or not (attempt.new or attempt.ruled or attempt.promoted):
         return
     from penstock.lifecycle.report import write_report
 

@@ -41,7 +41,7 @@ class Ending:
     Attributes
     ----------
     state : str
-        "champion", "challenger", "kept", "refused", "undecided" or "done".
+        "champion", "challenger", "kept", "refused", "undecided", "registered" or "done".
     sentence : str
     mark : str
         "→", "✗", "?" or "✓".
@@ -236,8 +236,11 @@ def ending(report: Report) -> Ending:
         return Ending("refused", f"{name} refused: {attempt.reason.removeprefix('refused: ')}", "✗")
     if report.exit_code == 7:
         return Ending("undecided", f"{name} undecided: {attempt.reason}", "?")
+    if attempt.passed is None:
+        return Ending("registered", f"registered: {name} · not judged: the run was to end before its gate", "→")
     if attempt.verdict is not None and not attempt.reigns:
-        return Ending("challenger", f"challenger: {name} · {attempt.reason}", "→")
+        why = attempt.reason or "not promoted: the run was to end at its gate"
+        return Ending("challenger", f"challenger: {name} · {why}", "→")
     return Ending("kept", attempt.reason or f"the champion of {workflow} stays", "→")
 
 
@@ -259,6 +262,8 @@ def next_commands(report: Report, file: str) -> list[str]:
     name, workflow = attempt.version.name, attempt.version.workflow
     if report.exit_code:
         return [f"penstock show {name}", f"penstock log {workflow}", f"penstock try {file}"]
+    if attempt.passed is None:
+        return [f"penstock run {file}", f"penstock show {name}"]
     if not attempt.promoted and not attempt.reigns and attempt.verdict is not None:
         return [f"penstock show {name}", f'penstock promote {name} --because "…"']
     freeze = f"penstock monitor {file}" if report.graph.about.get("schema") else f"penstock schema accept {file}"

@@ -43,14 +43,15 @@ class Verdict:
 
     Attributes
     ----------
-    outcome : {"better", "worse", "not enough evidence"}
+    outcome : {"better", "worse", "not enough evidence", "not compared"}
+        The last one of a version that the audit refused.
     sentence : str
     passed : bool
         Also that the audit found no error.
     rules : tuple of str
         Each rule of the gate with its figures.
     against : str
-        The version that it was compared with; "" for the baseline alone.
+        The version that it was compared with; "" for the baseline alone, or nobody.
     """
 
     outcome: str

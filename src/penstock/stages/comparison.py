@@ -86,7 +86,8 @@ class Comparison:
     models : dict
         Who → (estimator, the rows that it is given).
     looks : dict
-        "number", "share", "left": which look at this hold-out it is, and the part of alpha at which it decides.
+        "number", "share", "left": which look at this hold-out it is, and the part of alpha at which it decides;
+        "sides": 2 where either may be found better, each at half of that.
 
     Examples
     --------
@@ -124,7 +125,7 @@ class Comparison:
 
     def level(self, confidence: float) -> float:
         """At which level "better" is decided: the look's part of alpha, all of it where none is told."""
-        return (1 - confidence) * float(self.looks.get("share", 1.0))
+        return (1 - confidence) * float(self.looks.get("share", 1.0)) / int(self.looks.get("sides", 1))
 
     @property
     def unit(self) -> str:

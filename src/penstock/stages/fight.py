@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.gate import Beats
@@ -14,19 +15,20 @@ from penstock.stages.compare import outcome_of
 from penstock.stages.comparison import ENOUGH, Comparison
 from penstock.stages.evaluate import figure_json
 from penstock.stages.judge import judge
-from penstock.stages.judged import difference_text
+from penstock.stages.judged import MARKS, Judged, difference_text
 from penstock.stages.predicted import Predicted, predict
 from penstock.stages.problem import Problem, problem_of
 from penstock.stages.seen import unseen
-from penstock.stages.spent import with_looks
+from penstock.stages.spent import at_level, with_looks
 from penstock.stages.thresholds import relabelled
 from penstock.stages.train import features_and_target
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FIRST, SECOND = "challenger", "champion"
-"""Under which names the two stand in a comparison: is the first better than the second?"""
+ME, OTHER = "challenger", "champion"
+"""Under which names the two stand in a comparison: is the one whose side is told better than the other?"""
+SIDES = ("first", "second")
 
 
 def fight(
@@ -43,7 +45,7 @@ def fight(
     seen: Any = None,
     own: tuple[Metric, ...] = (),
 ) -> dict[str, Any]:
-    """Hold a version against another on each metric, and say whether it is better by the first.
+    """Hold two versions against each other on each metric, and say of either whether it is better by the first.
 
     Parameters
     ----------
@@ -61,8 +63,10 @@ def fight(
     Returns
     -------
     dict
-        Plain JSON: "outcome" ("better": the first is; "worse"; "not enough evidence"), "sentence", "rules", "primary",
-        "metrics": name → figures of both and their "difference", "n_rows", "looks", "notes".
+        Plain JSON: "summary"; "first", "second": the verdict as told from either side. One is {"outcome" ("better";
+        "worse"; "not enough evidence"), "sentence", "rules", "primary", "metrics": name → figures of both and their
+        "difference", "n_rows", "looks", "notes"}. Where one is better the other is worse: each way is decided at half
+        of the look's level.
 
     Raises
     ------
@@ -72,35 +76,58 @@ def fight(
     problem = problem_of(schema, target).judged_by(own)
     notes = list(about.get("notes") or ())
     rows = _unseen(test, seen, about.get("learned"), notes)
-    a, b = (
-        _answers(model, about[who], rows, target, roles, problem)
-        for model, who in ((first, "first"), (second, "second"))
-    )
-    names = scoring.chosen(metrics, problem, has_proba=a.has_proba and b.has_proba)
-    c = Comparison(
-        challenger=a,
-        champion=b,
-        baseline=b,
-        name=str(about["second"]["name"]),
-        primary=names[0],
-        test=rows,
-        train=rows,
-        seed=seed,
-        looks=about.get("looks") or {},
-    )
-    judged = judge(Beats(), c)
+    answers = {
+        side: _answers(model, about[side], rows, target, roles, problem)
+        for side, model in zip(SIDES, (first, second), strict=True)
+    }
+    names = scoring.chosen(metrics, problem, has_proba=all(one.has_proba for one in answers.values()))
+    looks = {**about["looks"], "sides": len(SIDES)} if about.get("looks") else {}
+    views = {
+        side: Comparison(
+            challenger=answers[side],
+            champion=answers[other],
+            baseline=answers[other],
+            name=str(about[other]["name"]),
+            primary=names[0],
+            test=rows,
+            train=rows,
+            seed=seed,
+            looks=looks,
+        )
+        for side, other in (SIDES, SIDES[::-1])
+    }
+    told = {side: _told(views[side], views[other], names, notes) for side, other in (SIDES, SIDES[::-1])}
+    return {"summary": told[SIDES[0]]["sentence"], **told}
+
+
+def _told(mine: Comparison, theirs: Comparison, names: tuple[str, ...], notes: list[str]) -> dict[str, Any]:
+    """The verdict from one side."""
+    judged = _judged(mine, theirs)
     verdict = {
         "summary": judged.sentence,
         "outcome": outcome_of([judged]),
         "sentence": judged.sentence,
         "rules": [judged.to_json()],
         "primary": names[0],
-        "metrics": {name: _figures(name, c) for name in names},
-        "n_rows": len(rows),
+        "metrics": {name: _figures(name, mine) for name in names},
+        "n_rows": len(mine.challenger),
         "notes": notes,
         "scope": "about these two fitted models on the population that the rows were drawn from",
     }
-    return with_looks(verdict, c.looks)
+    return with_looks(verdict, mine.looks)
+
+
+def _judged(mine: Comparison, theirs: Comparison) -> Judged:
+    """Whether it is better; that it is worse must be shown as well as that the other one is better."""
+    rule = Beats()
+    judged, turned = judge(rule, mine), judge(rule, theirs)
+    if judged.outcome != "fail" or turned.outcome == "pass":
+        return judged
+    d = theirs.difference(theirs.primary, OTHER, rule.confidence)
+    _, reason = at_level(rule.confidence, d, rule.by, theirs, "pass", "")
+    shown = difference_text(mine.primary, mine.difference(mine.primary, OTHER, rule.confidence))
+    sentence = f"not enough evidence that it is worse than {mine.who(OTHER)}: {shown} ({reason})"
+    return replace(judged, outcome="unknown", text=f"{sentence} {MARKS['unknown']}", sentence=sentence)
 
 
 def _unseen(test: pd.DataFrame, seen: Any, learned: Mapping[str, Any] | None, notes: list[str]) -> pd.DataFrame:
@@ -128,11 +155,11 @@ def _answers(
     if lacking:
         raise DataError(f"{about['name']} reads columns that the held-out rows do not have: {', '.join(lacking[:5])}")
     X = rows[list(about["columns"])]
-    answers = predict(model, X, y, problem).beside(rows, roles.weight)
+    answers = predict(model, X, y, problem).beside(rows, roles.weight, roles.groups)
     return answers if about["threshold"] is None else relabelled(answers, about["threshold"])
 
 
 def _figures(name: str, c: Comparison) -> dict[str, Any]:
-    d = c.difference(name, SECOND, 0.95)
-    both = {who: figure_json(name, c.interval(name, 0.95, who)) for who in (FIRST, SECOND)}
+    d = c.difference(name, OTHER, 0.95)
+    both = {who: figure_json(name, c.interval(name, 0.95, who)) for who in (ME, OTHER)}
     return {**both, "difference": {**d.to_json(), "text": difference_text(name, d)}}

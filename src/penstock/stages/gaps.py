@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from penstock.core.gate import RATES, MaxGap, NoWorseOn
 from penstock.stages import scoring
 from penstock.stages.comparison import ENOUGH, Comparison
-from penstock.stages.judged import MARKS, Judged, held_to, nothing_yet
+from penstock.stages.judged import MARKS, Judged, finer, held_to, nothing_yet
 from penstock.stages.predicted import Predicted
 from penstock.stages.uncertainty import interval, trials_of
 from penstock.stats.intervals import Interval, wilson_interval
@@ -21,13 +21,14 @@ SLICE_MARGIN = 0.02
 """Default margin of `NoWorseOn`, as a share of the champion's lead over the baseline."""
 
 
-def no_worse_on(rule: NoWorseOn, metric: str, c: Comparison) -> Judged:
-    """Whether there is evidence of harm on a slice."""
+def no_worse_on(rule: NoWorseOn, c: Comparison) -> Judged:
+    """Whether there is evidence of harm on a slice, by log loss where the first metric is too coarse to tell."""
     if c.first:
         return nothing_yet(rule, f"NoWorseOn({rule.column!r})")
     if c.champion is None:
         text = f"not enough evidence on slices of {rule.column}: the champion cannot answer: {c.champion_error}"
         return Judged(repr(rule), "unknown", f"{text} ?", text, kind="slices", against="champion")
+    metric, finely = finer(rule, "champion", c)
     lead = c.lead(metric)
     margin = rule.margin if rule.margin is not None else max(SLICE_MARGIN * lead if math.isfinite(lead) else 0.0, 0.0)
     found = [_slice(label, rows, metric, margin, rule.confidence, c) for label, rows in c.slices(rule.column)]
@@ -35,7 +36,8 @@ def no_worse_on(rule: NoWorseOn, metric: str, c: Comparison) -> Judged:
     harmed, adjusted = holm([one["p_value"] for one in known], 1 - rule.confidence)
     for one, harm, p in zip(known, harmed, adjusted, strict=True):
         one |= {"outcome": "fail" if harm else "pass", "adjusted": float(p)}
-    return _slices_judged(rule, metric, margin, found)
+    judged = _slices_judged(rule, metric, margin, found)
+    return replace(judged, text=finely + judged.text, sentence=finely + judged.sentence) if finely else judged
 
 
 def _slice(label: str, rows: Any, metric: str, margin: float, confidence: float, c: Comparison) -> dict[str, Any]:
@@ -56,6 +58,9 @@ def _slices_judged(rule: NoWorseOn, metric: str, margin: float, found: list[dict
         worst = min(bad, key=lambda one: one["value"])
         size = scoring.number(abs(worst["value"]))
         text = f"worse on {len(bad)} of {len(found)} slices of {rule.column}: {name} by {size} on {worst['slice']}"
+    elif all(one["value"] is None for one in found):  # NaN never passes
+        text = f"not enough evidence: {name} has no value on any slice of {rule.column}"
+        return Judged(repr(rule), "unknown", f"{text} ?", text, kind="slices", against="champion")
     elif not known:
         text = f"no slice of {rule.column} has enough rows to judge"
     else:

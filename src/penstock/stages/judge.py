@@ -36,6 +36,7 @@ from penstock.stages.judged import (
     MARKS,
     Judged,
     difference_text,
+    finer,
     held_to,
     interval_text,
     nothing_yet,
@@ -50,9 +51,6 @@ from penstock.stats.paired import Difference
 
 MARGIN_LEAST, MARGIN_MOST = 0.01, 0.05
 """Bounds of the default margin of `NotWorse`, as shares of the champion's lead over the baseline."""
-COARSE = ("accuracy", "balanced_accuracy", "f1", "f1_macro", "f1_micro", "f1_weighted")
-"""Metrics that tell two versions of a model apart only on very many rows: by default log loss stands in for them."""
-FINE = "neg_log_loss"
 
 
 def check_rules(rules: tuple[Rule, ...], problem: Problem) -> None:
@@ -114,7 +112,7 @@ def judge(rule: Rule, c: Comparison) -> Judged:
         return max_gap(rule, rule.metric if rule.metric in RATES else scorer_of(rule, c.challenger.problem)[0], c)
     metric = rule.metric or c.primary
     if isinstance(rule, NoWorseOn):
-        return no_worse_on(rule, metric, c)
+        return no_worse_on(rule, c)
     if isinstance(rule, Improves):
         if not c.first and (c.same_estimator or (c.same_declaration and c.newer_data)):
             return _not_worse(rule, "champion", None, c)
@@ -213,7 +211,7 @@ def _beats(rule: Any, metric: str, against: str, by: float, c: Comparison) -> Ju
 
 
 def _not_worse(rule: Any, against: str, margin: float | None, c: Comparison) -> Judged:
-    metric, note = _fine(rule, against, c)
+    metric, note = finer(rule, against, c)
     lead = c.lead(metric, against)
     rows = _decisive(metric, against, rule.confidence, c)
     whole = c.difference(metric, against, rule.confidence)
@@ -240,18 +238,6 @@ def _not_worse(rule: Any, against: str, margin: float | None, c: Comparison) -> 
     who = f"{c.who(against)} by more than {shown}"
     fight = _Fight(rule, metric, against, d, -margin, note, where, after, more)
     return _judged(fight, c, f"not worse than {who}", f"worse than {who}", f"it is not worse than {who}")
-
-
-def _fine(rule: Any, against: str, c: Comparison) -> tuple[str, str]:
-    """The metric that tells whether a version is not worse, and a word where it is not the one declared first."""
-    if rule.metric is not None:
-        return rule.metric, ""
-    other = c.of(against)
-    if c.primary not in COARSE or c.same_estimator or other is None:
-        return c.primary, ""
-    if not all(scoring.answerable(FINE, one) for one in (c.challenger, other)):
-        return c.primary, ""
-    return FINE, f"by log_loss, {c.primary} being too coarse for this: "
 
 
 def _decisive(metric: str, against: str, confidence: float, c: Comparison) -> Any:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from penstock.stages import scoring
 from penstock.stats.paired import Difference
 
+if TYPE_CHECKING:
+    from penstock.core.gate import Improves, NotWorse, NoWorseOn
+    from penstock.stages.comparison import Comparison
+
+COARSE = ("accuracy", "balanced_accuracy", "f1", "f1_macro", "f1_micro", "f1_weighted")
+"""Metrics that tell two versions of a model apart only on very many rows: by default log loss stands in for them."""
+FINE = "neg_log_loss"
 MARKS = {"pass": "✓", "fail": "✗", "unknown": "?"}
 STARTS = {"pass": "better than required", "fail": "refused", "unknown": "not enough evidence"}
 
@@ -71,6 +78,18 @@ def held_to(
         against,
         figures or {},
     )
+
+
+def finer(rule: NotWorse | Improves | NoWorseOn, against: str, c: Comparison) -> tuple[str, str]:
+    """The metric that tells whether a version is not worse, and a word where it is not the one declared first."""
+    if rule.metric is not None:
+        return rule.metric, ""
+    other = c.of(against)
+    if c.primary not in COARSE or c.same_estimator or other is None:
+        return c.primary, ""
+    if not all(scoring.answerable(FINE, one) for one in (c.challenger, other)):
+        return c.primary, ""
+    return FINE, f"by log_loss, {c.primary} being too coarse for this: "
 
 
 def nothing_yet(rule: Any, what: str) -> Judged:

@@ -63,8 +63,8 @@ def with_looks(verdict: dict[str, Any], looks: Mapping[str, Any]) -> dict[str, A
     if not looks:
         return verdict
     found = [one["figures"] for one in verdict["rules"] if one["decides"] and "level" in one["figures"]]
-    share = float(looks["share"])
-    alpha = round(max((one["level"] / share for one in found), default=0.0), 12)
+    share, sides = float(looks["share"]), int(looks.get("sides", 1))
+    alpha = round(max((one["level"] * sides / share for one in found), default=0.0), 12)
     primary = verdict["metrics"][verdict["primary"]]["challenger"]
     low, high = primary["low"], primary["high"]
     se = math.nan if low is None or high is None else (high - low) / (2 * TWO_SIDED)
