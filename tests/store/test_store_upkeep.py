@@ -21,6 +21,7 @@ from penstock.store.objects import DirectoryObjects
 from penstock.store.postgres_ledger import PostgresLedger
 from penstock.store.rebuild import rebuild
 from penstock.store.remote import RemoteObjects
+from penstock.store.upkeep import reached
 from penstock.testing import MemoryLedger, MemoryObjects
 from penstock.testing.ledger_suite import CODE
 
@@ -201,6 +202,72 @@ def test_legal_moves_of_an_alias_pass(world):
     for number, (version, previous) in enumerate([(None, 1), (1, None), (1, 1)], 2):
         world.ledger.append([Entry("churn/alias/champion", number, {"version": version, "previous": previous})])
     assert fsck(world.objects, world.ledger) == []
+
+
+def run_that_kept(world, age, state="done"):
+    """A run whose row names files that nothing else does."""
+    now = time.time()
+    words = {"files": b"its code", "machine": b"its environment", "diff": b"a difference of code"}
+    named = {word: {"digest": world.put(data)} for word, data in words.items()}
+    info = {"code": {"commit": "c", "dirty": True, **named}, "predictions": world.put(b"predictions")}
+    run = Run("d" * 16, "churn", "run", state, now - age, info=info)
+    world.ledger.commit(Group(runs=[run]))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("word", "means"),
+    [
+        ("code", "it is the code of run dddddddd: it cannot be reproduced"),
+        ("environment", "what differs between it and another run cannot be told"),
+        ("difference", "what differed from its commit is not known"),
+        ("predictions", "it is the predictions of run dddddddd"),
+    ],
+)
+def test_a_missing_file_of_a_run_is_told_with_what_it_means(world, word, means):
+    run = run_that_kept(world, 1 * DAY)
+    assert fsck(world.objects, world.ledger) == []
+    world.objects.delete(run.kept[word])
+    [found] = fsck(world.objects, world.ledger)
+    assert (found.kind, found.where, found.fault) == ("missing", run.kept[word], True)
+    assert means in found.what
+
+
+def test_a_changed_file_of_a_run_is_told_with_what_it_means_and_a_text_in_its_row_needs_no_object(real):
+    run = run_that_kept(real, 1 * DAY)
+    other = Run("e" * 16, "churn", "run", "done", time.time(), info={"code": {"files": {"digest": run.kept["code"]}}})
+    inline = {"code": {"diff": {"digest": digest_bytes(b"{}"), "text": "{}"}}}
+    real.ledger.commit(Group(runs=[other, Run("f" * 16, "churn", "run", "done", time.time(), info=inline)]))
+    change(path_of(real, run.kept["code"]), b"its coda")
+    [found] = fsck(real.objects, real.ledger)
+    assert found.kind == "corrupt"
+    assert "it is the code of run eeeeeeee and run dddddddd: it cannot be reproduced" in found.what
+
+
+def test_what_gc_let_go_of_is_missed_by_nobody_and_a_run_at_work_keeps_its_own(world):
+    run = run_that_kept(world, 40 * DAY)
+    dry = collect(world.objects, world.ledger, dry_run=True, clock=later)
+    assert (dry.runs, fsck(world.objects, world.ledger)) == (1, [])
+    assert run.kept == world.ledger.runs(prefix=run.id)[0].kept
+    done = collect(world.objects, world.ledger, clock=later)
+    assert (done.runs, done.objects) == (dry.runs, dry.objects)
+    assert not set(run.kept.values()) & world.digests()
+    assert fsck(world.objects, world.ledger) == []
+    assert collect(world.objects, world.ledger, clock=later).runs == 0
+    [row] = world.ledger.runs(prefix=run.id)
+    assert row.info["code"] == run.info["code"]  # the row still tells what there was
+    at_work = run_that_kept(world, 0, state="running")
+    assert collect(world.objects, world.ledger, keep_s=0.0).runs == 0
+    assert world.ledger.runs(prefix=at_work.id)[0].kept == at_work.kept
+    assert set(at_work.kept.values()) <= reached(world.objects, world.ledger)
+
+
+def test_without_the_mark_gc_would_be_taken_for_a_loss(world):
+    """Control: it is the mark in the row by which `fsck` knows."""
+    run = run_that_kept(world, 40 * DAY)
+    collect(world.objects, world.ledger, clock=later)
+    world.ledger.commit(Group(runs=[run]))
+    assert kinds(fsck(world.objects, world.ledger)) == ["missing"]
 
 
 def test_leftovers_and_strangers_are_told_and_only_ours_swept(real):

@@ -40,6 +40,9 @@ def command(
     verb = "would remove" if dry_run else "removed"
     what = f"{gone.objects:,} objects, {size_text(gone.size)}, and {gone.results:,} results"
     say(f"{verb} {what}; {gone.kept:,} objects stay, and the rows of all runs and tries")
+    if gone.runs and not quiet:
+        runs = f"{gone.runs:,} run{'s' if gone.runs > 1 else ''}"
+        say(f"{'would let go' if dry_run else 'let go'} of the code and predictions of {runs}; versions keep theirs")
     if files:
         say(f"{verb} {files:,} files from URLs that no recent run used, {size_text(size)}")
     if not quiet and gone.swept:

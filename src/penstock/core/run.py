@@ -9,6 +9,9 @@ from typing import Any
 from penstock.core.artifact import Artifact
 from penstock.core.notes import FIGURES
 
+LET_GO = "let_go"
+"""In a run's row: what it names is kept no longer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -140,6 +143,30 @@ class Run:
     def called(self) -> str:
         """Its kind as people are told: a run of what only one process held is exploratory."""
         return "exploratory" if self.info.get("exploratory") else self.kind
+
+    @property
+    def kept(self) -> dict[str, str]:
+        """What its row alone names, each with its digest; nothing once `gc` has let go of it (`LET_GO`).
+
+        A difference of code that stands in the row itself is held by the row.
+
+        Examples
+        --------
+        >>> Run("3f9c", "churn", "run", "done", 0.0, info={"predictions": "ab12"}).kept
+        {'predictions': 'ab12'}
+        """
+        if self.info.get(LET_GO):
+            return {}
+        code, backtest = self.info.get("code") or {}, self.info.get("backtest") or {}
+        named: dict[str, Any] = {
+            "code": code.get("files"),
+            "environment": code.get("machine"),
+            "difference": code.get("diff"),
+            "predictions": {"digest": self.info.get("predictions")},
+            "result": backtest.get("result"),
+        }
+        held = {word: one for word, one in named.items() if isinstance(one, Mapping) and one.get("text") is None}
+        return {word: one["digest"] for word, one in held.items() if isinstance(one.get("digest"), str)}
 
 
 @dataclass(frozen=True, slots=True)

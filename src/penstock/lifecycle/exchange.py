@@ -10,12 +10,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from penstock.core.artifact import Artifact
 from penstock.core.ports import Home
-from penstock.core.run import Entry, Group
+from penstock.core.run import LET_GO, Entry, Group
 from penstock.errors import ConflictError, CorruptObjectError, UnknownNameError
 from penstock.lifecycle import promote
 from penstock.lifecycle.mirror import tell_workflow
@@ -99,7 +99,7 @@ def send(source: Home, target: Home, chosen: Iterable[Version], *, who: str) -> 
         files = manifest(source, one.bundle)["files"].values()
         wanted = [one.bundle.digest, *(digest for file in files for digest in _digests(Artifact.from_json(file)))]
         _carry(source, target, wanted, moved)
-        _bring_run(source, target, one)
+        _bring_run(source, target, one, moved)
         origin = {"environment": source.config.environment, "version": one.number, "at": one.entry.at}
         body = {name: value for name, value in one.body.items() if name not in OWN}
         there, new = register(target, one.workflow, one.bundle, body | {"from": origin}, who)
@@ -144,12 +144,16 @@ def _copy(source: Home, target: Home, digest: str) -> int:
     return size
 
 
-def _bring_run(source: Home, target: Home, one: Version) -> None:
-    """The row of the run that made a version, so that it can be shown."""
+def _bring_run(source: Home, target: Home, one: Version, moved: Moved) -> None:
+    """The row of the run that made a version, so that it can be shown, with what it names that is still there."""
     name = one.body.get("run") or ""
     runs = source.ledger.runs(prefix=name, limit=1) if name else []
     if runs and not target.ledger.runs(prefix=name, limit=1):
-        target.ledger.commit(Group(runs=runs, step_runs=[]))
+        [run] = runs
+        gone = source.objects.missing(run.kept.values())
+        _carry(source, target, [digest for digest in run.kept.values() if digest not in gone], moved)
+        row = replace(run, info={**run.info, LET_GO: True}) if gone else run
+        target.ledger.commit(Group(runs=[row], step_runs=[]))
 
 
 def _bring_verdict(source: Home, target: Home, one: Version, there: Version, who: str, moved: Moved) -> None:

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.digest import digest_bytes, digest_recipe
 from penstock.errors import CorruptObjectError, MissingObjectError, StoreError
-from penstock.store.upkeep import KeptLedger, KeptObjects, Reach, entries, named_by
+from penstock.store.upkeep import ALL_RUNS, KeptLedger, KeptObjects, Reach, entries, named_by
 
 if TYPE_CHECKING:
-    from penstock.core.run import Entry, Result
+    from penstock.core.run import Entry, Result, Run
 
 GRACE_S = 3_600.0
 """A temporary file younger than this, in seconds, may belong to a writer at work."""
 
 _CHUNK = 1_000
+MEANS = {
+    "code": "it cannot be reproduced",
+    "environment": "what differs between it and another run cannot be told",
+    "difference": "what differed from its commit is not known",
+    "predictions": "its out-of-fold predictions cannot be looked at",
+    "result": "what it found cannot be shown again",
+}
+"""What a run's row names → what its loss means for the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +68,9 @@ def fsck(
 ) -> list[Finding]:
     """Every breach of a store and its ledger.
 
-    No object whose bytes are not those that its name says; every digest that a result or a decision reaches is
-    there; every recipe is what its row says; streams have no gap and every move of an alias is legal; no
-    temporary file is older than the grace; the database file is whole.
+    No object whose bytes are not those that its name says; every digest that a result, a decision or a run's own row
+    reaches is there, unless `gc` let it go; every recipe is what its row says; streams have no gap and every move of
+    an alias is legal; no temporary file is older than the grace; the database file is whole.
 
     Parameters
     ----------
@@ -92,6 +100,8 @@ def fsck(
     found += decisions
     if not any(finding.kind == "stream" for finding in decisions):
         found += _reachable(objects, ledger)  # what a changed entry names is worth nothing
+        losses = _losses(ledger.runs(limit=ALL_RUNS))
+        found = [replace(one, what=f"{one.what}; {losses[one.where]}") if _lost(one, losses) else one for one in found]
     return found + list(_leftovers(objects, clock() - grace_s, grace_s, repair=repair))
 
 
@@ -179,8 +189,30 @@ def _reachable(objects: KeptObjects, ledger: KeptLedger) -> Iterator[Finding]:
         reach.follow(outputs, decided=False)
         for digest in outputs:
             named.setdefault(digest, f"step {result.made.get('step', result.recipe[:12])}")
+    for run in ledger.runs(limit=ALL_RUNS):
+        reach.follow(run.kept.values(), decided=False)
+        for digest in run.kept.values():
+            named.setdefault(digest, f"run {run.id[:8]}")
     for digest in sorted(objects.missing(reach.found - reach.inline)):
         yield Finding("missing", digest, f"named by {named.get(digest, 'a manifest')}, but not in the store")
+
+
+def _losses(runs: list[Run]) -> dict[str, str]:
+    """Digest of what runs' rows name → whose it is, and what its loss means."""
+    whose: dict[str, tuple[str, list[str]]] = {}
+    for run in runs:
+        for word, digest in run.kept.items():
+            whose.setdefault(digest, (word, []))[1].append(run.id[:8])
+    return {digest: _loss(word, runs) for digest, (word, runs) in whose.items()}
+
+
+def _loss(word: str, runs: list[str]) -> str:
+    more = f" and {len(runs) - 1:,} others" if len(runs) > 2 else f" and run {runs[1]}" if len(runs) == 2 else ""
+    return f"it is the {word} of run {runs[0]}{more}: {MEANS[word]}"
+
+
+def _lost(finding: Finding, losses: dict[str, str]) -> bool:
+    return finding.kind in ("corrupt", "missing", "unreadable") and finding.where in losses
 
 
 def _leftovers(objects: KeptObjects, before: float, grace_s: float, *, repair: bool) -> Iterator[Finding]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from penstock.core.run import Run
+from penstock.core.run import LET_GO, Group, Run
 from penstock.errors import StoreError
-from penstock.store.upkeep import KeptLedger, KeptObjects, Reach, entries, named_by
+from penstock.store.upkeep import ALL_RUNS, KeptLedger, KeptObjects, Reach, entries, named_by
 
 GRACE_S = 24 * 3_600.0
 """Objects written or touched within this time, in seconds, are never swept."""
@@ -22,14 +22,14 @@ KEEP_S = 30 * 24 * 3_600.0
 """What runs and tries younger than this, in seconds, made or reused is kept whether or not a decision names it."""
 
 _CHUNK = 1_000
-_ALL_RUNS = 1 << 60
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
     """What was removed, or would be: results forgotten, objects and bytes, and how much is kept.
 
-    `objects` and `kept` count objects; `swept` counts temporary files and second names.
+    `objects` and `kept` count objects; `swept` counts temporary files and second names; `runs` those runs of which
+    the code, environment and predictions stay only where something else names them.
     """
 
     results: int
@@ -37,10 +37,11 @@ class Collected:
     size: int
     swept: int
     kept: int
+    runs: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
-        return {name: getattr(self, name) for name in ("results", "objects", "size", "swept", "kept")}
+        return {name: getattr(self, name) for name in ("results", "objects", "size", "swept", "kept", "runs")}
 
 
 def collect(
@@ -56,7 +57,8 @@ def collect(
 
     Kept are: what the entries of all streams name under "artifacts", with all that it names in turn; the results
     that made any of it, those that runs younger than `keep_s` made, and those that the flows of such runs last
-    decided on, with their outputs.
+    decided on, with their outputs; and what the rows of such runs name: code, environment, predictions. The rows of
+    older runs say from then on that theirs were let go, so that `fsck` does not miss them.
 
     Parameters
     ----------
@@ -81,9 +83,13 @@ def collect(
     for entry in entries(ledger):
         reach.follow(named_by(entry), decided=True)
     _refuse_unread(reach)
-    forgotten = _follow_results(ledger, reach, now - keep_s)
-    if not dry_run:
-        ledger.forget(forgotten)  # before the objects go: a row never names what is being removed
+    young, old = _by_age(ledger.runs(limit=ALL_RUNS), now, keep_s, grace_s)
+    forgotten = _follow_results(ledger, reach, young)
+    if not dry_run:  # before the objects go: a row never names what is being removed
+        ledger.forget(forgotten)
+        for start in range(0, len(old), _CHUNK):
+            rows = [replace(run, info={**run.info, LET_GO: True}) for run in old[start : start + _CHUNK]]
+            ledger.commit(Group(runs=rows))
     before, gone, size, kept = now - grace_s, 0, 0, 0
     for item in list(objects.walk()):
         unwanted = item.digest not in reach.found and item.mtime < before
@@ -93,16 +99,18 @@ def collect(
         else:
             kept += 1
     swept = 0 if dry_run else objects.sweep(grace_s)
-    return Collected(len(forgotten), gone, size, swept, kept)
+    return Collected(len(forgotten), gone, size, swept, kept, len(old))
 
 
-def kept_by(run: Run) -> list[str]:
-    """Digests that a run's row names itself: its code and environment, its out-of-fold predictions, its result."""
-    code = run.info.get("code") or {}
-    result = (run.info.get("backtest") or {}).get("result", {})
-    named = [code.get(name, {}).get("digest") for name in ("diff", "files", "machine")]
-    named += [run.info.get("predictions"), result.get("digest")]
-    return [digest for digest in named if isinstance(digest, str)]
+def _by_age(runs: list[Run], now: float, keep_s: float, grace_s: float) -> tuple[list[Run], list[Run]]:
+    """Runs whose results and files stay, and those that name files which go; one at work is as young as its objects."""
+    young, old = [], []
+    for run in runs:
+        if run.started >= now - (max(keep_s, grace_s) if run.state == "running" else keep_s):
+            young.append(run)
+        elif run.kept:
+            old.append(run)
+    return young, old
 
 
 def _refuse_unread(reach: Reach) -> None:
@@ -116,14 +124,13 @@ def _refuse_unread(reach: Reach) -> None:
         ) from error
 
 
-def _follow_results(ledger: KeptLedger, reach: Reach, since: float) -> list[str]:
+def _follow_results(ledger: KeptLedger, reach: Reach, young: list[Run]) -> list[str]:
     """Reach the outputs of the results that stay; give the recipes of the others."""
-    young = [run for run in ledger.runs(limit=_ALL_RUNS) if run.started >= since]
     makers = {run.id for run in young}
     # A run that reused everything made nothing: what its flow last decided on is what it reused.
     last = {one.recipe for flow in {run.flow for run in young} for one in ledger.decided(flow).values()}
     decided = frozenset(reach.found)
-    reach.follow([digest for run in young for digest in kept_by(run)], decided=False)
+    reach.follow([digest for run in young for digest in run.kept.values()], decided=False)
     kept = set(makers)
     recipes, forgotten = ledger.recipes(), []
     for start in range(0, len(recipes), _CHUNK):

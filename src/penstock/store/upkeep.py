@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MANIFEST_LIMIT = 16 << 20
 """No manifest is larger than this, in bytes; larger objects are not looked into."""
+ALL_RUNS = 1 << 60
+"""More than a ledger has."""
 
 
 class KeptObjects(Objects, Protocol):
@@ -116,7 +118,7 @@ def _parse(data: bytes) -> Any:
 
 
 def reached(objects: KeptObjects, ledger: KeptLedger) -> set[str]:
-    """Digests of every object that decisions and results need.
+    """Digests of every object that decisions, results and the rows of runs need.
 
     Raises
     ------
@@ -133,6 +135,8 @@ def reached(objects: KeptObjects, ledger: KeptLedger) -> set[str]:
     for start in range(0, len(recipes), 1_000):
         for result in ledger.results(recipes[start : start + 1_000]).values():
             reach.follow([artifact.digest for artifact in result.outputs], decided=False)
+    for run in ledger.runs(limit=ALL_RUNS):
+        reach.follow(run.kept.values(), decided=False)
     # What only a result names may have been collected: a miss, no fault.
     found = reach.found - reach.inline
     return found - (objects.missing(found - decided))
