@@ -137,7 +137,7 @@ def _parameters(declared: Any, request: Mapping[str, Any]) -> dict[str, Any]:
 
 def _made_with(closure: Closure, about: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
     """What it takes to do the same again: the files of the code, what was given by hand, and the environment."""
-    if not os.path.isfile(request.get("file") or "") or request.get("what") not in ("run", "try", "reproduce"):
+    if not os.path.isfile(request.get("file") or ""):
         return {}
     folder = os.path.join(request["root"], ".penstock")
     code = source_files(closure, request["file"], request["root"], filter(None, [about.get("schema_file")]))
@@ -147,7 +147,11 @@ def _made_with(closure: Closure, about: Mapping[str, Any], request: Mapping[str,
         "seed": about.get("seed"),
     }
     extra = request.get("extra") or {}
-    code |= {"set": dict(extra.get("set") or {}), "full": bool(extra.get("full"))}
+    code |= {
+        "set": dict(extra.get("set") or {}),
+        "full": bool(extra.get("full")),
+        "only": list(extra.get("only") or ()),
+    }
     return {"code": code, "machine": environment(os.path.join(folder, "environment.json")) | {"cpu": machine()["cpu"]}}
 
 
@@ -177,7 +181,8 @@ def _outputs(declared: Any, request: Mapping[str, Any], config: Config) -> tuple
         if request.get("what") == "reproduce":
             from penstock.lifecycle.agreement import lower_reproduction
 
-            outputs, about = lower_reproduction(declared, request["file"], seed=config.seed, full=more["full"])
+            known = {"seed": config.seed, "full": more["full"], "only": extra.get("only") or ()}
+            outputs, about = lower_reproduction(declared, request["file"], **known)
             return declared.name, outputs, about
         outputs, about = lower(declared, request["file"], seed=config.seed, only=extra.get("only") or (), **more)
         return declared.name, outputs, about

@@ -11,27 +11,35 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from penstock.core.flow import Graph, Node
 from penstock.core.ports import Config, Home
 from penstock.core.run import Entry
+from penstock.core.target import Roles, Target
 from penstock.engine.closure import Closure
 from penstock.engine.source_files import source_files
 from penstock.errors import NotReproducibleError, UntrustedTypeError, UsageError
 from penstock.lifecycle import again, new_env
 from penstock.lifecycle.environments import differences
 from penstock.lifecycle.kept_code import files_of, made_with
+from penstock.lifecycle.original import Original, check_trust, original_of, stored
 from penstock.lifecycle.register import json_artifact, manifest_of
-from penstock.lifecycle.reproduce import Reproduction, check_trust, stored
+from penstock.lifecycle.reproduce import Reproduction
 from penstock.lifecycle.versions import Version
-from penstock.stages.agree import apart
+from penstock.stages.agree import agree, apart
 
 CODE: dict[str, Any] = {"file": "churn.py", "folders": ["."], "params": {}, "set": {}, "seed": 0, "variable": None}
 
 
 def version_with(**body: Any) -> Version:
     return Version("churn", 1, Entry("churn/version", 1, body))
+
+
+def original_with(**facts: Any) -> Original:
+    return Original("churn@1", "churn", 1, "r" * 16, 0.0, "ana@host", **facts)
 
 
 # ── stored code ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -92,6 +100,74 @@ def test_code_that_was_edited_meanwhile_is_withheld_and_odd_bytes_come_back(race
     assert code["withheld"] == "/else/x.py lies outside of the project"
 
 
+def test_file_that_is_a_link_is_kept_by_the_name_under_which_it_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    for folder in (root / "common", elsewhere):
+        folder.mkdir(parents=True)
+    (root / "common" / "release_7.py").write_text("def ratio(x):\n    return x\n")
+    (elsewhere / "shared_knife.py").write_text("def cut(x):\n    return x\n")
+    (root / "linked_ratio.py").symlink_to("common/release_7.py")
+    (root / "linked_knife.py").symlink_to(elsewhere / "shared_knife.py")
+    declared = root / "linked_declares.py"
+    declared.write_text("from linked_knife import cut\nfrom linked_ratio import ratio\n")
+    monkeypatch.syspath_prepend(str(root))
+    (tmp_path / "by_another_name").symlink_to(root)
+    for place in (root, tmp_path / "by_another_name"):
+        found = source_files(Closure(str(place)), str(place / declared.name), str(place))
+        assert list(found["files"]) == ["linked_declares.py", "linked_knife.py", "linked_ratio.py"]
+        assert (found["file"], found["folders"], found["outside"]) == ("linked_declares.py", ["."], [])
+
+
+def kept_of(home: Home, files: dict[str, bytes], tree: Any = None, **told: Any) -> dict[str, Any]:
+    """What is kept of a flow with these files and arguments."""
+    import hashlib
+
+    for name, data in files.items():
+        (Path(home.config.root) / name).write_bytes(data)
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    about = {"code": CODE | {"files": digests, "outside": []} | told, "machine": {}}
+    graph = Graph("churn", (Node("a", "m:f", tree or ["list", []], ""),), about=about)
+    code: dict[str, Any] = json.loads(home.objects.read(made_with(home, graph)["code"].digest))
+    assert "s3cr3tly" not in json.dumps(code)
+    return code
+
+
+@pytest.mark.parametrize(
+    "data", [b"# coding: latin-1\nNAME = 'Zo\xeb'\nKEY = 's3cr3tly'\n", b"\xff\xfe\nNAME = 1\nKEY = 's3cr3tly'\n"]
+)
+def test_secret_in_a_file_of_another_encoding_is_not_kept(
+    raced_home: Home, monkeypatch: pytest.MonkeyPatch, data: bytes
+) -> None:
+    monkeypatch.setenv("TOKEN", "s3cr3tly")
+    code = kept_of(raced_home, {"churn.py": data}, ["secret", "env:TOKEN"])
+    assert code["withheld"] == "churn.py holds a password or the value of a secret in line 3"
+
+
+def test_secret_that_stands_in_a_file_or_was_given_by_hand_is_not_kept(
+    raced_home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(raced_home.config.root)
+    (root / "token.txt").write_text("s3cr3tly\n")
+    code = kept_of(raced_home, {"churn.py": b"KEY = 's3cr3tly'\n"}, ["secret", "file:token.txt"])
+    assert code["withheld"] == "churn.py holds a password or the value of a secret in line 1"
+    monkeypatch.setenv("TOKEN", "s3cr3tly")
+    for told in ({"params": {"key": "s3cr3tly"}}, {"set": {"model.C": "s3cr3tly"}}):
+        code = kept_of(raced_home, {"churn.py": b""}, ["secret", "env:TOKEN"], **told)
+        assert "given by hand" in code["withheld"]
+    code = kept_of(raced_home, {"churn.py": b""}, params={"url": "postgresql://ana:s3cr3tly@db/x"})
+    assert "given by hand" in code["withheld"]
+    assert kept_of(raced_home, {"churn.py": b""}, ["secret", "file:absent.txt"])["files"] == {"churn.py": ""}
+
+
+def test_name_that_is_no_utf8_is_told_rather_than_kept(raced_home: Home) -> None:
+    about = {"code": CODE | {"files": {"caf\udce9/churn.py": "0" * 64}, "outside": []}, "machine": {}}
+    graph = Graph("churn", (Node("a", "m:f", ["list", []], ""),), about=about)
+    code = json.loads(raced_home.objects.read(made_with(raced_home, graph)["code"].digest))
+    assert code["withheld"] == "caf\\xe9/churn.py has a name that is no UTF-8"
+
+
 def test_nothing_of_the_work_tree_can_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inside, outside = tmp_path / "tree" / "src", tmp_path / "libraries"
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (inside, outside, tmp_path / "tree"))))
@@ -107,7 +183,7 @@ def test_nothing_of_the_work_tree_can_be_imported(tmp_path: Path, monkeypatch: p
 
 
 def test_code_of_others_is_not_run_unasked(raced_home: Home) -> None:
-    ours, theirs = version_with(), version_with(**{"from": {"environment": "prod"}})
+    ours, theirs = original_with(), original_with(foreign=True)
     check_trust(raced_home, ours, trust=False)
     shared = replace(raced_home, config=Config("/p", "/s", "postgresql://db/x"))
     for home, version in ((raced_home, theirs), (shared, ours)):
@@ -118,7 +194,7 @@ def test_code_of_others_is_not_run_unasked(raced_home: Home) -> None:
 
 def test_version_of_a_given_threshold_names_the_one_it_was_made_of(raced_home: Home) -> None:
     with pytest.raises(UsageError, match="threshold that a person gave") as caught:
-        stored(raced_home, version_with(decided={"from": 4}))
+        original_of(raced_home, version_with(decided={"from": 4}))
     assert caught.value.hint == "penstock reproduce churn@4"
 
 
@@ -134,7 +210,7 @@ def test_version_without_its_code_says_why(raced_home: Home, files: dict[str, An
     members = {name: json_artifact(raced_home.objects, value) for name, value in files.items()}
     bundle = manifest_of(raced_home, "churn", members)
     with pytest.raises(NotReproducibleError, match=f"the code of churn@1 is not stored: .*{told}"):
-        stored(raced_home, version_with(bundle=bundle.to_json()))
+        stored(raced_home, original_of(raced_home, version_with(bundle=bundle.to_json())))
 
 
 # ── grades ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -151,7 +227,7 @@ def test_version_without_its_code_says_why(raced_home: Home, files: dict[str, An
     ],
 )
 def test_only_what_was_asked_for_passes(outcome: str, asked: bool, code: int) -> None:
-    assert Reproduction(version_with(), outcome=outcome, asked=asked).exit_code == code
+    assert Reproduction(original_with(), outcome=outcome, asked=asked).exit_code == code
 
 
 def test_apart_is_relative_above_one_and_knows_no_answer() -> None:
@@ -161,6 +237,31 @@ def test_apart_is_relative_above_one_and_knows_no_answer() -> None:
     assert apart(a, a + np.array([[0.0, 1.0], [0.0, 0.0]])) == pytest.approx(1 / 2_001)
     assert apart(a, np.where(np.isnan(a), 0.0, a)) is None
     assert apart(a[:0], a[:0]) == 0.0
+
+
+def test_small_amounts_that_differ_by_half_are_not_called_equal() -> None:
+    small = np.array([[2e-9], [4e-9], [0.0]])
+    assert apart(small, small / 2, least=0.0) == pytest.approx(0.5)
+    assert apart(small * 0.0, small * 0.0, least=0.0) == 0.0
+    frame = pd.DataFrame({"a": [1.0, 2.0, 3.0], "y": [2e-9, 4e-9, 5e-9]})
+    ours, theirs = (LinearRegression().fit(frame[["a"]], frame["y"] * times) for times in (1.0, 1.5))
+    known: dict[str, Any] = {"target": Target("y"), "roles": Roles(), "schema": {"task": "regression"}}
+    assert agree(frame, fitted=ours, recorded=theirs, **known)["max_difference"] == pytest.approx(1 / 3)
+
+
+def test_each_estimator_is_asked_with_the_threshold_beside_it() -> None:
+    frame = pd.DataFrame({"a": [0.0, 1.0, 2.0, 3.0], "y": [0, 0, 1, 1]})
+    model = LogisticRegression().fit(frame[["a"]], frame["y"])
+    schema = {"task": "binary", "classes": [0, 1], "positive": 1}
+    known: dict[str, Any] = {"target": Target("y"), "roles": Roles(), "schema": schema}
+    same = agree(frame, fitted=model, recorded=model, **known, **decisions(0.5, 0.5))
+    assert (same["identical"], same["labels"]) == (True, 0)
+    other = agree(frame, fitted=model, recorded=model, **known, **decisions(0.01, 0.99))
+    assert (other["identical"], other["max_difference"], other["labels"]) == (False, 0.0, 4)
+
+
+def decisions(ours: float, theirs: float) -> dict[str, Any]:
+    return {"decision": {"threshold": ours}, "recorded_decision": {"threshold": theirs}}
 
 
 # ── environments ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -206,6 +307,30 @@ def test_what_is_there_in_one_of_them_alone_is_counted_unless_it_is_reached() ->
     told = ["tool3 is not installed, was 1", "5 distributions of then are not installed"]
     assert differences(more, MACHINE, ["tool3"]) == told
     assert differences(MACHINE, more) == ["6 distributions are installed that were not then"]
+
+
+# ── the clean folder ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_folder_of_a_killed_process_goes_with_the_next_and_that_of_one_at_work_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    killed = tmp_path / f"{again.PREFIX}killed"
+    (killed / "project").mkdir(parents=True)
+    (killed / again.LOCK).write_text("")
+    begun = tmp_path / f"{again.PREFIX}begun"  # its owner has not got to its lock
+    begun.mkdir()
+    with again.clean_folder() as first:
+        assert not killed.exists()
+        with again.clean_folder() as second:
+            assert os.path.isdir(first)
+            assert os.path.isdir(second)
+    assert os.listdir(tmp_path) == [begun.name]
+    with pytest.raises(KeyboardInterrupt), again.clean_folder() as folder:
+        (Path(folder) / "part").write_text("x")
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == [begun.name]
 
 
 # ── a new environment ───────────────────────────────────────────────────────────────────────────────────────────

@@ -1,4 +1,4 @@
-"""`penstock reproduce`: train a version again from what is on record, and say how near it comes."""
+"""`penstock reproduce`: do a version or a run again from what is on record, and say how near it comes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ EPILOG = "Exit codes: 0 the same bytes or answers, 2 not trusted, 6 not reproduc
 def command(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[VERSION]", show_default=False, help="churn@7, or churn for its champion."),
+        typer.Argument(
+            metavar="[VERSION|RUN]",
+            show_default=False,
+            help="churn@7, churn for its champion, run:3f9c or last; of a run without a version, as far as it got.",
+        ),
     ] = None,
     new_env: Annotated[
         bool, typer.Option("--new-env", help="In a new environment with the recorded versions; needs the network.")
@@ -33,24 +37,24 @@ def command(
     """Do it again and tell."""
     from penstock.cli.output import clean, document, moment, paint, say
     from penstock.cli.projects import WORKER, here
-    from penstock.lifecycle.naming import workflow_of
+    from penstock.lifecycle.naming import run_or_version, workflow_of
     from penstock.lifecycle.new_env import maker
-    from penstock.lifecycle.reproduce import check_trust, reproduce, stored
-    from penstock.lifecycle.versions import resolve
+    from penstock.lifecycle.original import check_trust, original_of, stored
+    from penstock.lifecycle.reproduce import reproduce
     from penstock.project import open_home
 
     home = here()
-    version = resolve(home.ledger, name or workflow_of(home, None))
-    check_trust(home, version, trust=trust)
+    original = original_of(home, run_or_version(home, name or workflow_of(home, None)))
+    check_trust(home, original, trust=trust)
     loud = not (quiet or as_json)
     if loud:
-        n = len(stored(home, version)[0]["files"])
+        n = len(stored(home, original)[0]["files"])
         files = f"{n} file{'s' if n != 1 else ''}"
-        told = f"{version.name} · runs its stored code, {files} recorded {moment(version.entry.at)} by"
-        say(paint(f"{told} {clean(version.entry.who)}", "bold"))
+        told = f"{original.name} · runs its stored code, {files} recorded {moment(original.at)} by"
+        say(paint(f"{told} {clean(original.who)}", "bold"))
     found = reproduce(
         home,
-        version,
+        original,
         lambda root, flags: open_home(root, flags, environment="dev"),
         WORKER,
         trust=trust,
@@ -67,7 +71,7 @@ def _tell(found: Reproduction, *, quiet: bool) -> None:
     mark, colour = ("→", "green") if not found.exit_code else ("✗", "red")
     n = found.compared
     steps = f"{n} step{'s' if n != 1 else ''} compared"
-    say(paint(f"{mark} {found.version.name}: {clean(found.sentence)} · {steps} · {duration(found.wall_s)}", colour))
+    say(paint(f"{mark} {found.original.name}: {clean(found.sentence)} · {steps} · {duration(found.wall_s)}", colour))
     if quiet:
         return
     if found.step:
@@ -81,6 +85,8 @@ def _tell(found: Reproduction, *, quiet: bool) -> None:
             say(f"  now      {clean(text)}")
     if found.unknown:
         say(f"  note     nothing is on record any more of {clean(', '.join(found.unknown))}")
+    if found.original.rest:
+        say(f"  note     not done again, since it gave nothing in that run: {clean(', '.join(found.original.rest))}")
     if found.reread:
         say(f"  note     read from its file, which holds the same bytes: {clean(', '.join(found.reread))}")
 

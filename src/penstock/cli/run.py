@@ -142,6 +142,8 @@ def _advise(report: Report, progress: Progress, file: str, room: int) -> None:
     show = story.next_commands(report, file)[1]
     commands = _commands(report, file, progress.home.config.root)
     remarks = story.remarks(report.graph, progress.known, progress.load)
+    if withheld := (report.outcome.run.info.get("code") or {}).get("withheld"):
+        remarks = [f"its code is not kept, so it cannot be reproduced: {withheld}", *remarks]
     for text in _fitting(remarks, room - 1 - bool(report.page), show):
         say(f"note  {clip(clean(text), width() - 6)}")
     if report.page:

@@ -34,13 +34,14 @@ def parameter_lines(info: Mapping[str, Any]) -> list[str]:
 
 
 def code_lines(run: Run) -> list[str]:
-    """Commit, and that something differed from it."""
+    """Commit, and that something differed from it; and why its code was not kept, where it was not."""
     code = run.info.get("code") or {}
+    withheld = [f"code not kept, so it cannot be reproduced: {clean(code['withheld'])}"] if "withheld" in code else []
     if not code.get("commit"):
-        return []
+        return withheld
     changed = f", with changes: penstock show run:{run.id[:4]} --code" if "diff" in code else ""
     elsewhere = ", with changes elsewhere in the tree" if code.get("dirty") and "diff" not in code else ""
-    return [f"commit {code['commit'][:10]}{changed}{elsewhere}"]
+    return [f"commit {code['commit'][:10]}{changed}{elsewhere}", *withheld]
 
 
 def cost_line(info: Mapping[str, Any]) -> list[str]:

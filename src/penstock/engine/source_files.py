@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from penstock.engine.closure import Closure
-from penstock.engine.importing import module_name
+from penstock.engine.importing import import_place
 from penstock.engine.own_types import import_folder
 
 
@@ -28,22 +28,34 @@ def source_files(closure: Closure, file: str, root: str, beside: Iterable[str] =
     -------
     dict
         "file": the declaring one; "files": path below the root → SHA-256; "folders": from where modules are imported;
-        "outside": files that do not lie below the root. Paths are relative to the root, with "/".
+        "outside": files that do not lie below the root. Paths are relative to the root, with "/"; a file that is a
+        link has the name by which it is imported.
     """
-    base = os.path.realpath(root)
-    modules = closure.files(module_name(file)[0])
+    modules = closure.files(import_place(file)[0])
     found: dict[str, str] = {}
     folders: dict[str, None] = {}
     outside = []
     for module, path in [*modules.items(), *(("", path) for path in (file, *beside) if os.path.isfile(path))]:
-        real = os.path.realpath(path)
-        if not real.startswith(os.path.join(base, "")):
+        name = _below(path, root)
+        if name is None:
             outside.append(path)
             continue
-        name = os.path.relpath(real, base)
-        with open(real, "rb") as content:
-            found[name.replace(os.sep, "/")] = hashlib.sha256(content.read()).hexdigest()
+        with open(path, "rb") as content:
+            found[name] = hashlib.sha256(content.read()).hexdigest()
         if module:
             folders[import_folder(name, module)] = None
-    declaring = os.path.relpath(os.path.realpath(file), base).replace(os.sep, "/")
-    return {"file": declaring, "files": dict(sorted(found.items())), "folders": sorted(folders), "outside": outside}
+    return {
+        "file": _below(file, root) or os.path.basename(file),
+        "files": dict(sorted(found.items())),
+        "folders": sorted(folders),
+        "outside": outside,
+    }
+
+
+def _below(path: str, root: str) -> str | None:
+    """A file's path from the root: as it is called where that leads below the root, else where it really lies."""
+    shown, real, base = os.path.abspath(path), os.path.realpath(path), os.path.realpath(root)
+    for place, folder in ((shown, os.path.abspath(root)), (shown, base), (real, base)):
+        if place.startswith(os.path.join(folder, "")):
+            return os.path.relpath(place, folder).replace(os.sep, "/")
+    return None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,6 +31,7 @@ from penstock.lifecycle.kept_code import files_of
 from penstock.lifecycle.machine import machine
 from penstock.lifecycle.run import Request, fetcher_of, jobs_of, open_server, worker_command
 
+PREFIX, LOCK = "penstock-reproduce-", ".lock"
 Key = tuple[str, str]
 Opened = Callable[[str, Mapping[str, Any]], Home]
 """Opens the project in a folder with some settings."""
@@ -66,7 +70,7 @@ class Site:
         flags = {"store": self.far.config.store, "ledger": self.far.config.ledger, "seed": self.code["seed"]}
         flags |= {"trust": list(self.near.config.trust)}
         extra: dict[str, Any] = {"set": dict(self.code["set"])} if self.code["set"] else {}
-        extra |= {"full": True} if self.code.get("full") else {}
+        extra |= {word: self.code[word] for word in ("full", "only") if self.code.get(word)}
         params = dict(self.code["params"])
         request = Request(file, self.code["variable"], what="reproduce", params=params, flags=flags, extra=extra)
         command = worker_command(self.entry)
@@ -87,7 +91,10 @@ class Site:
         """
         facts = Facts(codes=dict(graph.codes))
         for node in graph.nodes:
-            if node.kind != "source" or node.id not in sources:
+            if node.kind != "source":
+                continue
+            if node.id not in sources:
+                self.gone.append(node.id)
                 continue
             facts.sources[node.id] = sources[node.id]
             found = recipe_of(node, {}, facts)
@@ -168,6 +175,40 @@ class Site:
         given = {f"{need}\0{output}": known[need, output] for need, output in node.needs}
         told = replace(facts, forced=frozenset({step}), results={})
         return self.execute(server, replace(graph, nodes=(*stands, node)), told, given)
+
+
+@contextlib.contextmanager
+def clean_folder() -> Iterator[str]:
+    """An empty folder that goes in the end; those of processes that were killed go first.
+
+    Its owner holds a lock on a file in it for as long as it lives: whoever can take the lock may remove the folder.
+    """
+    base = tempfile.gettempdir()
+    for entry in os.scandir(base):
+        if entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False):
+            _sweep(entry.path)
+    folder = tempfile.mkdtemp(prefix=PREFIX, dir=base)
+    place = os.path.join(folder, LOCK)
+    lock = os.open(f"{place}.new", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.rename(f"{place}.new", place)  # nobody sees it before it is held
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _sweep(folder: str) -> None:
+    """Remove a folder whose owner is gone; one of another user, or without a lock as yet, is left alone."""
+    with contextlib.suppress(OSError):
+        lock = os.open(os.path.join(folder, LOCK), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(lock).st_uid == os.getuid():
+                shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(lock)
 
 
 def make_site(near: Home, code: Mapping[str, Any], folder: str, opened: Opened, *, entry: str, python: str) -> Site:

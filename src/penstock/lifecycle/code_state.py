@@ -38,7 +38,7 @@ def code_state(home: Home, graph: Graph, file: str) -> dict[str, Any]:
     text = difference(folder, files_of(graph, home.config.root, file))
     if not text:
         return state
-    text = harmless(text, graph)
+    text = harmless(text, graph, folder)
     kept = json_artifact(home.objects, {"diff": text[:MOST_DIFF], "cut": len(text) > MOST_DIFF})
     if kept.text is None:
         home.objects.publish([kept.digest])

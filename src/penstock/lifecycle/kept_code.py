@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import os
-from collections.abc import Iterator, Mapping
+import tokenize
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from penstock.core.artifact import Artifact
@@ -30,24 +32,31 @@ def made_with(home: Home, graph: Graph) -> dict[str, Artifact]:
     Returns
     -------
     dict
-        "code": {"penstock", "file", "variable", "params", "set", "full", "seed", "folders", "files": path → text, or
-        {"base64"} of what is no UTF-8}, or {"penstock", "withheld"}; "machine": see `engine.environment`, with "cpu".
+        "code": {"penstock", "file", "variable", "params", "set", "only", "full", "seed", "folders", "files": path →
+        text, or {"base64"} of what is no UTF-8}, or {"penstock", "withheld"}; "machine": see `engine.environment`,
+        with "cpu".
         Empty where the process that imported the file told neither.
     """
     if "code" not in graph.about:
         return {}
     told = dict(graph.about["code"])
-    files, why = _read(home.config.root, told.pop("files"), told.pop("outside"), graph)
+    hide = _hiding(graph, os.path.join(home.config.root, os.path.dirname(told["file"])))
+    files, why = _read(home.config.root, told.pop("files"), told.pop("outside"), hide)
+    given = canonical(told)
+    if not why and hide(given) != given:
+        why = "a parameter that was given by hand holds a password or the value of a secret"
     code = {"penstock": CODE} | ({"withheld": why} if why else told | {"files": files})
     return {"code": _stored(home, code), "machine": _stored(home, graph.about["machine"])}
 
 
 def kept(home: Home, graph: Graph) -> dict[str, Any]:
-    """The same as a run's row keeps it, durable: "files" and "machine"."""
+    """The same as a run's row keeps it, durable: "files" and "machine"; "withheld" where the code cannot be kept."""
     found = made_with(home, graph)
     home.objects.publish([artifact.digest for artifact in found.values()])
     names = {"code": "files", "machine": "machine"}
-    return {names[name]: artifact.to_json() for name, artifact in found.items()}
+    row: dict[str, Any] = {names[name]: artifact.to_json() for name, artifact in found.items()}
+    why = home.formats.load(found["code"], home.objects).get("withheld") if found else None
+    return row | ({"withheld": why} if why else {})
 
 
 def files_of(code: Mapping[str, Any]) -> dict[str, bytes]:
@@ -77,13 +86,42 @@ def files_of(code: Mapping[str, Any]) -> dict[str, bytes]:
     return found
 
 
-def harmless(text: str, graph: Graph) -> str:
-    """A text without passwords in URLs, and without the values of the secrets that the flow names."""
+def harmless(text: str, graph: Graph, folder: str = "") -> str:
+    """A text without passwords in URLs, and without the values of the secrets that the flow names.
+
+    Parameters
+    ----------
+    folder : str
+        Of the declaring file: secrets in files are relative to it.
+    """
+    return _hiding(graph, folder)(text)
+
+
+def _hiding(graph: Graph, folder: str) -> Callable[[str], str]:
+    """What takes passwords and values of secrets out of a text."""
+    forms: dict[str, str] = {}
     for name in {name for node in graph.nodes for name in _secrets(node.tree)}:
-        value = os.environ.get(name.removeprefix("env:"), "") if name.startswith("env:") else ""
-        for form in sorted(forms_of(value), key=len, reverse=True) if value else ():
-            text = text.replace(form, f"<{name}>")
-    return "\n".join(masked(line) for line in text.split("\n"))
+        value = _value(name, folder)
+        forms |= dict.fromkeys(forms_of(value) if value else (), name)
+
+    def hide(text: str) -> str:
+        for form in sorted(forms, key=len, reverse=True):
+            text = text.replace(form, f"<{forms[form]}>")
+        return "\n".join(masked(line) for line in text.split("\n"))
+
+    return hide
+
+
+def _value(name: str, folder: str) -> str:
+    """Value of a named secret as far as this process can tell; "" else."""
+    kind, _, rest = name.partition(":")
+    if kind == "env":
+        return os.environ.get(rest, "")
+    try:
+        with open(os.path.join(folder, rest), encoding="utf-8") as file:
+            return file.read(1 << 20).removesuffix("\n").removesuffix("\r")
+    except (OSError, ValueError):
+        return ""
 
 
 def _stored(home: Home, value: Any) -> Artifact:
@@ -93,15 +131,17 @@ def _stored(home: Home, value: Any) -> Artifact:
     return Artifact(digest, "json", size)
 
 
-def _read(root: str, told: Mapping[str, str], outside: list[str], graph: Graph) -> tuple[Files, str]:
+def _read(root: str, told: Mapping[str, str], outside: list[str], hide: Callable[[str], str]) -> tuple[Files, str]:
     """The files as they were when they were imported, and why they cannot be kept, or ""."""
     if outside:
-        return {}, f"{outside[0]} lies outside of the project"
+        return {}, f"{_shown(outside[0])} lies outside of the project"
     if len(told) > MOST_FILES:
         return {}, f"{len(told):,} files; at most {MOST_FILES:,} are kept"
     found: Files = {}
     size = 0
     for name, digest in told.items():
+        if _shown(name) != name:
+            return {}, f"{_shown(name)} has a name that is no UTF-8"
         try:
             with open(os.path.join(root, *name.split("/")), "rb") as file:
                 data = file.read(MOST_BYTES + 1)
@@ -112,20 +152,33 @@ def _read(root: str, told: Mapping[str, str], outside: list[str], graph: Graph) 
         size += len(data)
         if size > MOST_BYTES:
             return {}, f"more than {MOST_BYTES >> 20} MiB of code"
-        try:
-            text = data.decode("utf-8")
-        except UnicodeDecodeError:
-            found[name] = {"base64": base64.b64encode(data).decode("ascii")}
-            continue
-        if (line := _secret_line(text, graph)) is not None:
+        text, odd = _text(data)
+        if (line := _secret_line(text, hide)) is not None:
             return {}, f"{name} holds a password or the value of a secret in line {line}"
-        found[name] = text
+        found[name] = {"base64": base64.b64encode(data).decode("ascii")} if odd else text
     return found, ""
 
 
-def _secret_line(text: str, graph: Graph) -> int | None:
+def _shown(path: str) -> str:
+    """A path as text that can be written."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _text(data: bytes) -> tuple[str, bool]:
+    """A file's text, and whether it is no UTF-8: then by the encoding that its first lines declare."""
+    try:
+        return data.decode("utf-8"), False
+    except UnicodeDecodeError:
+        pass
+    try:
+        return data.decode(tokenize.detect_encoding(io.BytesIO(data).readline)[0]), True
+    except (SyntaxError, UnicodeDecodeError, LookupError):
+        return data.decode("latin-1"), True
+
+
+def _secret_line(text: str, hide: Callable[[str], str]) -> int | None:
     """The first line that may not be kept, from 1; None where there is none."""
-    clean = harmless(text, graph)
+    clean = hide(text)
     if clean == text:
         return None
     pairs = zip(text.split("\n"), clean.split("\n"), strict=False)

@@ -1,30 +1,28 @@
-"""Doing a version again from what is on record, and saying how near it comes: bytes, answers, or neither."""
+"""Doing a version or a run again from what is on record, and saying how near it comes: bytes, answers, or neither."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from penstock.core.artifact import Artifact
 from penstock.core.flow import Graph
 from penstock.core.ports import Home
-from penstock.core.run import Entry, Result
+from penstock.core.run import Entry
 from penstock.engine.events import Listener, silent
 from penstock.engine.local import Outcome
 from penstock.engine.reasons import LIBRARY
-from penstock.errors import ConflictError, NotReproducibleError, UnknownNameError, UntrustedTypeError, UsageError
-from penstock.lifecycle.again import Opened, Site, make_site, only_steps
+from penstock.errors import ConflictError, NotReproducibleError
+from penstock.lifecycle.again import Opened, Site, clean_folder, make_site, only_steps
 from penstock.lifecycle.agreement import AGREE, RECORDED
 from penstock.lifecycle.attempt import keywords
 from penstock.lifecycle.changes import changes
 from penstock.lifecycle.environments import differences
-from penstock.lifecycle.kept_code import CODE
-from penstock.lifecycle.records import steps_of
-from penstock.lifecycle.versions import Version, file_of, head, parts_of, resolve_run, stream, who_am_i
+from penstock.lifecycle.original import Original, check_trust, stored
+from penstock.lifecycle.versions import Version, head, stream, who_am_i
 
 BYTES, PREDICTIONS, NEAR, DIFFERENT = "identical bytes", "identical predictions", "equal within t", "different"
 WITHIN = 1e-6
@@ -38,7 +36,7 @@ class Reproduction:
 
     Attributes
     ----------
-    version : Version
+    original : Original
     outcome : str
         "identical bytes", "identical predictions", "equal within t" or "different".
     within : float
@@ -62,7 +60,7 @@ class Reproduction:
     wall_s : float
     """
 
-    version: Version
+    original: Original
     outcome: str = BYTES
     within: float = WITHIN
     asked: bool = False
@@ -90,7 +88,7 @@ class Reproduction:
         """As plain data."""
         names = ("outcome", "within", "compared", "unknown", "step", "causes", "environment", "agreement", "reread")
         return (
-            {"version": self.version.name}
+            {"version": self.original.name if self.original.number is not None else None, "run": self.original.run}
             | {name: getattr(self, name) for name in names}
             | {
                 "exit_code": self.exit_code,
@@ -99,58 +97,9 @@ class Reproduction:
         )
 
 
-def check_trust(home: Home, version: Version, *, trust: bool) -> None:
-    """Refuse to run code that others may have put on record, unless somebody vouches for it.
-
-    Raises
-    ------
-    UntrustedTypeError
-    """
-    foreign = version.body.get("from") is not None
-    if trust or (home.config.trusts_own and not foreign):
-        return
-    why = "comes from another environment" if foreign else "stands on a ledger or in a store that others write to"
-    raise UntrustedTypeError(
-        f"to reproduce {version.name} is to run the code that is stored with it, and it {why}",
-        hint=f"`penstock pull {version.name} DIR` writes that code as code.json; if you trust it, add --trust",
-    )
-
-
-def stored(home: Home, version: Version) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The code and the environment that a version was made with.
-
-    Raises
-    ------
-    UsageError
-        It is another version with another threshold.
-    NotReproducibleError
-        Its code was not kept.
-    CorruptObjectError, MissingObjectError
-        The bytes are not those that were recorded.
-    """
-    decided = version.body.get("decided")
-    if decided:
-        base = f"{version.workflow}@{decided['from']}"
-        raise UsageError(
-            f"{version.name} is {base} with a threshold that a person gave", hint=f"penstock reproduce {base}"
-        )
-    files = parts_of(home, version.bundle)
-    if "code" not in files:
-        raise NotReproducibleError(
-            f"the code of {version.name} is not stored: an older Penstock made it", hint="run it again, to have it kept"
-        )
-    code: dict[str, Any] = home.formats.load(files["code"], home.objects)
-    if code.get("penstock") != CODE or "withheld" in code:
-        why = code.get("withheld", "it has a form that this Penstock does not know")
-        raise NotReproducibleError(
-            f"the code of {version.name} is not stored: {why}", hint="a secret belongs into ps.Secret; then run again"
-        )
-    return code, home.formats.load(files["machine"], home.objects) if "machine" in files else {}
-
-
 def reproduce(
     home: Home,
-    version: Version,
+    original: Original,
     opened: Opened,
     entry: str,
     *,
@@ -159,12 +108,13 @@ def reproduce(
     python: Callable[[str, Mapping[str, Any], Mapping[str, str]], str] | None = None,
     listen: Listener = silent,
 ) -> Reproduction:
-    """Train a version again from stored code and recorded sources, in a clean folder and processes of its own.
+    """Do it again from stored code and recorded sources, in a clean folder and processes of its own.
 
     Parameters
     ----------
     home : Home
-    version : Version
+    original : Original
+        Of a run that registered nothing, the steps that gave something are done again.
     opened : callable
         Opens the project in a folder.
     entry : str
@@ -186,34 +136,43 @@ def reproduce(
 
     Raises
     ------
-    UntrustedTypeError, UsageError, NotReproducibleError, CancelledError
+    UntrustedTypeError, NotReproducibleError, CancelledError
     CorruptObjectError, MissingObjectError
     """
     start = time.perf_counter()
-    check_trust(home, version, trust=trust)
-    code, then = stored(home, version)
-    folder = tempfile.mkdtemp(prefix="penstock-reproduce-")
-    try:
+    check_trust(home, original, trust=trust)
+    code, then = stored(home, original)
+    with clean_folder() as folder:
         made = ""
         if python is not None:
-            made = python(os.path.join(folder, "env"), then, file_of(home, version.bundle, "environment"))
+            made = python(os.path.join(folder, "env"), then, _libraries(home, original))
         site = make_site(home, code, folder, opened, entry=entry, python=made)
         try:
-            found = _Attempt(home, version, site, then, within).go(listen)
+            found = _Attempt(home, original, site, then, within).go(listen)
         finally:
             site.far.ledger.close()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     found.wall_s = time.perf_counter() - start
     _put_on_record(home, found, new_environment=python is not None)
     return found
 
 
+def _libraries(home: Home, original: Original) -> dict[str, str]:
+    """Libraries that the code reaches, with their versions: what a bundle tells of it, else all of its steps' parts."""
+    if "environment" in original.files:
+        return dict(home.formats.load(original.files["environment"], home.objects))
+    codes = home.ledger.codes({result.code for result in original.results.values() if result.code})
+    names = {name: text for parts in codes.values() for name, text in parts.items() if name.startswith(LIBRARY)}
+    return {name.removeprefix(LIBRARY): text for name, text in names.items()}
+
+
 class _Attempt:
-    def __init__(self, home: Home, version: Version, site: Site, then: Mapping[str, Any], within: float | None) -> None:
-        self.home, self.version, self.site, self.then = home, version, site, then
-        self.found = Reproduction(version, within=WITHIN if within is None else within, asked=within is not None)
-        self.recorded = _results(home, version)
+    def __init__(
+        self, home: Home, original: Original, site: Site, then: Mapping[str, Any], within: float | None
+    ) -> None:
+        self.home, self.original, self.site, self.then = home, original, site, then
+        self.found = Reproduction(original, within=WITHIN if within is None else within, asked=within is not None)
+        self.recorded = original.results
+        self.rows: dict[tuple[str, str], Artifact] = {}
 
     def go(self, listen: Listener) -> Reproduction:
         server = self.site.serve()
@@ -221,22 +180,43 @@ class _Attempt:
             graph = server.opened()
             self._check(graph)
             self.found.environment = differences(self.then, graph.about["machine"])
-            plain = only_steps(graph, (AGREE,))
-            facts = self.site.facts(plain, self.version.body.get("sources", {}), self.recorded)
+            plain = self._to_do(graph)
+            facts = self.site.facts(plain, self.original.sources, self.recorded)
             self.found.reread = self.site.reread
             if self.site.gone:
                 raise NotReproducibleError(
-                    f"{self.version.name}: {', '.join(self.site.gone)} is gone: its table is not kept any more, and "
+                    f"{self.original.name}: {', '.join(self.site.gone)} is gone: its table is not kept any more, and "
                     "its file is not there or holds something else",
                     hint="bring the file back as it was; `penstock lineage` tells its digest",
                 )
+            self.rows = self._then(graph)
             outcome = self.site.execute(server, plain, facts, {}, listen)
-            self._hold(graph, plain, outcome)
+            self._hold(plain, outcome)
             if self.found.step:
                 self._grade(server, graph, facts, outcome)
         finally:
             server.close()
         return self.found
+
+    def _to_do(self, graph: Graph) -> Graph:
+        """All steps that give something; of a run those that gave something then, with all that they need.
+
+        Raises
+        ------
+        NotReproducibleError
+            Of a run nothing can be done again.
+        """
+        plain = only_steps(graph, (AGREE,))
+        if self.original.number is not None:
+            return plain
+        left = {node.id for node in plain.nodes} - set(self.original.done)
+        plain = only_steps(plain, tuple(left))
+        if not plain.nodes:
+            raise NotReproducibleError(
+                f"{self.original.name} has no step to do again: nothing that it gave is on record any more",
+                hint="a run with other steps, or a version, can be reproduced",
+            )
+        return plain
 
     def _check(self, graph: Graph) -> None:
         """What was imported is what was stored, and nothing of the work tree.
@@ -249,17 +229,17 @@ class _Attempt:
         absent = [name for name in told["files"] if name not in self.site.code["files"]]
         if told["outside"] or absent:
             raise NotReproducibleError(
-                f"{self.version.name}: {[*told['outside'], *absent][0]} was imported, which is not of its stored code",
+                f"{self.original.name}: {[*told['outside'], *absent][0]} was imported, which is not of its stored code",
                 hint="is the project installed in this environment? reproduce from one in which it is not",
             )
-        if graph.name != self.version.workflow:
-            raise NotReproducibleError(f"the stored code of {self.version.name} declares {graph.name}")
+        if graph.name != self.original.workflow:
+            raise NotReproducibleError(f"the stored code of {self.original.name} declares {graph.name}")
 
     # ── holding one against the other ───────────────────────────────────────────────────────────────────────
 
-    def _hold(self, graph: Graph, plain: Graph, outcome: Outcome) -> None:
+    def _hold(self, plain: Graph, outcome: Outcome) -> None:
         """Find the first step whose output is another."""
-        then = self._then(graph)
+        then = self.rows
         for node in plain.nodes:
             keys = [(node.id, name) for name in node.names]
             known = [key for key in keys if key in then]
@@ -268,25 +248,27 @@ class _Attempt:
                 self.found.unknown.append(node.id)
                 continue
             now = {key: outcome.artifacts[key].digest for key in known if key in outcome.artifacts}
-            if failed or any(now.get(key) != then[key] for key in known):
+            if failed or any(now.get(key) != then[key].digest for key in known):
                 self.found.step = self.found.step or (node.id if failed or now else "")
             self.found.compared += bool(now)
         if not self.found.compared and outcome.error is None:
-            raise NotReproducibleError(f"of {self.version.name} nothing is on record to compare with")
+            raise NotReproducibleError(f"of {self.original.name} nothing is on record to compare with")
 
-    def _then(self, graph: Graph) -> dict[tuple[str, str], str]:
-        """(step, output) → digest on record: of each step's result, else of the bundle's file that it became."""
-        found: dict[tuple[str, str], str] = {}
-        files = parts_of(self.home, self.version.bundle)
-        for name, tree in keywords(graph.node("register")):
-            if name in files:
-                found[tree[1], tree[2]] = files[name].digest
+    def _then(self, graph: Graph) -> dict[tuple[str, str], Artifact]:
+        """(step, output) → artifact on record: the bundle's file that it became, else what the step gave."""
+        found: dict[tuple[str, str], Artifact] = {}
         for node in graph.nodes:
             result = self.recorded.get(node.id)
             if result is not None and len(result.outputs) == len(node.names):
                 pairs = zip(node.names, result.outputs, strict=True)
-                found |= {(node.id, name): artifact.digest for name, artifact in pairs}
-        return found
+                found |= {(node.id, name): artifact for name, artifact in pairs}
+        places = self._places(graph) if self.original.number is not None else {}
+        return found | {key: self.original.files[name] for name, key in places.items() if name in self.original.files}
+
+    def _places(self, graph: Graph) -> dict[str, tuple[str, str]]:
+        """File of a bundle → the (step, output) that it is; empty for a flow that registers nothing."""
+        nodes = [node for node in graph.nodes if node.id == "register" and node.kind == "effect"]
+        return {name: (tree[1], tree[2]) for node in nodes for name, tree in keywords(node)}
 
     # ── grading what differs ────────────────────────────────────────────────────────────────────────────────
 
@@ -302,15 +284,21 @@ class _Attempt:
         found.causes += [text for text in self._explained(graph) if text not in found.causes]
 
     def _ask_both(self, server: Any, graph: Graph, facts: Any, outcome: Outcome) -> None:
-        """Grade by the answers of both estimators."""
-        found, theirs = self.found, parts_of(self.home, self.version.bundle)["estimator"]
-        place = next(tree for name, tree in keywords(graph.node("register")) if name == "estimator")
-        ours = outcome.artifacts[place[1], place[2]]
-        if ours.digest == theirs.digest:
+        """Grade by the answers of both estimators, each with the threshold beside it."""
+        found, places = self.found, self._places(graph)
+        asked_of = {name: places[name] for name in ("estimator", "decision") if name in places}
+        pairs = {name: (outcome.artifacts.get(key), self.rows.get(key)) for name, key in asked_of.items()}
+        known = dict(outcome.artifacts)
+        for name, (ours, theirs) in pairs.items():
+            if ours is None or theirs is None:
+                return  # a flow that trains nothing, or a run that did not get there
+            known[RECORDED, name if len(pairs) > 1 else ""] = theirs
+        if not pairs:
+            return
+        if all(ours.digest == theirs.digest for ours, theirs in pairs.values() if ours and theirs):
             found.outcome = PREDICTIONS
             return
-        known = dict(outcome.artifacts) | {(RECORDED, ""): theirs}
-        if not self.site.bring(theirs):
+        if not all(self.site.bring(theirs) for _, theirs in pairs.values() if theirs):
             found.causes.append("the recorded estimator is not kept whole: its answers could not be compared")
             return
         asked = self.site.alone(server, graph, facts, AGREE, known)
@@ -361,25 +349,10 @@ class _Attempt:
         return told
 
 
-def _results(home: Home, version: Version) -> dict[str, Result]:
-    """Step → result on record: by recipe, and of what could not be cached from the run's rows."""
-    recipes: Mapping[str, str] = version.body.get("recipes", {})
-    known = home.ledger.results(list(recipes.values()))
-    found = {step: known[recipe] for step, recipe in recipes.items() if recipe in known}
-    try:
-        seen = steps_of(home, resolve_run(home.ledger, f"run:{version.body.get('run', '')}"))
-    except UnknownNameError:
-        return found
-    for step, one in seen.items():
-        if step not in found and one.outputs and one.state == "done":
-            found[step] = Result("", "", None, None, one.outputs)
-    return found
-
-
 def _put_on_record(home: Home, found: Reproduction, *, new_environment: bool) -> None:
     """One entry for the reproduction: nothing else of it is kept."""
-    name = stream(found.version.workflow, "reproduction")
-    body = found.to_json() | {"version": found.version.number, "summary": found.sentence}
+    name = stream(found.original.workflow, "reproduction")
+    body = found.to_json() | {"version": found.original.number, "summary": found.sentence}
     body |= {"new_environment": new_environment}
     for _ in range(TRIES):
         last = head(home.ledger, name)
