@@ -13,6 +13,8 @@ import pytest
 
 from penstock.core.artifact import Artifact
 from penstock.core.ports import Home
+from penstock.lifecycle.original import original_of
+from penstock.lifecycle.reproduce import reproductions
 from penstock.lifecycle.versions import manifest, version
 from penstock.project import open_home
 
@@ -187,6 +189,31 @@ def test_code_with_a_password_is_not_kept(project: Any) -> None:
     code = home.formats.load(Artifact.from_json(home.ledger.runs()[0].info["code"]["files"]), home.objects)
     line = declared.split("\n").index(f'PLACE = "{place}"') + 1
     assert code["withheld"] == f"churn.py holds a password or the value of a secret in line {line}"
+
+
+def test_run_that_registered_nothing_is_done_again_as_far_as_it_got(project: Any) -> None:
+    opened = "\nHERE = open(__file__.replace('churn.py', 'beside.txt')).read()\n"
+    project.write("churn.py", DECLARED.replace("return table", "return table.loc[table['a'] > -99]") + opened)
+    project.write("beside.txt", "x")
+    assert project.call("run", "churn.py", "--until", "prepared").code == 0
+    ended = project.call("reproduce", "last")
+    assert ended.code == 6
+    assert "cannot be imported here: FileNotFoundError" in ended.err
+    project.write("churn.py", DECLARED.replace("return table", "return table.loc[table['a'] > -99]"))
+    assert project.call("run", "churn.py", "--until", "prepared", "--force", "prepared").code == 0
+    ended = project.call("reproduce", "last", "--json")
+    told = json.loads(ended.out)
+    home = home_of(project)
+    newest, *_ = home.ledger.runs()
+    assert (ended.code, told["outcome"], told["compared"]) == (0, "identical bytes", 2), ended.out + ended.err
+    assert (told["version"], told["run"]) == (None, newest.id)
+    assert not reproductions(home, version(home.ledger, "churn", 1))
+    first = home.ledger.runs()[-1]
+    assert original_of(home, first).name == "churn@1"  # it registered a version
+    home.objects.delete(newest.kept["code"])
+    ended = project.call("reproduce", f"run:{newest.id[:6]}")
+    assert ended.code == 6
+    assert "is not kept any more" in ended.err
 
 
 def library(folder: Path, release: str, value: float) -> None:

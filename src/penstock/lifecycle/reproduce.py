@@ -13,9 +13,10 @@ from penstock.core.flow import Graph
 from penstock.core.ports import Home
 from penstock.core.run import Entry
 from penstock.engine.events import Listener, silent
+from penstock.engine.handle import Server
 from penstock.engine.local import Outcome
 from penstock.engine.reasons import LIBRARY
-from penstock.errors import ConflictError, NotReproducibleError
+from penstock.errors import ConflictError, NotReproducibleError, PenstockError
 from penstock.lifecycle.again import Opened, Site, clean_folder, make_site, only_steps
 from penstock.lifecycle.agreement import AGREE, RECORDED
 from penstock.lifecycle.attempt import keywords
@@ -177,7 +178,7 @@ class _Attempt:
     def go(self, listen: Listener) -> Reproduction:
         server = self.site.serve()
         try:
-            graph = server.opened()
+            graph = self._opened(server)
             self._check(graph)
             self.found.environment = differences(self.then, graph.about["machine"])
             plain = self._to_do(graph)
@@ -197,6 +198,21 @@ class _Attempt:
         finally:
             server.close()
         return self.found
+
+    def _opened(self, server: Server) -> Graph:
+        """The flow that the stored code declares.
+
+        Raises
+        ------
+        NotReproducibleError
+        """
+        try:
+            return server.opened()
+        except PenstockError as error:
+            raise NotReproducibleError(
+                f"the stored code of {self.original.name} cannot be imported here: {error.what}",
+                hint="a file that it opens by itself is not kept: read it with ps.read; for libraries of then: --new-env",
+            ) from error
 
     def _to_do(self, graph: Graph) -> Graph:
         """All steps that give something; of a run those that gave something then, with all that they need.
