@@ -211,7 +211,7 @@ class _Attempt:
         except PenstockError as error:
             raise NotReproducibleError(
                 f"the stored code of {self.original.name} cannot be imported here: {error.what}",
-                hint="a file that it opens by itself is not kept: read it with ps.read; for libraries of then: --new-env",
+                hint="files that it opens by itself are not kept: use ps.read; for the libraries of then: --new-env",
             ) from error
 
     def _to_do(self, graph: Graph) -> Graph:
