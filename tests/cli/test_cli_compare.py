@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from penstock.core.run import Entry
+from penstock.lifecycle import looks as looks_of_ledger
 from tests.cli.conftest import new_shop
 
 
@@ -87,3 +89,25 @@ def test_no_run_ends_between_the_hold_out_and_the_record_of_the_look(cut):
     assert ended.code == 0
     assert "→ challenger: churn@1 · not promoted: the run was to end at its gate · " in ended.out
     assert len(looks(cut)) == 1
+
+
+def test_a_level_that_another_run_spends_meanwhile_is_followed_by_the_next(pair, monkeypatch):
+    declared = pair.declared.replace("LogisticRegression(C=1.0)", "LogisticRegression(C=0.01)")
+    pair.write("churn.py", declared)
+    assert pair.call("run", "churn.py", "-q", "--until", "register").code == 0
+    asked = []
+
+    def next_look(ledger, workflow, generation, fight):
+        asked.append(fight)
+        if len(asked) == 2:  # it has been compared, and is to be put on record
+            told = looks_of_ledger.next_look(ledger, workflow, generation, "")
+            body = {"version": 9, "verdict": 9, "run": "ab"}
+            body |= looks_of_ledger.look_body(told, "other", search=True, won=False, again=False)
+            ledger.append([Entry("churn/look", len(ledger.stream("churn/look")) + 1, body)])
+        return looks_of_ledger.next_look(ledger, workflow, generation, fight)
+
+    monkeypatch.setattr("penstock.lifecycle.fights.next_look", next_look)
+    before = len(looks(pair))
+    found = json.loads(pair.call("compare", "churn@3", "churn@1", "--json").out)
+    assert (found["look"], found["looks"]["number"], len(looks(pair))) == (before + 2, before + 2, before + 2)
+    assert len(asked) == 4

@@ -354,7 +354,7 @@ def test_of_two_runs_that_decided_at_one_level_the_second_is_sent_back(world):
     rival.count = 50
     report = world.run("two", search=True, meanwhile=lambda: rival.run("three", "worse", search=True))
     assert (report.exit_code, report.attempt.passed, world.alias()) == (7, None, 1)
-    assert "another run looked at the same hold-out meanwhile" in report.attempt.reason
+    assert "other runs looked at the same hold-out meanwhile" in report.attempt.reason
     assert (len(world.stream("verdict")), len(world.stream("look"))) == (2, 2)
     again = world.run("two", search=True)
     assert (again.exit_code, world.alias()) == (0, 2)

@@ -336,9 +336,13 @@ def test_a_rule_that_failed_passed_or_did_not_decide_is_marked_so_in_words_too(w
 
 def test_errors_of_the_audit_stand_among_the_rules(world, binary):
     home, version = world
-    judged(home, version, binary, passed=False, audit_errors=2, sentence="the audit refused it: x re-codes y")
+    told = {"outcome": "not compared", "sentence": "the audit refused it: x re-codes y"}
+    judged(home, version, binary, passed=False, audit_errors=2, **told)
     page = check_page(report(home, version))
     assert "the audit found 2 errors" in page.text
+    assert (
+        f"{version.name} was compared with nobody: the audit refused it, and held-out rows stayed closed" in page.text
+    )
     assert "The audit refused it: x re-codes y" in page.text
 
 

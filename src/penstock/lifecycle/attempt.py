@@ -16,7 +16,7 @@ from penstock.engine.local import Effect, Execution
 from penstock.errors import ConflictError, MissingExtraError, UntrustedTypeError
 from penstock.lifecycle import promote, rivals
 from penstock.lifecycle.final import put_opening
-from penstock.lifecycle.looks import fight_of, generation_of, look_body, next_look
+from penstock.lifecycle.looks import OVERTAKEN, fight_of, generation_of, look_body, next_look
 from penstock.lifecycle.own import both, bundle_types, same_code, unlike
 from penstock.lifecycle.records import NOT_COMPARED
 from penstock.lifecycle.register import bundle, declaration_of, git_state, json_artifact, register
@@ -51,6 +51,8 @@ class Attempt:
     ----------
     git : dict
         Commit and whether the tree differs from it; empty outside Git.
+    overtaken : bool
+        Whether another run has spent the level at which this one decided, so that nothing is on record.
     ruled, looked : bool
         Whether this run put a verdict on record, and a look at the hold-out with it.
     promoted, reigns : bool
@@ -73,6 +75,7 @@ class Attempt:
     version: Version | None = None
     new: bool = False
     verdict: Mapping[str, Any] | None = None
+    overtaken: bool = False
     ruled: bool = False
     looked: bool = False
     passed: bool | None = None
@@ -252,8 +255,8 @@ class Attempt:
         self.passed = self.verdict["outcome"] == "better"
         number = self._record(comparison, about)
         if number is None:
-            self.passed = None
-            self.reason = "another run looked at the same hold-out meanwhile and spent of its α; run again"
+            self.passed, self.overtaken = None, True
+            self.reason = f"{OVERTAKEN}; run again"
             return Effect((), skip=self.reason, changed=False)
         answer = json_artifact(self.home.objects, {"passed": self.passed, "verdict": number, "moves": about["moves"]})
         if not self.passed:

@@ -17,11 +17,11 @@ from penstock.engine.events import Listener, silent
 from penstock.engine.local import Effect, Execution
 from penstock.errors import ConflictError, UsageError
 from penstock.lifecycle.attempt import NOTHING
-from penstock.lifecycle.looks import COMPARED, fight_of, look_body, next_look
+from penstock.lifecycle.looks import COMPARED, OVERTAKEN, fight_of, look_body, next_look
 from penstock.lifecycle.lower import effect, stage
 from penstock.lifecycle.own import check_code, same_code
 from penstock.lifecycle.register import json_artifact
-from penstock.lifecycle.run import Request, carry_out
+from penstock.lifecycle.run import TURNS, Request, carry_out
 from penstock.lifecycle.versions import Version, head, parts_of, stream, who_am_i
 
 WHAT = "fight"
@@ -77,6 +77,8 @@ class Fight:
         From `stages.fight`, as told from the side of the first.
     look : int or None
         Number of the look that it put on record; None where an equal fight is on record already.
+    overtaken : bool
+        Whether another run has spent the level at which it decided, so that nothing is on record.
     """
 
     home: Home
@@ -88,6 +90,7 @@ class Fight:
     fight: str = ""
     verdict: Mapping[str, Any] = field(default_factory=dict)
     look: int | None = None
+    overtaken: bool = False
 
     def effects(self) -> dict[str, Callable[..., Effect]]:
         """Entry → method, for the engine."""
@@ -150,13 +153,7 @@ class Fight:
         return found
 
     def fought(self, _node: Node, inputs: Mapping[Any, Artifact], _execution: Execution) -> Effect:
-        """Put the look on record, once for equal artifacts.
-
-        Raises
-        ------
-        ConflictError
-            Another run has spent of the same α meanwhile.
-        """
+        """Put the look on record, once for equal artifacts."""
         artifact, about = inputs["compare", ""], self._load(inputs["fighters", "about"])
         self.verdict = self._load(artifact)[SIDES[self._in_order().index(self.first)]]
         ledger, name, told = self.home.ledger, stream(self.first.workflow, "look"), about["looks"]
@@ -183,7 +180,8 @@ class Fight:
                 continue
             self.look = entry.number
             return Effect((artifact,))
-        raise ConflictError("another run looked at the same hold-out meanwhile and spent of its α", hint="run it again")
+        self.overtaken = True
+        return Effect(skip=OVERTAKEN, changed=False)
 
 
 def equal(home: Home, first: Version, second: Version) -> bool:
@@ -218,7 +216,7 @@ def fight(
     UsageError
         They are versions of two workflows, or what is needed is not kept any more.
     ConflictError
-        Another run has spent of the same α meanwhile.
+        Other runs have spent of the same α each time.
     PenstockError, CancelledError
         As `run.run`; a step that fails raises.
     """
@@ -228,9 +226,14 @@ def fight(
 
     def act(graph: Graph, record: Run) -> Fight:
         fights.append(Fight(home, graph, record.id, who_am_i(), first, second))
-        return fights[0]
+        return fights[-1]
 
-    _, outcome = carry_out(home, replace(request, what=WHAT), entry, act, listen=listen, began=began)
+    for _ in range(TURNS):
+        _, outcome = carry_out(home, replace(request, what=WHAT), entry, act, listen=listen, began=began)
+        if not fights[-1].overtaken:
+            break
     if outcome.error is not None:
         raise outcome.error
-    return fights[0]
+    if fights[-1].overtaken:
+        raise ConflictError(OVERTAKEN, hint="run it again")
+    return fights[-1]

@@ -16,6 +16,7 @@ from penstock.stats.looks import alpha_left, next_level
 
 COMPARED = "compare"
 """Why a look was taken by `penstock compare`."""
+OVERTAKEN = "other runs looked at the same hold-out meanwhile and spent of its α"
 _OF_THE_FIGHT = ("looks", "moves")
 """What is told of the champion that makes no other fight of it."""
 

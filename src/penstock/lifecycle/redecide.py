@@ -24,7 +24,7 @@ from penstock.lifecycle.lower import champion, effect, opponents, stage
 from penstock.lifecycle.own import check_code
 from penstock.lifecycle.register import json_artifact, manifest_of, register
 from penstock.lifecycle.release import code_of
-from penstock.lifecycle.run import Report, Request, carry_out, conclude
+from penstock.lifecycle.run import TURNS, Report, Request, carry_out, conclude
 from penstock.lifecycle.versions import Version, parts_of, who_am_i
 
 WHAT = "decide"
@@ -216,11 +216,14 @@ def redecide(
         return made
 
     asked = replace(request, what=WHAT, extra=extra)
-    graph, outcome = carry_out(home, asked, entry, act, listen=listen, began=began)
-    report = Report(graph, outcome, attempts[0])
-    judged = attempts[0].verdict is not None  # else it is the champion already
+    for _ in range(TURNS):
+        graph, outcome = carry_out(home, asked, entry, act, listen=listen, began=began)
+        if not attempts[-1].overtaken:
+            break
+    report = Report(graph, outcome, attempts[-1])
+    judged = attempts[-1].verdict is not None  # else it is the champion already
     if outcome.error is None and judged and (report.exit_code == 0 or force):
-        _promote(attempts[0], force=force, allow_dirty=allow_dirty)
+        _promote(attempts[-1], force=force, allow_dirty=allow_dirty)
     report.wall_s = time.perf_counter() - start
     conclude(home, report)
     return report

@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from penstock.core.facts import Facts
@@ -33,6 +33,8 @@ from penstock.lifecycle.mirror import tell_begun, tell_run
 from penstock.lifecycle.release import policy
 from penstock.lifecycle.versions import who_am_i
 
+TURNS = 3
+"""How often something is done at most where another run spends the level at which it decided."""
 MIRRORED = ("run", "try", "decide")
 """Kinds of runs that another system may be told of."""
 MOST_RECIPES = 200
@@ -233,7 +235,7 @@ def run(
     listen: Listener = silent,
     began: Callable[[Graph, Run], None] = lambda *_: None,
 ) -> Report:
-    """Run a declaration.
+    """Run a declaration; again where another run has spent the level of its look meanwhile, at the next one.
 
     Parameters
     ----------
@@ -262,9 +264,14 @@ def run(
         attempts.extend(_attempt(home, graph, record, request, rehearse))
         return attempts[0] if attempts else None
 
-    graph, outcome = carry_out(home, request, entry, act, listen=listen, began=began)
-    report = Report(graph, outcome, attempts[0] if attempts else None, time.perf_counter() - start)
-    conclude(home, report)
+    for _ in range(TURNS):
+        attempts.clear()
+        graph, outcome = carry_out(home, request, entry, act, listen=listen, began=began)
+        report = Report(graph, outcome, attempts[0] if attempts else None, time.perf_counter() - start)
+        conclude(home, report)
+        if report.attempt is None or not report.attempt.overtaken:
+            break
+        request = replace(request, force=(), refresh=())  # that was done
     return report
 
 
@@ -449,8 +456,6 @@ def _execution(
 
 def _put_end_on_record(home: Home, report: Report) -> None:
     """What a run cost and what came of it; a refusal is not a failure: the run's row says which it was."""
-    from dataclasses import replace
-
     code = report.exit_code
     state = {4: "refused", 7: "undecided"}.get(code)
     if report.idle and state is None:
