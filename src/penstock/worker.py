@@ -1,7 +1,8 @@
 """The process entry: imports the user's file, then runs its steps for one coordinator.
 
-Not for people: `penstock` starts it. ``python -P -m penstock.worker serve FD``; and, for a server that is to run
-classes of the project, ``python -P -m penstock.worker types``, which reads source files and imports none of them.
+Not for people: `penstock` starts it. ``python -P -m penstock.worker serve FD``; for a server that is to run
+classes of the project, ``python -P -m penstock.worker types``, which reads source files and imports none of them; and
+``python -P -m penstock.worker step …``, one step of a run for Airflow and its like (`lifecycle.remote_call`).
 """
 
 from __future__ import annotations
@@ -241,11 +242,15 @@ def main(arguments: list[str] | None = None) -> int:
     Parameters
     ----------
     arguments : list of str, optional
-        ``serve FD`` or ``types``; those of the process by default.
+        ``serve FD``, ``types`` or ``step …``; those of the process by default.
     """
     given = sys.argv[1:] if arguments is None else arguments
     if given == ["types"]:
         return types()
+    if given[:1] == ["step"]:
+        from penstock.lifecycle.remote_call import call
+
+        return call(given[1:], __spec__.name if __name__ == "__main__" else __name__)
     if len(given) != 2 or given[0] != "serve" or not given[1].isdecimal():
         print("penstock.worker is started by penstock itself", file=sys.stderr)
         return 2

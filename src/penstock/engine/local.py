@@ -28,11 +28,12 @@ from penstock.engine.events import Event, EventKind, Listener, silent
 from penstock.engine.fetch import Fetcher
 from penstock.engine.gather import ask, learn, probe
 from penstock.engine.logs import keep_log, sweep_logs
-from penstock.engine.outcome import Effect, Key, Outcome
+from penstock.engine.outcome import Effect, Key, Outcome, counts_of
 from penstock.engine.planner import decide
 from penstock.engine.pool import Answer, Pool
 from penstock.engine.processes import Terminated, terminable
 from penstock.engine.record import Record
+from penstock.engine.shared import Shared
 from penstock.engine.wire import rebuilt
 from penstock.errors import CancelledError, CorruptObjectError, MissingObjectError, PenstockError, StepError, StoreError
 
@@ -66,6 +67,8 @@ class Execution:
         Recorded with each result: CPU level, threads, …
     fetcher : Fetcher
         Fetches files at URLs, again where they changed in between.
+    shared : Shared, optional
+        Of a run whose steps other processes do too: what this one may run, and what was done before it.
     """
 
     def __init__(
@@ -81,16 +84,20 @@ class Execution:
         listen: Listener = silent,
         made: Mapping[str, Any] | None = None,
         fetcher: Fetcher | None = None,
+        shared: Shared | None = None,
     ) -> None:
         self._fetcher = fetcher
         self.graph, self.facts, self.home, self.run = graph, facts, home, run
-        self.outcome = Outcome(run)
+        self._common = shared
+        self.outcome = Outcome(run) if shared is None else shared.before
         self.known = self.outcome.artifacts
         self._start_pool = pool
         self._pool: Pool | None = None
         self._effects, self._listen = dict(effects or {}), listen
         self._commit = Committer(home.objects, home.ledger)
         self._record = Record(graph, facts, self._commit, run, seen=list(seen or []), made=made or {})
+        if shared is not None:
+            self._record.share(shared.attempts)
         self._lacks: dict[str, int] = {}
         self._users: dict[str, list[Node]] = {}
         self._ready: deque[Node] = deque()
@@ -139,10 +146,12 @@ class Execution:
     def _wire(self) -> None:
         for node in self.graph.nodes:
             needs = dict.fromkeys(step for step, _ in node.needs)
-            self._lacks[node.id] = len(needs)
             for step in needs:
                 self._users.setdefault(step, []).append(node)
-            if not needs:
+            if node.id in self.outcome.states:  # done before, in this run
+                continue
+            self._lacks[node.id] = sum(step not in self.outcome.states for step in needs)
+            if not self._lacks[node.id]:
                 self._ready.append(node)
 
     def _loop(self) -> None:
@@ -197,6 +206,8 @@ class Execution:
 
     def _enqueue(self, node: Node, decision: Decision) -> None:
         """A step that must run; an equal recipe in flight is waited for, not run twice."""
+        if self._common is not None:
+            self._common.check(node, decision)
         self.outcome.decisions[node.id] = decision
         if decision.recipe is not None and decision.recipe in self._flying:
             self._flying[decision.recipe].append(node)
@@ -233,8 +244,9 @@ class Execution:
             raise
         decision = Decision(node.id, "run" if effect.changed else "reuse", Reason("effect"))
         self.outcome.decisions[node.id] = decision
-        if effect.changed:
-            self._record.acted(node, decision, effect.outputs)
+        if effect.changed or self._common is not None:
+            self._record.acted(node, decision, effect.outputs, effect.notes)
+        self.outcome.notes[node.id] = effect.notes
         state = "done" if effect.changed else "reused"
         if effect.skip:
             self.outcome.states[node.id] = state
@@ -405,15 +417,10 @@ class Execution:
             sweep_logs(self._pool.logs)
         if self._shared:
             shutil.rmtree(self._shared, ignore_errors=True)
-        states = list(self.outcome.states.values())
-        counts = {
-            "run": states.count("done"),
-            "reuse": states.count("reused"),
-            "skip": states.count("skipped"),
-            "failed": states.count("failed"),
-        }
-        self.run = self.outcome.run = replace(self.run, state=state, ended=time.time(), counts=counts)
-        self._record.end(self.run)
+        if self._common is None:  # else it ends when the last of its steps does
+            counts = counts_of(self.outcome.states)
+            self.run = self.outcome.run = replace(self.run, state=state, ended=time.time(), counts=counts)
+            self._record.end(self.run)
         try:
             self._commit.flush()
         except StoreError:

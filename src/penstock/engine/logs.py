@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
+from collections.abc import Callable, Iterator
 
 from penstock.engine.pool import Answer
 
@@ -34,9 +36,43 @@ def keep_log(answer: Answer) -> None:
 
 
 def sweep_logs(folder: str) -> None:
-    """Remove the workers' own logs, whose parts were copied to their steps', and a folder that is then empty."""
+    """Remove our workers' own logs, whose parts were copied to their steps', and a folder that is then empty."""
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):
-            if name.startswith("worker-"):
+            if name.startswith("worker-") and name.endswith(f"-{os.getpid()}.log"):
                 os.unlink(os.path.join(folder, name))
         os.rmdir(folder)
+
+
+@contextlib.contextmanager
+def followed(folder: str, target: int, every_s: float = 0.2) -> Iterator[Callable[[], None]]:
+    """Copy what this process's workers print to a file descriptor while it is printed.
+
+    Yields
+    ------
+    callable
+        Copies at once what is there, for whoever is about to write something of their own.
+    """
+    over, turn, places = threading.Event(), threading.Lock(), dict[str, int]()
+
+    def copy() -> None:
+        with turn, contextlib.suppress(OSError):
+            for name in sorted(os.listdir(folder)):
+                if name.startswith("worker-") and name.endswith(f"-{os.getpid()}.log"):
+                    with open(os.path.join(folder, name), "rb") as log:
+                        log.seek(places.get(name, 0))
+                        while block := log.read(1 << 16):
+                            os.write(target, block)
+                        places[name] = log.tell()
+
+    def follow() -> None:
+        while not over.wait(every_s):
+            copy()
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield copy
+    finally:
+        over.set()
+        thread.join()

@@ -26,11 +26,14 @@ class Effect:
         Why everything after it is skipped, or "".
     changed : bool
         False when the world was already as it should be.
+    notes : dict
+        Kept with its row.
     """
 
     outputs: tuple[Artifact, ...] = ()
     skip: str = ""
     changed: bool = True
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -58,3 +61,16 @@ class Outcome:
     states: dict[str, str] = field(default_factory=dict)
     error: PenstockError | None = None
     notes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def counts_of(states: Mapping[str, str]) -> dict[str, int]:
+    """How many steps ended in which way, as a run's row keeps it.
+
+    Examples
+    --------
+    >>> counts_of({"a": "done", "b": "reused"})
+    {'run': 1, 'reuse': 1, 'skip': 0, 'failed': 0}
+    """
+    found = list(states.values())
+    names = {"run": "done", "reuse": "reused", "skip": "skipped", "failed": "failed"}
+    return {name: found.count(state) for name, state in names.items()}

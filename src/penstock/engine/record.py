@@ -49,6 +49,18 @@ class Record:
         self._reused: list[StepRun] = []
         self._acted = False
 
+    def share(self, attempts: Mapping[str, int]) -> None:
+        """Go on with a run that others began: its own row is theirs, and each decision is a row from the start.
+
+        Parameters
+        ----------
+        attempts : dict
+            Step → rows that it has.
+        """
+        self._is_begun = self._acted = True
+        self._attempts.update(attempts)
+        self._commit.add(sources=self._seen)
+
     def begin(self) -> None:
         """Put the run's row on record, once."""
         if not self._is_begun:
@@ -84,10 +96,13 @@ class Record:
         if self._acted:
             self._commit.add(step_run=self._row(node, decision, "skip", "skipped", ()))
 
-    def acted(self, node: Node, decision: Decision, outputs: tuple[Artifact, ...]) -> None:
-        """An effect that changed something."""
+    def acted(
+        self, node: Node, decision: Decision, outputs: tuple[Artifact, ...], notes: Mapping[str, Any] | None = None
+    ) -> None:
+        """What an effect did."""
         self.act()
-        self._commit.add(step_run=self._row(node, decision, "run", "done", outputs))
+        told = {"notes": dict(notes)} if notes else None
+        self._commit.add(step_run=self._row(node, decision, decision.action, "done", outputs, told))
 
     def failed(self, node: Node, decision: Decision, data: Mapping[str, Any]) -> None:
         """A try at a step that failed; `data` is the worker's answer."""

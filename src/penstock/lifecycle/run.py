@@ -219,7 +219,7 @@ def make_plan(home: Home, request: Request, entry: str | Opener) -> tuple[Graph,
     finally:
         server.close()
     _check_forced(graph, request.force)
-    facts, seen = _gather(home, graph, request)
+    facts, seen = facts_of(home, graph, request)
     if seen:
         with contextlib.suppress(StoreError):  # what is remembered of files saves time only: a reader may plan too
             home.ledger.commit(Group(sources=seen))
@@ -261,8 +261,9 @@ def run(
     attempts: list[Attempt] = []
 
     def act(graph: Graph, record: Run) -> Attempt | None:
-        attempts.extend(_attempt(home, graph, record, request, rehearse))
-        return attempts[0] if attempts else None
+        attempt = attempt_of(home, graph, record, request, rehearse)
+        attempts.extend([attempt] if attempt is not None else [])
+        return attempt
 
     for _ in range(TURNS):
         attempts.clear()
@@ -323,8 +324,8 @@ def carry_out(
     try:
         graph = server.opened()
         _check_forced(graph, request.force)
-        facts, seen = _gather(home, graph, request)
-        info = _info(home, graph, request)
+        facts, seen = facts_of(home, graph, request)
+        info = info_of(home, graph, request)
         record = Run(os.urandom(8).hex(), graph.name, request.what, "running", time.time(), info=info)
         actor = act(graph, record)
         began(graph, record)
@@ -371,7 +372,7 @@ def _recalling(
     return told
 
 
-def _gather(home: Home, graph: Graph, request: Request) -> tuple[Facts, list[SourceStat]]:
+def facts_of(home: Home, graph: Graph, request: Request) -> tuple[Facts, list[SourceStat]]:
     """The facts; a try or an audit takes the newest snapshot of a query rather than ask the database."""
     from penstock.core.names import did_you_mean
 
@@ -394,7 +395,7 @@ def _check_forced(graph: Graph, forced: tuple[str, ...]) -> None:
             raise UsageError(f"--force {step}: no such step{near}", hint=f"there are {', '.join(known)}")
 
 
-def _info(home: Home, graph: Graph, request: Request) -> dict[str, Any]:
+def info_of(home: Home, graph: Graph, request: Request) -> dict[str, Any]:
     """What is kept with the run's row; files are told relative to the project's root."""
     root = home.config.root
     file = os.path.relpath(request.file, root)
@@ -421,12 +422,13 @@ def _place(node: Node, root: str) -> str:
     return f"{shown} and {len(node.more):,} more" if node.more else shown
 
 
-def _attempt(home: Home, graph: Graph, record: Run, request: Request, rehearse: Rehearse) -> list[Attempt]:
+def attempt_of(home: Home, graph: Graph, record: Run, request: Request, rehearse: Rehearse) -> Attempt | None:
+    """What acts for the effect steps of a workflow; None for a flow without any."""
     if not any(node.kind == "effect" for node in graph.nodes):
-        return []
+        return None
     release = policy(home.config, graph.about.get("release"))
     allowed = request.allow_dirty
-    return [Attempt(home, graph, record.id, who_am_i(), request.file, rehearse, release, allow_dirty=allowed)]
+    return Attempt(home, graph, record.id, who_am_i(), request.file, rehearse, release, allow_dirty=allowed)
 
 
 def _execution(
@@ -467,7 +469,7 @@ def _put_end_on_record(home: Home, report: Report) -> None:
         info |= {"version": attempt.version.number, "champion": bool(attempt.promoted)}
     if state is not None or "version" in info:
         info |= {"exit": code}
-    if info == row.info:
+    if info == row.info and state in (None, row.state):
         return
     report.outcome.run = replace(row, state=state or row.state, info=info)
     home.ledger.commit(Group(runs=[report.outcome.run]))
