@@ -11,11 +11,12 @@ from penstock.core.flow import Node
 from penstock.engine.local import Effect, Execution
 from penstock.engine.outcome import Key, Outcome
 from penstock.lifecycle.attempt import Attempt
+from penstock.lifecycle.records import NOT_COMPARED
 from penstock.lifecycle.versions import version
 
 STATE = "attempt"
 """Under which name an effect's row notes it."""
-PLAIN = ("new", "looked", "passed", "promoted", "reigns", "reigning", "reason", "golden", "fight")
+PLAIN = ("new", "ruled", "looked", "passed", "promoted", "reigns", "reigning", "reason", "golden", "fight")
 """What stands there as it is."""
 
 Act = Callable[[Node, Mapping[Key, Artifact], Execution], Effect]
@@ -36,9 +37,11 @@ def kept_effects(attempt: Attempt) -> dict[str, Act]:
 
 
 def state_of(attempt: Attempt) -> dict[str, Any]:
-    """Where an attempt stands, as plain data; verdict and proof are artifacts of the run."""
+    """Where an attempt stands, as plain data; the verdict of a comparison is an artifact of the run."""
     told: dict[str, Any] = {name: getattr(attempt, name) for name in PLAIN}
     told |= {"git": dict(attempt.git), "notes": list(attempt.notes), "judged": attempt.verdict is not None}
+    if attempt.verdict is not None and attempt.verdict["outcome"] == NOT_COMPARED:
+        told["verdict"] = dict(attempt.verdict)
     return told | {"version": attempt.version.number if attempt.version is not None else None}
 
 
@@ -54,5 +57,4 @@ def restore(attempt: Attempt, outcome: Outcome) -> None:
     if told["version"] is not None:
         attempt.version = version(attempt.home.ledger, attempt.graph.name, told["version"])
     if told["judged"]:
-        attempt.verdict = attempt.load(outcome.artifacts["compare", ""])
-        attempt.proof = attempt.load(outcome.artifacts["audit", ""])
+        attempt.verdict = told.get("verdict") or attempt.load(outcome.artifacts["compare", ""])
