@@ -29,7 +29,10 @@ from penstock.engine.server import serve
 from penstock.engine.source_files import source_files
 from penstock.errors import DeclarationError
 from penstock.lifecycle.machine import machine
-from penstock.project import configure, open_store
+from penstock.project import configure, open_home, open_store
+
+WORKER = "penstock.worker"
+"""This module, under the name by which another process of it is started."""
 
 LIBRARIES = (
     "pandas",
@@ -250,7 +253,7 @@ def main(arguments: list[str] | None = None) -> int:
     if given[:1] == ["step"]:
         from penstock.lifecycle.remote_call import call
 
-        return call(given[1:], __spec__.name if __name__ == "__main__" else __name__)
+        return call(given[1:], WORKER, open_home)
     if len(given) != 2 or given[0] != "serve" or not given[1].isdecimal():
         print("penstock.worker is started by penstock itself", file=sys.stderr)
         return 2

@@ -12,9 +12,10 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from penstock.core.ports import Home
 from penstock.engine.events import Event
 from penstock.errors import CancelledError, InternalError, PenstockError, UsageError, bounded
 from penstock.lifecycle.naming import split_file
@@ -57,7 +58,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(list(arguments))
 
 
-def call(arguments: Sequence[str], entry: str) -> int:
+def call(arguments: Sequence[str], entry: str, open_home: Callable[[str], Home]) -> int:
     """Run the steps that the arguments name and write the answer.
 
     Parameters
@@ -66,6 +67,8 @@ def call(arguments: Sequence[str], entry: str) -> int:
         Those after ``step``.
     entry : str
         Module of the worker's process entry, which imports the user's file.
+    open_home : callable
+        Opens the project that a file belongs to.
 
     Returns
     -------
@@ -74,7 +77,7 @@ def call(arguments: Sequence[str], entry: str) -> int:
         cancelled.
     """
     try:
-        answer = _answered(parse(arguments), entry)
+        answer = _answered(parse(arguments), entry, open_home)
         told, error = answer.to_json(), answer.error
     except PenstockError as raised:
         told, error = _failed(raised), raised
@@ -92,16 +95,14 @@ def call(arguments: Sequence[str], entry: str) -> int:
     return int(told["exit"])
 
 
-def _answered(given: argparse.Namespace, entry: str) -> Answer:
-    from penstock.project import open_home
-
+def _answered(given: argparse.Namespace, entry: str, open_home: Callable[[str], Home]) -> Answer:
     file, variable = split_file(given.file)
     path = os.path.abspath(file)
     if not os.path.isfile(path):
         raise UsageError(f"there is no file {file}", hint="a worker needs the project's files where it runs")
     if given.env:
         os.environ["PENSTOCK_ENV"] = given.env
-    home = open_home(path, {})
+    home = open_home(path)
     extra: dict[str, Any] = {"set": single(given_of(given.set))} if given.set else {}
     request = Request(
         path,
