@@ -387,7 +387,7 @@ def test_telco_is_held_out_in_proportion():
     table = pd.read_csv(path)
     _, test, report = divide(table, target=Target("Churn"), roles=Roles(key=("customerID",)))
     assert 0.19 < len(test) / len(table) < 0.21
-    assert report["summary"] == "train 5,644 · test 1,399 · by customerID · Churn 26.6 % / 26.4 %"
+    assert report["summary"] == "train 5,644 · test 1,399 · by customerID · Churn: 1,499 (26.6 %) / 370 (26.4 %)"
 
 
 # ── sabotage: each safeguard is what makes its law hold ──────────────────────────────────────────────────────

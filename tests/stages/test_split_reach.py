@@ -20,6 +20,7 @@ from penstock.stages import official, rules
 from penstock.stages import split as stage
 from penstock.stages.split import fold_indices
 from penstock.stages.validate import validate
+from penstock.stats.planned import OF_NUMBERS, OF_SEVERAL, OF_TWO
 from penstock.testing.memory import MemoryObjects
 
 Y = Target("y")
@@ -369,14 +370,11 @@ def test_rows_that_are_drawn_together_raise_no_alarm_about_the_shares(roles, mon
 
 def test_intervals_to_expect_narrow_as_the_hold_out_grows():
     few, many = (divide(people(n), task="binary")[2]["expected"] for n in (400, 6400))
-    assert set(few) == {"roc_auc", "neg_log_loss", "neg_brier_score", "accuracy", "balanced_accuracy", "precision",
-                        "recall", "f1"}  # fmt: skip
+    assert set(few) == set(OF_TWO)
     for name, width in few.items():
         assert width / many[name] == pytest.approx(4, rel=0.25)
-    assert set(divide(people())[2]["expected"]) == {
-        "neg_root_mean_squared_error", "neg_mean_squared_error", "neg_mean_absolute_error", "r2",
-    }  # fmt: skip
-    assert set(divide(people().assign(y=lambda t: t.index % 3), task="multiclass")[2]["expected"]) == {"accuracy"}
+    assert set(divide(people())[2]["expected"]) == set(OF_NUMBERS)
+    assert set(divide(people().assign(y=lambda t: t.index % 3), task="multiclass")[2]["expected"]) == set(OF_SEVERAL)
 
 
 # ── folds of rows that look alike ────────────────────────────────────────────────────────────────────────────

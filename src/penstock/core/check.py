@@ -9,6 +9,7 @@ from typing import Any
 
 from penstock.core.audit import Audit
 from penstock.core.data_check import check_of
+from penstock.core.faults import Faults, check_duration
 from penstock.core.fit import can_stop, faults_of
 from penstock.core.gate import (
     RATES,
@@ -25,7 +26,6 @@ from penstock.core.gate import (
 )
 from penstock.core.metric import Metric, is_scorer, metric_of, own_metrics
 from penstock.core.names import SCORERS, UNWEIGHTED, did_you_mean, listed
-from penstock.core.split import duration_s
 from penstock.core.target import Target
 from penstock.core.tree import NotCanonical, encode, is_estimator, parts_of
 from penstock.core.units import is_number
@@ -34,28 +34,6 @@ from penstock.errors import DeclarationError
 ERRORS_SHOWN_POSITIVE = tuple(name.removeprefix("neg_") for name in SCORERS if name.startswith("neg_"))
 
 _CANDIDATE = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{0,40}$")
-
-
-class Faults:
-    """Collects faults, then raises them in one error."""
-
-    def __init__(self, where: str) -> None:
-        self.where = where
-        self.found: list[str] = []
-
-    def add(self, text: str) -> None:
-        """One more fault, as "field=value: what is allowed"."""
-        self.found.append(text)
-
-    def raise_all(self) -> None:
-        """Raise what was found.
-
-        Raises
-        ------
-        DeclarationError
-        """
-        if self.found:
-            raise DeclarationError(self.found, where=self.where)
 
 
 def check_model(model: Any, faults: Faults) -> bool:
@@ -178,16 +156,7 @@ def check_roles(values: dict[str, Any], faults: Faults) -> None:
         faults.add(f"drop=: {sorted(both)} stand in features= too")
     if target.missing not in ("error", "drop"):
         faults.add(f"target=: missing={target.missing!r}: 'error' or 'drop'")
-    _check_duration(target.delay, "target=: delay", faults)
-
-
-def _check_duration(text: str | None, what: str, faults: Faults) -> None:
-    if text is None:
-        return
-    try:
-        duration_s(text)
-    except (ValueError, AttributeError) as problem:
-        faults.add(f"{what}: {problem}")
+    check_duration(target.delay, "target=: delay", faults)
 
 
 def check_gate(values: dict[str, Any], faults: Faults) -> None:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from penstock.core.faults import Faults, check_duration
 from penstock.core.flow import calls_of
 from penstock.core.names import did_you_mean
 from penstock.core.split import RULES, Split, duration_s, is_splitter
 from penstock.core.step import Ref, Step, call_of
 from penstock.core.tree import NotCanonical, encode
-
-if TYPE_CHECKING:
-    from penstock.core.check import Faults
 
 FORMS = (
     "a share such as 0.2, a duration such as '90d', a date, ps.read(…) of an official test file, a splitter, "
@@ -42,9 +40,11 @@ def check_split(values: dict[str, Any], faults: Faults) -> None:
         faults.add(f"split=: by={split.by!r} needs {split.by}= in the workflow")
     _check_test(split, values, faults)
     _check_folds(split, values, faults)
+    if isinstance(split.salt, bool) or not isinstance(split.salt, int) or split.salt < 0:
+        faults.add(f"split=: salt={split.salt!r}: a whole number from 0")
     if split.final is not None and split.shares:
         _check_final(split, values, faults)
-    _check_duration(split.gap, "split=: gap", faults)
+    check_duration(split.gap, "split=: gap", faults)
     _check_horizon(split, values, faults)
 
 
@@ -150,7 +150,7 @@ def _check_final(split: Split, values: dict[str, Any], faults: Faults) -> None:
 
 def _check_horizon(split: Split, values: dict[str, Any], faults: Faults) -> None:
     """A horizon is about time, and so is a gap that is declared by hand."""
-    _check_duration(split.horizon, "split=: horizon", faults)
+    check_duration(split.horizon, "split=: horizon", faults)
     for name, text in (("horizon", split.horizon), ("gap", split.gap)):
         if text is None:
             continue
@@ -158,15 +158,6 @@ def _check_horizon(split: Split, values: dict[str, Any], faults: Faults) -> None
             faults.add(f"split=: {name}={text!r} is about time: it needs time= in the workflow, and by='time'")
         elif not split.shares and not isinstance(split.test, Ref):
             faults.add(f"split=: {name}={text!r}: a mask or a splitter says itself which rows are left out")
-
-
-def _check_duration(text: str | None, what: str, faults: Faults) -> None:
-    if text is None:
-        return
-    try:
-        duration_s(text)
-    except (ValueError, AttributeError) as problem:
-        faults.add(f"{what}: {problem}")
 
 
 def _check_cut(text: str, what: str, split: Split, values: dict[str, Any], faults: Faults) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from penstock.core.check import Faults
+from penstock.core.faults import Faults
 from penstock.core.metric import Metric, is_scorer, metric_of
 from penstock.core.units import is_number
 

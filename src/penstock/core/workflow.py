@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.core.check import (
-    Faults,
     check_audit,
     check_baseline,
     check_checks,
@@ -21,6 +20,7 @@ from penstock.core.check import (
     check_own,
     check_roles,
 )
+from penstock.core.faults import Faults
 from penstock.core.gate import Improves
 from penstock.core.names import did_you_mean, listed
 from penstock.core.place import Place, here

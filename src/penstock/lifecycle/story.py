@@ -149,7 +149,7 @@ def awaited(report: Mapping[str, Any], metrics: Sequence[str], limit: int = 1) -
     report : dict
         Of the split.
     metrics : sequence of str
-        As declared; without any, the first that can be told.
+        As declared, the first first; without any, the first that is known.
     limit : int
         How many are told.
 
@@ -157,10 +157,20 @@ def awaited(report: Mapping[str, Any], metrics: Sequence[str], limit: int = 1) -
     --------
     >>> awaited({"expected": {"roc_auc": 0.0271, "neg_log_loss": 0.031}}, ["neg_log_loss"])
     ['log_loss ± 0.031 to expect']
+    >>> awaited({"expected": {"r2": 0.05}, "grouped": True}, ["r2", "neg_max_error"], limit=2)
+    ['r2 ± 0.05 or more to expect', 'max_error: interval not estimated']
     """
     widths = report.get("expected", {})
-    names = [name for name in (metrics or _FIRST) if name in widths]
-    return [f"{name.removeprefix('neg_')} ± {widths[name]:.2g} to expect" for name in names[:limit]]
+    if not widths:
+        return []
+    more = " or more" if report.get("grouped") else ""
+    names = metrics or [name for name in _FIRST if name in widths]
+    return [
+        f"{name.removeprefix('neg_')} ± {widths[name]:.2g}{more} to expect"
+        if name in widths
+        else f"{name.removeprefix('neg_')}: interval not estimated"
+        for name in names[:limit]
+    ]
 
 
 def parted(report: Mapping[str, Any], metrics: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Numbers = npt.NDArray[np.uint64]
 
 DISTINCT = 0.5
-"""Below this share of distinct rows, copies are taken for different rows that look alike."""
+"""Below this share of distinct rows, a handful of contents would decide: copies are told apart."""
 
 
 def copies(table: Any, held: Mask, target: Target, roles: Roles) -> tuple[Numbers, Mask]:
@@ -53,30 +53,54 @@ def copies(table: Any, held: Mask, target: Target, roles: Roles) -> tuple[Number
     return alike, straddling & bool(len(there))
 
 
-def taken_for_true(alike: Numbers, table: Any, target: Target) -> bool:
-    """Whether rows that look alike are copies of one another rather than different rows that few columns tell apart.
+def why_different(alike: Numbers, straddling: Mask, n_train: int, table: Any, target: Target) -> str:
+    """Why training rows that look like a held-out one are different rows rather than copies of it; "" for copies.
 
-    They are when at least half of the rows are distinct, and rows with equal features agree on the target half-way
-    better than chance.
+    Few columns make different rows look alike. Copies agree on the target, different rows agree as often as chance has
+    it, or somewhat more often: who is alike behaves alike. So rows that look alike are copies where they agree half-way
+    better than chance: of hotel bookings 98 % do (chance 53 %), of people described by five columns 76 % (63 %).
+    Whatever they agree on, training keeps at least half of its rows: where most of them look like a held-out one, so
+    will most of those to come.
 
     Parameters
     ----------
     alike : numpy.ndarray of uint64, shape (n_rows,)
         A number for each row's features.
+    straddling : numpy.ndarray of bool
+        Training rows that equal a held-out one.
+    n_train : int
     table : DataFrame or LargeTable of shape (n_rows, n_columns)
         Or its target column alone.
+    target : Target
     """
     import numpy as np
     import pandas as pd
 
     labels = pd.factorize(table[target.column])[0]
     chance = float(((np.bincount(labels[labels >= 0]) / len(labels)) ** 2).sum())
-    n_distinct, agree = group_agreement(alike, labels)
-    return n_distinct / len(labels) >= DISTINCT and agree >= (1 + chance) / 2
+    agree = agreement(alike, labels)
+    if not agree >= (1 + chance) / 2:
+        return f"{agree:.0%} of the rows that look alike agree in {target.column}, and {chance:.0%} would by chance"
+    if int(straddling.sum()) > n_train / 2:
+        return "most of the training rows do"
+    return ""
+
+
+def stay(n: int, like: str, why: str) -> str:
+    """The note on rows that look alike and are taken for different ones.
+
+    Examples
+    --------
+    >>> stay(7, "a held-out row", "most of the training rows do")
+    '7 training rows look like a held-out row but stay, taken for different rows: most of the training rows do'
+    """
+    return f"{n:,} training rows look like {like} but stay, taken for different rows: {why}"
 
 
 def told_apart(number: Numbers, secret: bytes) -> tuple[Numbers, str]:
     """Numbers in which each copy of a row has its own, where most rows are copies: else a handful of contents decide.
+
+    The first of them keeps its number, so that it stays where it is when the table comes to be such a one.
 
     Parameters
     ----------
@@ -104,29 +128,37 @@ def told_apart(number: Numbers, secret: bytes) -> tuple[Numbers, str]:
     copy = np.empty(len(number), dtype=np.int64)
     copy[order] = np.arange(len(number)) - np.flatnonzero(new)[np.cumsum(new) - 1]
     both = pd.DataFrame({"content": number.view("int64"), "copy": copy})
-    return keys.rows(both, ["content", "copy"], secret), (
+    apart = keys.rows(both, ["content", "copy"], secret)
+    return np.where(copy == 0, number, apart), (
         f"only {distinct:.0%} of the rows are distinct: copies are told apart by their order and may stand on both "
         "sides; declare key= if rows have one"
     )
 
 
-def group_agreement(alike: Numbers, labels: npt.NDArray[np.intp]) -> tuple[int, float]:
-    """Number of groups of rows that look alike, and the share of those of several rows that have one label.
+def agreement(alike: Numbers, labels: npt.NDArray[np.intp]) -> float:
+    """How often another row that looks like a row has its label, over all rows that look like another; NaN without any.
+
+    Of rows whose labels are drawn by themselves that is the sum of the squared shares of the labels, however many look
+    alike.
 
     Examples
     --------
     >>> import numpy as np
-    >>> group_agreement(np.array([5, 5, 7, 7, 9], dtype=np.uint64), np.array([1, 1, 0, 1, 0]))
-    (3, 0.5)
+    >>> agreement(np.array([5, 5, 5, 7, 7, 9], dtype=np.uint64), np.array([1, 1, 0, 1, 1, 0]))
+    0.6
     """
     import numpy as np
 
-    order = np.argsort(alike, kind="stable")
+    order = np.lexsort((labels, alike))
     ordered, label = alike[order], labels[order]
-    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
-    several = np.diff(np.append(starts, len(ordered))) > 1
-    one = np.minimum.reduceat(label, starts) == np.maximum.reduceat(label, starts)
-    return len(starts), float(one[several].mean()) if several.any() else float("nan")
+    first = np.append(True, ordered[1:] != ordered[:-1])
+    starts = np.flatnonzero(first | np.append(True, label[1:] != label[:-1]))  # of rows that look alike with one label
+    same = np.diff(np.append(starts, len(order)))
+    size = np.bincount(np.cumsum(first[starts]) - 1, weights=same)[np.cumsum(first[starts]) - 1]
+    several = size > 1
+    if not several.any():
+        return float("nan")
+    return float((same * (same - 1) / (size - 1 + ~several))[several].sum() / same[several].sum())
 
 
 def _numbers(column: pd.Series[Any]) -> Numbers:

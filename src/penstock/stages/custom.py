@@ -28,7 +28,8 @@ def masked(table: Any, function: Callable[[Any], Any]) -> Mask:
     table : DataFrame or LargeTable of shape (n_rows, n_columns)
         The function is given a copy of it, all of its columns.
     function : callable
-        Gives a boolean for each row, True where it is held out.
+        Gives a boolean for each row, True where it is held out: a Series by the table's labels, an array or a list by
+        place.
 
     Raises
     ------
@@ -46,11 +47,12 @@ def masked(table: Any, function: Callable[[Any], Any]) -> Mask:
 
     name = function.__name__
     try:
-        answer = function(table[list(table.columns)].copy())
+        answer = function(table[list(table.columns)].reset_index(drop=True))
     except Exception as error:
         error.add_note(f"the mask {name!r}{line_of(error)}")
         raise
-    values = pd.Series(np.asarray(answer)) if isinstance(answer, np.ndarray | list | tuple) else answer
+    values = np.asarray(answer) if isinstance(answer, np.ndarray | list | tuple) else answer
+    values = pd.Series(values) if isinstance(values, np.ndarray) and values.ndim == 1 else values
     if not isinstance(values, pd.Series) or len(values) != len(table) or values.dtype.name not in ("bool", "boolean"):
         kind = type(answer).__name__
         what = f"a {kind}" if not hasattr(answer, "dtype") else f"a {kind} of {answer.dtype}, {len(answer):,} rows long"
@@ -58,6 +60,13 @@ def masked(table: Any, function: Callable[[Any], Any]) -> Mask:
             f"the mask {name!r} returned {what}",
             hint=f"a boolean for each of the {len(table):,} rows is meant, True where the row is held out",
         )
+    if answer is values:  # a Series says by its labels which row it speaks of, in whatever order
+        if not values.index.is_unique or not values.index.isin(range(len(table))).all():
+            raise StepOutputError(
+                f"the labels of what the mask {name!r} returned are not those of the rows",
+                hint="keep the table's index, or return an array in the order of its rows",
+            )
+        values = values.reindex(range(len(table)))
     if values.isna().any():
         raise StepOutputError(
             f"the mask {name!r} does not say of {int(values.isna().sum()):,} rows on which side they are",
@@ -112,7 +121,12 @@ def all_pairs(
     name = type(splitter).__name__
     X, y, groups = _asked(table, target, roles)
     pairs = []
-    for fit, judge in _seeded(splitter, seed, purpose).split(X, y, groups):
+    try:
+        given = list(_seeded(splitter, seed, purpose).split(X, y, groups))
+    except Exception as error:
+        error.add_note(f"the splitter {name}{line_of(error)}")
+        raise
+    for fit, judge in given:
         pair = tuple(np.unique(np.asarray(side)) for side in (fit, judge))
         if any(len(side) and (side.dtype.kind not in "iu" or side[0] < 0 or side[-1] >= len(X)) for side in pair):
             raise StepOutputError(f"the splitter {name} gave positions that are none of {len(X):,} rows")

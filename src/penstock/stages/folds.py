@@ -52,11 +52,9 @@ def fold_indices(
         return _of_splitter(train, target, roles, split, seed, task)
     if split.folds < 2:
         raise DataError(f"split: folds={split.folds}: cross-validation needs at least 2")
-    if rule_of(roles, split) == "time":
-        found = _chain(train, target, roles, split)
-    else:
-        found = _deal(train, target, roles, split, seed, task)
-    _check(found, train, target, split, task)
+    by_time = rule_of(roles, split) == "time"
+    found = _chain(train, target, roles, split) if by_time else _deal(train, target, roles, split, seed, task)
+    _check(found, train, target, split, task, by_time=by_time)
     return found
 
 
@@ -135,14 +133,23 @@ def _sound(pairs: list[tuple[Rows, Rows]], classes: Rows | None) -> bool:
     return all(len(np.unique(classes[side])) >= 2 for pair in pairs for side in pair)
 
 
-def _check(pairs: list[tuple[Rows, Rows]], train: pd.DataFrame, target: Target, split: Split, task: str) -> None:
+def _check(
+    pairs: list[tuple[Rows, Rows]],
+    train: pd.DataFrame,
+    target: Target,
+    split: Split,
+    task: str,
+    *,
+    by_time: bool = False,
+) -> None:
     classes: Any = classes_of(train, target, task)
     if _sound(pairs, classes):
         return
     sizes = ", ".join(f"{len(fit):,}/{len(valid):,}" for fit, valid in pairs[:10])
+    ways = [f"declare fewer folds (ps.Split(folds={min(split.folds - 1, 3)}))"] if split.folds > 2 else []
+    ways += [f"a shorter {'horizon' if split.horizon else 'gap'}="] if by_time else []
     lacks = "no rows" if classes is None else "fewer than two classes"
     raise DataError(
         f"{len(train):,} training rows do not make {split.folds} folds: one has {lacks} (rows fitted/judged: {sizes})",
-        hint=f"declare fewer folds (ps.Split(folds=3)), a shorter {'horizon' if split.horizon else 'gap'}=, or gather "
-        "more rows",
+        hint=", ".join([*ways, "or gather more rows"] if ways else ["gather more rows"]),
     )

@@ -75,7 +75,10 @@ def _column(series: pd.Series[Any], key: bytes) -> Hashes:
 
     if series.dtype == object and pd.api.types.infer_dtype(series, skipna=True) != "string":
         # Values of mixed types that compare equal (0 and False) would be taken for one: text first.
-        series = pd.Series([None if pd.isna(value) else _one(value) for value in series], dtype=object)
+        missing = series.isna()  # of the column: of a single list it would ask each of its items
+        series = pd.Series(
+            [None if gone else text(value) for value, gone in zip(series, missing, strict=True)], dtype=object
+        )
     codes, uniques = pd.factorize(series)
     hashes = siphash([*canonical(pd.Series(uniques)), _MISSING], key)
     out: Hashes = np.asarray(hashes)[codes]  # code -1, a missing cell, takes the last
@@ -111,7 +114,7 @@ def canonical(values: pd.Series[Any]) -> list[str]:
         return canonical(pd.Series(values.array.categories.take(values.cat.codes)))
     if isinstance(values.dtype, pd.StringDtype) or all(isinstance(value, str) for value in values):
         return _texts(values)
-    return [_one(value) for value in values]
+    return [text(value) for value in values]
 
 
 def _number(value: float) -> str:
@@ -120,7 +123,9 @@ def _number(value: float) -> str:
 
 def moment(value: Any) -> Any:
     """A time from `times` as people write it: text, or the number that it is."""
-    return float(value) if value.dtype.kind == "f" else _iso(str(value))
+    if value.dtype.kind != "f":
+        return _iso(str(value))
+    return int(value) if value.is_integer() else float(value)
 
 
 def _times(values: pd.Series[Any]) -> list[str]:
@@ -152,12 +157,18 @@ def _texts(values: pd.Series[Any]) -> list[str]:
     odd = pc.or_(pc.match_substring_regex(column, _DECIMAL), pc.match_substring_regex(column, _ISO))
     odd = pc.or_(odd, pc.is_in(column, pa.array(["True", "False", "-0"], pa.large_string())))
     for at in pc.indices_nonzero(odd).to_pylist():
-        texts[at] = _one(texts[at])
+        texts[at] = text(texts[at])
     return texts
 
 
-def _one(value: Any) -> str:
-    """Canonical text of a single value of any type."""
+def text(value: Any) -> str:
+    """Canonical text of a single value of any type.
+
+    Examples
+    --------
+    >>> text(1.0), text("1.0"), text(True)
+    ('1', '1', 'true')
+    """
     import numpy as np
 
     if isinstance(value, np.generic) and not isinstance(value, np.datetime64):
@@ -174,12 +185,12 @@ def _one(value: Any) -> str:
         return _iso(value.strftime("%Y-%m-%dT%H:%M:%S.%f")) + ("+00:00" if value.tzinfo else "")
     if isinstance(value, dt.date):
         return value.isoformat()
-    text = str(value)
-    if re.fullmatch(_DECIMAL, text):
-        return _number(float(text))
-    if re.match(_ISO, text) and "+" not in text and not text.endswith("Z"):
-        return _iso(text)
-    return {"True": "true", "False": "false", "-0": "0"}.get(text, text)
+    said = str(value)
+    if re.fullmatch(_DECIMAL, said):
+        return _number(float(said))
+    if re.match(_ISO, said) and "+" not in said and not said.endswith("Z"):
+        return _iso(said)
+    return {"True": "true", "False": "false", "-0": "0"}.get(said, said)
 
 
 def siphash(texts: Sequence[str], key: bytes) -> Hashes:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.core.split import Split
 from penstock.core.target import Roles, Target
+from penstock.errors import DataError
 from penstock.stages import keys
-from penstock.stages.copies import taken_for_true
+from penstock.stages.copies import stay, why_different
 from penstock.stages.rules import known_before, when
 
 if TYPE_CHECKING:
@@ -42,6 +43,11 @@ def kept_beside(
         Why → rows that left for it, each row counted once, in the order "key", "groups", "copies", "time".
     facts : dict
         By time: "from", the first held-out moment.
+
+    Raises
+    ------
+    DataError
+        By time, if no row is held out.
     """
     import numpy as np
 
@@ -63,7 +69,10 @@ def kept_beside(
     if rule == "time":
         assert roles.time is not None
         moments = when(table, roles.time)
-        cut = when(test, roles.time).min()
+        later = when(test, roles.time)
+        if not len(later):
+            raise DataError("the official test file has no row", hint="look at what the file holds")
+        cut = later.min()
         leave(~known_before(table, moments, cut, target, split), "time")
         facts["from"] = keys.moment(cut)
     return kept, dropped, facts
@@ -88,10 +97,7 @@ def _copies(table: Any, test: Any, target: Target, roles: Roles, notes: list[str
         return whole
     alike = np.concatenate([keys.rows(one, features, SECRET) for one in (table, test)])
     labels = pd.DataFrame({target.column: pd.concat([table[target.column], test[target.column]], ignore_index=True)})
-    if taken_for_true(alike, labels, target):
+    if not (why := why_different(alike, whole, len(table), labels, target)):
         return whole
-    notes.append(
-        f"{int(whole.sum()):,} training rows look like a row of the official test file but stay: rows that look alike "
-        f"are common here, or differ in {target.column}, so they are taken for different rows"
-    )
+    notes.append(stay(int(whole.sum()), "a row of the official test file", why))
     return np.zeros(len(whole), dtype=bool)

@@ -118,23 +118,41 @@ def _span(text: str | None, what: str, moments: npt.NDArray[Any]) -> Any:
 
 
 def known_before(table: pd.DataFrame, moments: npt.NDArray[Any], cut: Any, target: Target, split: Split) -> Mask:
-    """Rows before a cut whose label was known at the cut: by `Target.time`, else by the gap; and by the horizon.
+    """Rows before a cut whose label was known at the cut: by `Target.time`, by the gap, and by the horizon.
 
     A label that looks a horizon into the future is made of what happens after the row's own time. Rows whose horizon
     reaches past the cut are purged: their labels are made of the held-out time (Lopez de Prado, 2018, Advances in
     Financial Machine Learning, section 7.4.1).
     """
-    import numpy as np
-
     before: Mask = moments < cut
     gap = gap_of(target, split, moments)
     if gap:
         before &= moments <= cut - gap
-    if target.time and target.time in table.columns and split.gap is None:
-        known = keys.times(table[target.time])
-        if known.dtype == moments.dtype:
-            before &= np.less_equal(known, cut)  # a missing time is not known: comparisons with it are false
-    return before & ~reaching(moments, cut, split)
+    return before & ~unlabelled(table, moments, cut, target) & ~reaching(moments, cut, split)
+
+
+def unlabelled(table: pd.DataFrame, moments: npt.NDArray[Any], cut: Any, target: Target) -> Mask:
+    """Rows before a cut whose label was not known at it, by `Target.time`: none where that is not declared.
+
+    Raises
+    ------
+    DeclarationError
+        Dates beside plain numbers: they cannot be compared.
+    """
+    import numpy as np
+
+    if not target.time or target.time not in table.columns:
+        return np.zeros(len(moments), dtype=bool)
+    known = keys.times(table[target.time])
+    if known.dtype != moments.dtype:
+        kinds = ["plain numbers" if one.dtype.kind == "f" else "dates" for one in (known, moments)]
+        raise DeclarationError(
+            f"target: time={target.time!r} holds {kinds[0]}, and the time of the event holds {kinds[1]}: which labels "
+            "were known when cannot be told",
+            hint="bring both into one form in a step before",
+        )
+    found: Mask = (moments < cut) & ~np.less_equal(known, cut)  # a missing time is not known: it compares as false
+    return found
 
 
 def reaching(moments: npt.NDArray[Any], cut: Any, split: Split) -> Mask:

@@ -3,7 +3,8 @@
 * by key (the default with `key=`): the keyed hash of the key's canonical text falls under the test share or not;
 * by groups: the same with the group, which overrides the key: a group never stands on both sides;
 * without a key: the same with the row's content (the columns frozen in the schema, target left out), so that
-  equal rows share a side; where more than half of the rows are copies, the copy's number joins the hash;
+  equal rows share a side; where more than half of the rows are copies, the copy's number joins the hash of all but the
+  first;
 * by time: the newest rows; rows whose label was not yet known at the first held-out moment leave training;
 * at random, or `stable=False`: exact quotas, stratified for classes; a row may then change sides;
 * an official test file, a splitter or a mask of the user's own: as they say.
@@ -19,7 +20,7 @@ from penstock.core.split import Split, is_splitter
 from penstock.core.target import Roles, Target
 from penstock.errors import DataError
 from penstock.stages import keys
-from penstock.stages.copies import copies, taken_for_true, told_apart
+from penstock.stages.copies import copies, stay, told_apart, why_different
 from penstock.stages.custom import last_pair, masked
 from penstock.stages.folds import fold_indices
 from penstock.stages.large import LargeTable
@@ -32,9 +33,10 @@ from penstock.stages.rules import (
     reaching,
     rule_of,
     unit_columns,
+    unlabelled,
     when,
 )
-from penstock.stages.sides import check_sides, report_of, summary
+from penstock.stages.sides import check_sides, far_off, report_of, summary, thin
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,15 +127,20 @@ def split(
         found, rule = _divided(rows, target, roles, split, seed, task, frozen_columns)
         test = _rows(rows, found.held)
     train = _rows(rows, found.kept)
-    report = report_of(train, test, rule, target, roles, split, task, found.facts.get("design_effect", 1.0))
+    effect, apart = found.facts.get("design_effect", 1.0), found.facts.get("copies_apart", False)
+    report = report_of(train, test, rule, target, roles, split, task, effect, apart=apart)
     dropped = {name: n for name, n in found.dropped.items() if n}
-    report |= found.facts | {"dropped": dropped, "notes": found.notes + report["notes"]}
+    far = far_off(split, rule, len(test), len(rows))
+    report |= found.facts | {"dropped": dropped, "notes": found.notes + far + report["notes"]}
     tables = [train, test]
     if found.final is not None:
         tables.append(_rows(rows, found.final))
         report["n_final"] = len(tables[2])
         if not len(tables[2]):
-            raise DataError("no row is left for the final hold-out", hint="declare a larger final=", report=report)
+            hint = "declare a larger final=, or an earlier date"
+            raise DataError("no row is left for the final hold-out", hint=hint, report=report)
+        if task != "regression":
+            report["notes"] += thin(tables[2], target, report["counts"]["train"], "final")
     check_sides(train, test, target, report, task, rule)
     report["summary"] = summary(report, target, task)
     train, test, *final = (one.batched() if isinstance(one, LargeTable) else one for one in tables)
@@ -168,9 +175,17 @@ def _divided(
     if rule == "time":
         return _by_time(table, target, roles, split), rule
     found = _by_hash(table, rule, target, roles, split, seed, task, frozen)
-    if rule != "content":
+    if rule != "content" or _may_straddle(table, found, target, roles, frozen):
         _without_copies(table, found, target, roles)
     return found, rule
+
+
+def _may_straddle(table: Any, found: Sides, target: Target, roles: Roles, frozen: tuple[str, ...]) -> bool:
+    """Without a key: whether rows that are equal for the model may differ in a column that decides their side."""
+    seen = roles.visible([str(name) for name in table.columns], target)
+    return not found.facts.get("copies_apart") and not set(unit_columns(table, "content", target, roles, frozen)) <= {
+        *seen
+    }
 
 
 def _without_copies(table: Any, found: Sides, target: Target, roles: Roles) -> None:
@@ -194,11 +209,12 @@ def _by_hand(table: Any, target: Target, roles: Roles, split: Split, seed: int) 
     else:
         held = masked(table, split.test)
         found, rule = Sides(held, ~held), "mask"
-    if roles.groups and not roles.time:
+    if roles.groups and split.rule(time=roles.time, groups=roles.groups, key=roles.key) != "time":
         number = keys.rows(table, list(roles.groups), keys.secret("group", 0, 0))
         shared = found.kept & np.isin(number, number[held])
         found.dropped["groups"] = int(shared.sum())
         found.kept &= ~shared
+        found.facts["design_effect"] = _design_effect(number)
     _without_copies(table, found, target, roles)
     return found, rule
 
@@ -231,7 +247,7 @@ def _by_hash(
     """
     import numpy as np
 
-    notes: list[str] = []
+    notes, apart = [], False
     if rule == "random":
         number = np.random.default_rng([seed, split.salt]).permutation(len(table)).astype(np.uint64)
     else:
@@ -239,14 +255,15 @@ def _by_hash(
         number = keys.rows(table, unit_columns(table, rule, target, roles, frozen), secret)
         if rule == "content":
             number, note = told_apart(number, secret)
-            notes += [note] if note else []
+            notes, apart = ([note], True) if note else ([], False)
     quotas = rule == "random" or not split.stable
     classes = classes_of(table, target, task) if quotas and rule != "groups" else None
 
     def lowest(number: keys.Hashes, share: float) -> Mask:
         return _quota(number, share, classes) if quotas else keys.below(number, share)
 
-    facts = {} if rule in ("key", "random") else {"design_effect": _design_effect(number)}
+    facts: dict[str, Any] = {} if rule in ("key", "random") else {"design_effect": _design_effect(number)}
+    facts |= {"copies_apart": True} if apart else {}
     held = lowest(number, float(split.test))
     final = None if split.final is None else lowest(~number, float(split.final)) & ~held
     return Sides(held, ~held if final is None else ~held & ~final, final, facts=facts, notes=notes)
@@ -282,20 +299,14 @@ def _quota(number: keys.Hashes, share: float, classes: npt.NDArray[np.intp] | No
 
 
 def _straddling(table: pd.DataFrame, held: Mask, target: Target, roles: Roles, notes: list[str]) -> Mask:
-    """Training rows that equal a held-out row in features and target, where such copies are no coincidence.
-
-    Few columns make different rows look alike; see `copies.taken_for_true`.
-    """
+    """Training rows that equal a held-out row in features and target, where such copies are no coincidence."""
     import numpy as np
 
     alike, straddling = copies(table, held, target, roles)
     if not straddling.any():
         return straddling
-    if not taken_for_true(alike, table, target):
-        notes.append(
-            f"{int(straddling.sum()):,} training rows look like a held-out row but stay: rows that look alike are "
-            f"common here, or differ in {target.column}, so they are taken for different rows"
-        )
+    if why := why_different(alike, straddling, int((~held).sum()), table, target):
+        notes.append(stay(int(straddling.sum()), "a held-out row", why))
         return np.zeros(len(table), dtype=bool)
     return straddling
 
@@ -305,26 +316,50 @@ def _straddling(table: pd.DataFrame, held: Mask, target: Target, roles: Roles, n
 
 def _by_time(table: pd.DataFrame, target: Target, roles: Roles, split: Split) -> Sides:
     """The newest rows; before them the rows whose label was known by then."""
+    import numpy as np
+
     assert roles.time is not None
     moments = when(table, roles.time)
-    final, before = None, moments
-    if split.final is not None:
-        final = moments >= first_of(moments, split.final, name="final")
-        before = moments[~final]
-        if not len(before):
-            raise DataError("the final hold-out takes every row", hint="declare a smaller final=")
-    test = split.test
-    if final is not None and not isinstance(test, str):
-        test = min(test * len(moments) / len(before), 1.0)  # a share of all rows
-    cut = first_of(before, test) if final is not None else first_held_out(moments, split)
+    if not len(moments):
+        none = np.zeros(0, dtype=bool)
+        return Sides(none, none, None if split.final is None else none)
+    final = None if split.final is None else moments >= first_of(moments, split.final, name="final")
+    cut = _first_for_the_gate(moments, final, split)
     held = moments >= cut if final is None else (moments >= cut) & ~final
     kept = known_before(table, moments, cut, target, split)
     purged = reaching(moments, cut, split)
-    dropped = {"gap": int((~held & ~kept & ~purged).sum()), "horizon": int(purged.sum())}
+    late = unlabelled(table, moments, cut, target) & ~purged
+    gap = (moments < cut) & ~kept & ~purged & ~late
+    dropped = {"gap": int(gap.sum()), "label not known": int(late.sum()), "horizon": int(purged.sum())}
     facts = {"from": keys.moment(cut), "gap": split.gap or target.delay}
-    if final is not None:
-        dropped["gap"] -= int(final.sum())
+    if final is not None and final.any():
         facts["final_from"] = keys.moment(moments[final].min())
     both = held if final is None else held | final
     facts["copies_kept"] = int((kept & copies(table, both, target, roles)[1]).sum())
     return Sides(held, kept, final, dropped, facts)
+
+
+def _first_for_the_gate(moments: npt.NDArray[Any], final: Mask | None, split: Split) -> Any:
+    """The first moment that the gate judges by: of all rows, or of those before the final ones.
+
+    Raises
+    ------
+    DataError
+        The final hold-out takes every row, or every one that the gate was to judge by.
+    """
+    if final is None:
+        return first_held_out(moments, split)
+    before = moments[~final]
+    if not len(before):
+        raise DataError("the final hold-out takes every row", hint="declare a smaller final=")
+    test = split.test
+    if not isinstance(test, str):
+        test = min(test * len(moments) / len(before), 1.0)  # a share of all rows
+    cut = first_of(before, test)
+    if final.any() and cut > before.max():
+        raise DataError(
+            f"test={split.test!r} begins at {keys.moment(cut)}, and the final hold-out takes the rows from "
+            f"{keys.moment(moments[final].min())} on",
+            hint="declare a smaller final=, or a longer test=",
+        )
+    return cut
