@@ -10,7 +10,7 @@ FIRST = """\
 churn · run ID · churn.py
  ✓ ingest T  customers.csv · "," utf-8 · 240 × 4
  ✓ validate T  240 rows × 4 columns · binary, churned = 1 N % · schema inferred
- ✓ split T  train 185 · test 55 · by customer_id · churned: N (N %) / N (N %) · roc_auc ± N to expect
+ ✓ split T  train 185 · test 55 · by customer_id · churned: 90 (N %) / 29 (N %) · roc_auc ± N to expect
  ✓ train T  LogisticRegression · seed 0
  ✓ evaluate T  roc_auc N [N, N] · baseline N
  ✓ audit T  no copy or re-coding of the target among 2 columns · 0 of 55 held-out rows also in train
