@@ -255,9 +255,50 @@ def test_a_back_test_that_was_killed_goes_on_where_it_stopped(shifted, tmp_path)
     assert trained == [(6,)]  # none twice
 
 
+BESIDE = """
+import pandas as pd
+import penstock as ps
+from sklearn.linear_model import LogisticRegression
+
+@ps.step
+def joined(customers: pd.DataFrame, cities: pd.DataFrame) -> pd.DataFrame:
+    return customers.merge(cities, on="city")
+
+churn = ps.Workflow(
+    name="churn", data=joined(ps.read("customers.csv"), ps.read("cities.csv")), target="churned", key="customer_id",
+    time="day", split=ps.Split(test="30d", final="60d"), model=LogisticRegression(), metrics=["roc_auc"], drop=["city"],
+)
+"""
+
+
+def test_an_uncut_table_is_named_in_every_form_and_the_final_hold_out_stays_closed(tmp_path):
+    project = Project(tmp_path / "beside", customers(600), BESIDE)
+    (project.folder / "cities.csv").write_text("city,size\nx,1\ny,2\nz,4\n")
+    words = ("backtest", "churn.py", "--from", "2025-06-10", "--every", "60d", "--out", "page.html")
+    said = "cities was not cut, so later rows may have been known"
+    code, out, err = project.call(*words)
+    assert code == 0, err
+    warning = "warning  cities is not cut: it has no column day; what steps take from it may have come later"
+    assert f"{said}\n{warning}" in out
+    assert "note  rows of the final hold-out were neither learned from nor measured" in out
+    assert (project.folder / "page.html").read_text().count("cities is not cut: it has no column day") == 1
+    assert project.call(*words, "-q")[1].rstrip().endswith(said)
+    found = json.loads(project.call(*words, "--json")[1])
+    assert found["cuts"] == {"customers": "day", "cities": ""}
+    last = kept(found)[-1]
+    assert (last["at"], last["stop"], last["n_rows"]) == (
+        "2025-08-09",
+        "2025-08-27 00:00:00.000001",
+        38,
+    )  # of 27 October
+
+
 @pytest.mark.parametrize(
     ("declared", "words", "said"),
     [
+        (DECLARED.replace('test="30d"', 'test=ps.read("customers.csv", name="late")'), FROM, "was not known at it"),
+        (DECLARED.replace('test="30d"', 'by="random", final=0.1'), FROM, "keeps a final hold-out by exact quotas"),
+        (DECLARED.replace('test="30d"', 'test="2025-09-01"'), ("--until", "2025-08-01"), "are held out, and none was"),
         (DECLARED.replace('    time="day",\n', "").replace('test="30d"', ""), FROM, "declare time="),
         (DECLARED, ("--every", "month"), "is not a duration"),
         (DECLARED, ("--from", "yesterday"), "a date such as 2026-01-31"),

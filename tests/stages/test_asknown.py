@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from penstock.core.split import Split
 from penstock.core.target import Roles, Target
-from penstock.errors import DeclarationError
+from penstock.errors import DataError, DeclarationError
 from penstock.stages import asknown
 from penstock.stages.asknown import before, calendar, known, moment_of, text_of
 
@@ -26,8 +26,8 @@ class Stored:
         self.columns = list(columns)
 
 
-def planned(rows, *, target=Target("left"), asked=None, cuts=None, sources=None):
-    given_ = {"schema": {"task": "binary"}, "roles": Roles(time="day"), "split": Split(), "seed": 0}
+def planned(rows, *, target=Target("left"), asked=None, cuts=None, sources=None, split=None):
+    given_ = {"schema": {"task": "binary"}, "roles": Roles(time="day"), "split": split or Split(), "seed": 0}
     sources = sources or {"rows": Stored("day", "a", "left")}
     return calendar(rows, sources=sources, target=target, asked=ASKED | (asked or {}), cuts=cuts or {}, **given_)
 
@@ -95,6 +95,28 @@ def test_an_origin_with_too_few_rows_is_skipped_and_says_how_few():
 def test_a_window_ends_where_labels_are_not_final():
     found = planned(table(), target=Target("left", delay="20d"), asked={"from": DAYS[150], "every": "60d"})
     assert [one["stop"] for one in found["origins"]] == ["2026-06-29 00:00:00.000001"]
+
+
+def test_rows_of_the_final_hold_out_come_into_no_window():
+    found = planned(table(), asked={"from": DAYS[100]}, split=Split(final="40d"))
+    assert [one["at"] for one in found["origins"]] == [DAYS[100], DAYS[130]]
+    assert found["origins"][-1]["stop"] == f"{DAYS[158]} 00:00:00.000001"  # the 40 days before the last, 199, are final
+    with pytest.raises(DeclarationError, match=f"may be looked at go from {DAYS[0]} to {DAYS[158]}"):
+        planned(table(), asked={"from": DAYS[170]}, split=Split(final="40d"))
+    with pytest.raises(DataError, match="the final hold-out takes every row"):
+        planned(table(), split=Split(final="900d"))
+
+
+def test_before_the_date_that_test_names_nothing_is_held_out():
+    found = planned(table(), asked={"from": DAYS[90]}, split=Split(test=DAYS[110]))["origins"]
+    assert found[0]["skipped"] == f"rows from {DAYS[110]} on are held out, and none was there"
+    assert found[-1]["skipped"] == ""
+
+
+def test_the_first_origin_is_the_middle_row_also_where_all_came_in_a_day():
+    hours = pd.DataFrame({"day": pd.date_range("2026-01-01", periods=400, freq="3min"), "left": [0, 1] * 200})
+    found = planned(hours, asked={"every": "2h"})
+    assert found["origins"][0]["at"] == "2026-01-01 10:00:00"
 
 
 def test_a_source_without_the_time_is_not_cut_unless_somebody_says_how():

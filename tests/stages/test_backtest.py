@@ -7,9 +7,12 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from penstock.core.split import Split
 from penstock.core.target import Roles, Target
 from penstock.errors import DataError
+from penstock.lifecycle.backtest_page import page
 from penstock.stages.backtest import gain_text, measure, result
+from penstock.stages.split import split as divide
 from penstock.stats.pooled import pooled
 
 SCHEMA = {"task": "binary", "classes": [0, 1], "positive": 1}
@@ -92,10 +95,11 @@ def decision(champion, *, promoted=False):
             "first_at": "2026-03-01"}  # fmt: skip
 
 
-def summed(rows, models, starts=("2026-03-01", "2026-03-20", "2026-04-11", "2026-05-30")):
+def summed(rows, models, starts=("2026-03-01", "2026-03-20", "2026-04-11", "2026-05-30"), window="30d", cuts=None):
     ends = [*starts[1:], "2026-06-01"]
     measures = [measured(rows, models, start=a, stop=b) for a, b in zip(starts, ends, strict=True)]
-    told = {"workflow": "w", "every": "30d", "window": "30d", "delay": None, "notes": []}
+    told = {"workflow": "w", "every": "30d", "window": window, "delay": None, "cuts": cuts or {}, "warnings": [],
+            "notes": []}  # fmt: skip
     taken = [decision("2026-03-01", promoted=True), decision("2026-03-01"), decision("2026-03-01"),
              decision("2026-05-30", promoted=True)]  # fmt: skip
     return result(
@@ -136,7 +140,63 @@ def test_pooled_errors_are_those_of_a_stratified_mean():
     assert mean.se == pytest.approx(means.std(), rel=0.02)
 
 
+def test_means_of_samples_that_overlap_are_not_surer_than_they_are():
+    """Windows of three months, one a month, of 24 months with errors of their own: each month counts three times."""
+    rng = np.random.default_rng(5)
+    means = []
+    for _ in range(4000):
+        months = rng.normal(size=24)
+        windows = [months[i : i + 3].mean() for i in range(22)]
+        means.append(pooled(windows, [3**-0.5] * 22, [3] * 22).value)
+    blind, bound = (pooled([0.0] * 22, [3**-0.5] * 22, [3] * 22, overlap).se for overlap in (1, 3))
+    assert blind < 0.62 * np.std(means)
+    assert np.std(means) < bound < 1.15 * np.std(means)
+
+
+def test_windows_that_overlap_widen_what_is_told_of_them(rows, models):
+    plain, wide = (summed(rows, models, window=window) for window in ("30d", "75d"))
+    widths = [one["overall"]["gated"]["roc_auc"] for one in (plain, wide)]
+    assert widths[1]["high"] - widths[1]["low"] == pytest.approx(3**0.5 * (widths[0]["high"] - widths[0]["low"]))
+    assert wide["notes"] == [
+        "windows overlap: a row counts up to 3 times, and intervals over windows are widened for it"
+    ]
+    assert plain["notes"] == []
+
+
+def test_windows_without_a_row_have_a_summary_too(rows, models):
+    found = summed(rows, models, starts=["2027-01-01", "2027-02-01", "2027-03-01", "2027-04-01"])
+    assert found["overall"]["gated"]["neg_log_loss"]["value"] is None
+    assert found["summary"] == "2 of 4 models promoted, one every 30d"
+    assert "<svg" in page(found | {"window": "30d"})
+
+
+def test_a_source_that_was_not_cut_stands_in_the_summary(rows, models):
+    found = summed(rows, models, cuts={"customers": "day", "orders": "", "shops": ""})
+    assert found["summary"].endswith(" · orders, shops were not cut, so later rows may have been known")
+
+
+def test_rows_of_one_group_make_the_interval_wider(rows, models):
+    table = pd.concat([rows] * 4, ignore_index=True).assign(home=lambda t: t.index % 600)
+    alone, grouped = (
+        measured(table, models, roles=Roles(time="day", groups=groups))["figures"]["gated"]["roc_auc"]
+        for groups in ((), ("home",))
+    )
+    assert grouped["value"] == pytest.approx(alone["value"])
+    assert grouped["high"] - grouped["low"] > 1.8 * (alone["high"] - alone["low"])
+
+
+def test_final_rows_that_a_hash_keeps_are_not_measured(rows, models):
+    table, roles, split = rows.assign(id=range(600)), Roles(time="day", key=("id",)), Split(by="key", final=0.3)
+    given = {"target": Target("y"), "roles": roles, "split": split, "seed": 0, "task": "binary"}
+    closed = set(divide(table, **given)[3]["id"])
+    found = measured(table, models, roles=roles, split=split)
+    window = table[(table["day"] >= "2026-03-01") & (table["day"] < "2026-04-01")]
+    assert found["n_rows"] == len(set(window["id"]) - closed) < len(window)
+
+
 def test_nothing_has_no_mean_and_a_wrong_weight_is_refused():
+    with pytest.raises(DataError, match="overlap=0"):
+        pooled([1.0], [0.1], [1], overlap=0)
     assert math.isnan(pooled([], [], []).value)
     with pytest.raises(DataError):
         pooled([1.0], [0.1], [0])

@@ -110,6 +110,8 @@ def tell(found: Mapping[str, Any], run: Run, *, quiet: bool = False, page: str |
     for line in columns(["age", "as gated", "never retrained", "than a fresh model"], ages, right=[0]):
         say(line)
     say(paint(clean(found["summary"]), "green"))
+    for text in found.get("warnings", ()):
+        say(paint(f"warning  {clean(text)}", "yellow"))
     for text in found["notes"]:
         say(f"note  {clean(text)}")
     if page is not None:

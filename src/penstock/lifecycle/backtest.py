@@ -203,7 +203,7 @@ def backtest(
     calendar = home.formats.load(outcome.artifacts[CALENDAR, ""], home.objects)
     if all(one["skipped"] for one in calendar["origins"]):
         why = "; ".join(f"{one['at']}: {one['skipped']}" for one in calendar["origins"][:3])
-        raise UsageError(f"no origin has enough rows: {why}", hint="begin later: --from")
+        raise UsageError(f"no origin has enough rows: {why}", hint="begin later: --from; or declare another test=")
     extra["calendar"] = calendar
 
     def act(graph: Graph, _record: Run) -> Succession:

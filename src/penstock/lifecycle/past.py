@@ -17,6 +17,7 @@ from penstock.core.target import Target
 from penstock.core.workflow import Workflow
 from penstock.errors import DeclarationError
 from penstock.lifecycle.lower import lower, stage
+from penstock.stages.rules import rule_of
 
 WHAT = "backtest"
 """Kind of such a run."""
@@ -56,14 +57,32 @@ def lower_backtest(
     life = {call.name: call for call in calls_of(outputs) if call.entry.startswith("penstock.")}
     if "official" in life["split"].kwargs:
         raise DeclarationError(
-            f"{workflow.name} holds out an official test file, the same rows at every origin",
+            f"{workflow.name} holds out an official test file: one that came later than an origin was not known at it",
             where="backtest",
-            hint="declare a share or a span for it: split=ps.Split(test='30d')",
+            hint="declare a share or a span for the back-test: split=ps.Split(test='30d')",
         )
+    _check_final(workflow)
     told = {"seed": about["seed"], "backtest": workflow.name}
     if "calendar" not in extra:
         return (Ref(_calendar(workflow, life, extra, about["seed"])),), told
     return _Past(workflow, life, extra["calendar"], extra["asked"], about["seed"]).outputs(), told
+
+
+def _check_final(workflow: Workflow) -> None:
+    """A final hold-out whose rows can be told, so that they are left alone.
+
+    Raises
+    ------
+    DeclarationError
+    """
+    split, rule = workflow.split, rule_of(workflow.roles, workflow.split) if workflow.split.shares else ""
+    if split.final is not None and rule != "time" and (rule == "random" or not split.stable):
+        raise DeclarationError(
+            f"{workflow.name} keeps a final hold-out by exact quotas, which are drawn anew of each table: a back-test "
+            "cannot leave its rows alone",
+            where="backtest",
+            hint="declare final= without stable=False and by='random', or leave it out for the back-test",
+        )
 
 
 def _sources(workflow: Workflow) -> dict[str, Call]:
@@ -123,6 +142,8 @@ class _Past:
             "every": self.asked["every"],
             "window": self.asked["window"] or self.asked["every"],
             "delay": self.labels.delay,
+            "cuts": dict(self.calendar["cuts"]),
+            "warnings": self._warnings(),
             "notes": self._notes(),
         }
         made = self._call("backtest:result", WHAT, (), origins=[dict(one) for one in self.calendar["origins"]],
@@ -212,6 +233,7 @@ class _Past:
             metrics=compare.kwargs["metrics"],
             seed=self.seed,
             **self.known,
+            **self._final(),
             **({"own": compare.kwargs["own"]} if compare.kwargs.get("own") else {}),
             **_decision(copy),
         )
@@ -223,17 +245,29 @@ class _Past:
         entry = f"penstock.lifecycle:{word}"
         return Call(entry, f"{word}@{at}", (), kwargs, Options(outputs=outputs), kind="effect", part=word)
 
-    def _notes(self) -> list[str]:
-        """What of the past could not be brought back."""
-        notes = []
-        for name, column in self.calendar["cuts"].items():
-            if not column:
-                notes.append(
-                    f"{name} is not cut: it has no column {self.w.time}; what steps take from it may have come later "
-                    f"(--cut {name}=COLUMN names its time)"
-                )
+    def _final(self) -> dict[str, Any]:
+        """What tells the rows of the final hold-out, where a hash does: they are not measured either."""
+        if self.w.split.final is None or rule_of(self.w.roles, self.w.split) == "time":
+            return {}
+        given = self.life["split"].kwargs
+        return {"split": given["split"], "frozen_columns": given["frozen_columns"]}
+
+    def _warnings(self) -> list[str]:
+        """What is not as it was then."""
+        found = [
+            f"{name} is not cut: it has no column {self.w.time}; what steps take from it may have come later "
+            f"(--cut {name}=COLUMN names its time)"
+            for name, column in self.calendar["cuts"].items()
+            if not column
+        ]
         made = [c.name for c in calls_of((self.w.data,)) if c.kind != "source" and not calls_of((Ref(c),))[:-1]]
-        notes += [f"{name} takes no table: what it gives is not cut" for name in made]
+        return [*found, *(f"{name} takes no table: what it gives is not cut" for name in made)]
+
+    def _notes(self) -> list[str]:
+        """What of the past could not be brought back, and what was left alone."""
+        notes = []
+        if self.w.split.final is not None:
+            notes.append("rows of the final hold-out were neither learned from nor measured: it stays closed")
         notes.append("cells that were written over since are as they stand today")
         if self.w.target.time and not self.w.target.delay:
             notes.append("labels come at their own time: figures are of all that have come since")

@@ -15,7 +15,8 @@ from penstock.core.split import Split, duration_s
 from penstock.core.target import Roles, Target
 from penstock.errors import DataError, DeclarationError
 from penstock.stages import keys
-from penstock.stages.rules import known_before, when
+from penstock.stages.rules import first_of, known_before, rule_of, when
+from penstock.stages.sides import is_date
 from penstock.stages.split import split as divide
 
 if TYPE_CHECKING:
@@ -143,20 +144,20 @@ def calendar(
     import numpy as np
 
     assert roles.time is not None
-    moments = _dates(when(table, roles.time), roles.time)
+    moments = _not_final(_dates(when(table, roles.time), roles.time), roles, split)
     every = duration_s(asked["every"])
     window = duration_s(asked["window"]) if asked.get("window") else every
     delay = duration_s(target.delay) if target.delay else 0.0
     ordered = np.sort(moments)
     last = ordered[-1] - _span(delay)  # younger labels are not final
-    start = moment_of(asked["from"]) if asked.get("from") else ordered[len(ordered) // 2].astype("datetime64[D]")
+    start = moment_of(asked["from"]) if asked.get("from") else _middle(ordered)
     end = min(moment_of(asked["until"]), last) if asked.get("until") else last
     found = _origins(start, end, every, ordered)
     known_: dict[str, Any] = {"target": target, "roles": roles}
     told = []
     for at in found:
         rows = known(table, at=text_of(at), **known_)
-        why = _too_few(rows, target, roles, split, seed, str(schema["task"]))
+        why = _not_yet(at, split) or _too_few(rows, target, roles, split, seed, str(schema["task"]))
         stop = min(at + _span(window), last + np.timedelta64(1, "us"))
         told.append({"at": text_of(at), "stop": text_of(stop), "n_known": len(rows), "skipped": why})
     return {
@@ -172,6 +173,29 @@ def calendar(
     }
 
 
+def _not_final(moments: Any, roles: Roles, split: Split) -> Any:
+    """Moments before those of the final hold-out, where it takes the newest rows: it is opened by one flag of `run`.
+
+    Raises
+    ------
+    DataError
+        It takes every row.
+    """
+    if split.final is None or rule_of(roles, split) != "time":
+        return moments
+    before = moments[moments < first_of(moments, split.final, name="final")]
+    if not len(before):
+        raise DataError("the final hold-out takes every row", hint="declare a smaller final=")
+    return before
+
+
+def _middle(ordered: Any) -> Any:
+    """The moment of the middle row, at the beginning of its day where rows came before that."""
+    found = ordered[len(ordered) // 2]
+    day = found.astype("datetime64[D]").astype(found.dtype)
+    return day if day > ordered[0] else found
+
+
 def _origins(start: Any, end: Any, every: float, ordered: Any) -> list[Any]:
     """The moments from start on that lie before the end.
 
@@ -179,7 +203,7 @@ def _origins(start: Any, end: Any, every: float, ordered: Any) -> list[Any]:
     ------
     DeclarationError
     """
-    within = f"the rows go from {text_of(ordered[0])} to {text_of(ordered[-1])}"
+    within = f"the rows that may be looked at go from {text_of(ordered[0])} to {text_of(ordered[-1])}"
     if not start < end:
         raise DeclarationError(
             f"no row with a final label comes after --from {text_of(start)}; {within}", where="backtest"
@@ -192,6 +216,13 @@ def _origins(start: Any, end: Any, every: float, ordered: Any) -> list[Any]:
             f"{count:,} origins, at most {MOST_ORIGINS}", where="backtest", hint="declare a longer --every"
         )
     return [start.astype("datetime64[us]") + k * _span(every) for k in range(count)]
+
+
+def _not_yet(at: Any, split: Split) -> str:
+    """Why nothing is held out at an origin before the date that `test` names, or ""."""
+    if not is_date(split.test) or at > moment_of(split.test):
+        return ""
+    return f"rows from {split.test} on are held out, and none was there"
 
 
 def _too_few(rows: Any, target: Target, roles: Roles, split: Split, seed: int, task: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.metric import Metric
+from penstock.core.split import Split, duration_s
 from penstock.core.target import Roles, Target
 from penstock.stages import scoring
 from penstock.stages.asknown import moment_of
@@ -18,6 +19,7 @@ from penstock.stages.evaluate import figure_json
 from penstock.stages.predicted import Predicted, predict
 from penstock.stages.problem import Problem, problem_of
 from penstock.stages.rules import when
+from penstock.stages.split import final_rows
 from penstock.stages.thresholds import relabelled
 from penstock.stages.train import features_and_target
 from penstock.stages.uncertainty import difference, interval
@@ -49,6 +51,8 @@ def measure(
     seed: int,
     own: tuple[Metric, ...] = (),
     decision: Mapping[str, Any] | None = None,
+    split: Split | None = None,
+    frozen_columns: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Figures of the three ways on the rows that came in one window.
 
@@ -68,6 +72,10 @@ def measure(
         As for `evaluate`.
     decision : dict, optional
         From `decide`, of the newest model.
+    split : Split, optional
+        Where a hash keeps a final hold-out: its rows are left alone.
+    frozen_columns : tuple of str
+        As for `split`.
 
     Returns
     -------
@@ -79,6 +87,10 @@ def measure(
     assert roles.time is not None
     moments = when(table, roles.time)
     rows = table[(moments >= moment_of(start)) & (moments < moment_of(stop))].reset_index(drop=True)
+    if split is not None and len(rows):
+        known: dict[str, Any] = {"target": target, "roles": roles, "seed": seed, "task": str(schema["task"])}
+        final = final_rows(rows, split=split, frozen_columns=frozen_columns, **known)
+        rows = rows[~final].reset_index(drop=True)
     inputs = {way: abouts[way].get("champion_input") for way in abouts}
     inputs["always"] = [column["name"] for column in newest["columns"]]
     bounds = {way: abouts[way].get("champion_threshold") for way in abouts}
@@ -116,7 +128,8 @@ def _answers(
     roles: Roles,
 ) -> Predicted:
     X, y = features_and_target(rows, target, roles)
-    found = predict(model, X if columns is None else rows[list(columns)], y, problem).beside(rows, roles.weight)
+    asked = X if columns is None else rows[list(columns)]
+    found = predict(model, asked, y, problem).beside(rows, roles.weight, roles.groups)
     return found if bound is None else relabelled(found, bound)
 
 
@@ -160,13 +173,14 @@ def result(
     decisions, splits, measures : list of dict
         Of the origins that were not skipped, in order.
     told : dict
-        "workflow", "every", "window", "delay", "notes".
+        "workflow", "every", "window", "delay", "cuts", "warnings" (what was not cut), "notes".
 
     Returns
     -------
     dict
-        "origins" (one a row of the table), "by_age", "overall", "retraining", "summary", "primary", "notes".
+        The same, and "origins" (one a row of the table), "by_age", "overall", "retraining", "summary", "primary".
     """
+    overlap = math.ceil(duration_s(told["window"]) / duration_s(told["every"]))
     rows, taken = [], zip(decisions, splits, measures, strict=True)
     for one in origins:
         if one["skipped"]:
@@ -178,46 +192,51 @@ def result(
         rows.append({**one, **sides, **decision, "age_days": age, **measured})
     kept = [one for one in rows if not one["skipped"]]
     primary = measures[0]["primary"]
-    metrics = list(dict.fromkeys(n for one in measures for way in one["figures"].values() for n in way))
+    metrics = list(dict.fromkeys([primary, *(n for one in measures for way in one["figures"].values() for n in way)]))
     shared = [one for one in kept if all(way in one["figures"] for way in WAYS)]  # the same windows for all three
-    overall = {way: {name: _pooled(name, way, shared) for name in metrics} for way in WAYS}
-    gains = {way: _gain(primary, way, kept) for way in WAYS[1:]}
+    overall = {way: {name: _pooled(name, way, shared, overlap) for name in metrics} for way in WAYS}
+    gains = {way: _gain(primary, way, kept, overlap) for way in WAYS[1:]}
     found = {
         **told,
         "primary": primary,
         "origins": rows,
-        "by_age": _by_age(primary, kept),
+        "by_age": _by_age(primary, kept, overlap),
         "overall": overall,
         "retraining": gains,
     }
+    if overlap > 1:
+        found["notes"] = [
+            *found["notes"],
+            f"windows overlap: a row counts up to {overlap} times, and intervals over windows are widened for it",
+        ]
     found["summary"] = _summary(found, kept)
     return found
 
 
-def _pooled(name: str, way: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _pooled(name: str, way: str, rows: Sequence[Mapping[str, Any]], overlap: int) -> dict[str, Any]:
     """A figure over several windows, weighted by their rows."""
     half = normal_quantile(CONFIDENCE)
     parts = [(one["n_rows"], one["figures"][way][name]) for one in rows if name in one["figures"].get(way, {})]
     known = [(n, f) for n, f in parts if None not in (f["value"], f["low"], f["high"])]
     mean = pooled([f["value"] for _, f in known], [(f["high"] - f["low"]) / 2 / half for _, f in known],
-                  [n for n, _ in known])  # fmt: skip
+                  [n for n, _ in known], overlap)  # fmt: skip
     low, high = mean.value - half * mean.se, mean.value + half * mean.se
     n_rows = sum(n for n, _ in known)
     figure = figure_json(name, Interval(low, mean.value, high, n_rows, f"mean of {len(known)} windows by rows"))
     return figure | {"n_windows": len(known), "left_out": len(rows) - len(known)}
 
 
-def _gain(name: str, way: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _gain(name: str, way: str, rows: Sequence[Mapping[str, Any]], overlap: int) -> dict[str, Any]:
     """By how much the gated way was better than another, over the windows in which both answered."""
     half = normal_quantile(CONFIDENCE)
     parts = [one["differences"][way] for one in rows if way in one["differences"]]
     known = [one for one in parts if None not in (one["value"], one["se"])]
-    mean = pooled([one["value"] for one in known], [one["se"] for one in known], [one["n"] for one in known])
+    mean = pooled([one["value"] for one in known], [one["se"] for one in known], [one["n"] for one in known], overlap)
     bounds = {"low": json_number(mean.value - half * mean.se), "high": json_number(mean.value + half * mean.se)}
     return {"metric": name, "value": json_number(mean.value), **bounds, "n_windows": len(known)}
 
 
-def _by_age(name: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _by_age(name: str, rows: Sequence[Mapping[str, Any]], overlap: int) -> list[dict[str, Any]]:
     """The reigning champion's figure by its age when the window began, and that of the one never replaced."""
     ages: dict[float, dict[str, list[Mapping[str, Any]]]] = {}
     for one in rows:
@@ -227,8 +246,8 @@ def _by_age(name: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
                 ages.setdefault(_days(one["at"], since), {}).setdefault(way, []).append(one)
     found = []
     for age, ways in sorted(ages.items()):
-        figures = {way: _pooled(name, way, windows) for way, windows in ways.items()}
-        fresh = _gain(name, "always", ways.get("gated", []))
+        figures = {way: _pooled(name, way, windows, overlap) for way, windows in ways.items()}
+        fresh = _gain(name, "always", ways.get("gated", []), overlap)
         found.append({"age_days": age, "figures": figures, "than_fresh": fresh if "gated" in ways else None})
     return found
 
@@ -256,6 +275,9 @@ def _summary(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str
         parts.append("the first champion was never replaced")
     elif gain["value"] is not None:
         parts.append(f"retraining brought {gain_text(name, gain)}")
+    if uncut := [source for source, column in found["cuts"].items() if not column]:
+        said = "was" if len(uncut) == 1 else "were"
+        parts.append(f"{', '.join(uncut)} {said} not cut, so later rows may have been known")
     return " · ".join(parts)
 
 

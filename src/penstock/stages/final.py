@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.metric import Metric
@@ -58,11 +59,12 @@ def final(
     """
     problem = problem_of(schema, target).judged_by(own)
     X, y = features_and_target(rows, target, roles)
-    answers = {"version": predict(fitted, X, y, problem).beside(rows, roles.weight)}
+    answers = {"version": predict(fitted, X, y, problem).beside(rows, roles.weight, roles.groups)}
     if decision is not None:
         answers["version"] = relabelled(answers["version"], decision["threshold"])
     learn: dict[str, Any] = {"target": target, "roles": roles, "seed": seed}
-    answers["baseline"] = baseline_answers(baseline, train, rows, problem, **learn)
+    simple = baseline_answers(baseline, train, rows, problem, **learn)
+    answers["baseline"] = replace(simple, cluster=answers["version"].cluster)
     names = scoring.chosen(metrics, problem, has_proba=answers["version"].has_proba)
     figures = {
         name: {who: figure_json(name, interval(name, one, seed=seed)) for who, one in answers.items()} for name in names

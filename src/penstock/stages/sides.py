@@ -55,15 +55,21 @@ def membership(rule: str, split: Split, *, apart: bool = False) -> str:
     >>> membership("time", Split(test="2026-01-01"))
     'rows from one date on are held out: a row keeps its side when the table grows'
     """
-    if rule == "time" and any(_is_date(one) for one in (split.test, split.final)):
+    if rule == "time" and any(is_date(one) for one in (split.test, split.final)):
         return "rows from one date on are held out: a row keeps its side when the table grows"
     if rule == "random" or (rule in ("key", "groups", "content") and not split.stable):
         return MOVES["quota"]
     return MOVES["apart"] if apart else MOVES.get(rule, KEPT)
 
 
-def _is_date(text: Any) -> bool:
-    """Of what was checked to be a share, a duration or a date: whether it is the last."""
+def is_date(text: Any) -> bool:
+    """Of what was checked to be a share, a duration or a date: whether it is the last.
+
+    Examples
+    --------
+    >>> is_date("2026-01-01"), is_date("90d"), is_date(0.2)
+    (True, False, False)
+    """
     if not isinstance(text, str):
         return False
     try:
@@ -224,7 +230,7 @@ def expected(
         rows, shares = _worth_of_classes(test, target, roles, labels)
         there = [(n, share) for n, share in zip(rows, shares, strict=True) if n >= 1]
         if task == "binary":
-            found = {name: binary_se(name, *rows, shares[0]) for name in OF_TWO} if len(there) == 2 else {}
+            found = {name: binary_se(name, rows[0], rows[1], shares[0]) for name in OF_TWO} if len(there) == 2 else {}
         elif there:
             names = OF_SEVERAL if len(there) == len(rows) else OF_SHARES
             found = {name: several_se(name, *zip(*there, strict=True)) for name in names}

@@ -147,6 +147,30 @@ def split(
     return train, test, report, *final
 
 
+def final_rows(
+    table: pd.DataFrame,
+    *,
+    target: Target,
+    roles: Roles,
+    split: Split,
+    seed: int,
+    task: str,
+    frozen_columns: tuple[str, ...] = (),
+) -> Mask:
+    """Which rows of a table the final hold-out takes.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        By time all of it; where a hash says so, any rows of it.
+    target, roles, split, seed, task, frozen_columns
+        As for `split`; `split.final` is declared.
+    """
+    found, _ = _divided(table, target, roles, split, seed, task, frozen_columns)
+    assert found.final is not None
+    return found.final
+
+
 def _known(table: Any) -> Any:
     """A frame, or what stands for one: the functions below take either."""
     import pandas as pd
@@ -247,7 +271,8 @@ def _by_hash(
     """
     import numpy as np
 
-    notes, apart = [], False
+    notes: list[str] = []
+    apart = False
     if rule == "random":
         number = np.random.default_rng([seed, split.salt]).permutation(len(table)).astype(np.uint64)
     else:
@@ -255,7 +280,8 @@ def _by_hash(
         number = keys.rows(table, unit_columns(table, rule, target, roles, frozen), secret)
         if rule == "content":
             number, note = told_apart(number, secret)
-            notes, apart = ([note], True) if note else ([], False)
+            apart = bool(note)
+            notes += [note] if note else []
     quotas = rule == "random" or not split.stable
     classes = classes_of(table, target, task) if quotas and rule != "groups" else None
 
