@@ -240,3 +240,19 @@ def test_a_changed_parameter_is_named_with_both_values(flows):
     old, new = flows.node("a", value=["float", "1.0"]), flows.node("a", value=["float", "0.5"])
     reason = why_changed(new, decided(new), decided(old), CODES)
     assert (reason.why, "0.5" in reason.what, "1.0" in reason.what) == ("parameter", True, True)
+
+
+def test_hit_from_another_kind_of_processor_says_so(flows):
+    world = flows.World()
+    graph, functions = flow_of(flows, [[], [0]])
+    world.run(graph, functions)
+    facts, _ = gather(graph, world.ledger, world.objects)
+    plain = plan(graph, facts)
+    facts.cpu = "x86-64-v4"
+    assert plan(graph, facts) == plain  # on record is nothing of the other
+    facts.results = {key: replace(one, made={**one.made, "cpu": "x86-64-v3"}) for key, one in facts.results.items()}
+    told = {d.step: str(d.reason) for d in plan(graph, facts).decisions}
+    assert set(told.values()) == {"unchanged, made on x86-64-v3, this is x86-64-v4"}
+    assert {d.action for d in plan(graph, facts).decisions} == {"reuse"}
+    facts.cpu = "x86-64-v3"
+    assert {str(d.reason) for d in plan(graph, facts).decisions} == {"unchanged"}

@@ -107,7 +107,7 @@ def title(file: str) -> str:
 
 def conclude(report: Report, progress: Progress, file: str) -> None:
     """Say how it ended, what to know and what to do next, within the lines that are left."""
-    from penstock.cli.output import clean, duration, paint, say
+    from penstock.cli.output import clean, clip, duration, paint, say, width
     from penstock.lifecycle import story
 
     end = story.ending(report)
@@ -115,6 +115,8 @@ def conclude(report: Report, progress: Progress, file: str) -> None:
     took = duration(report.wall_s)
     if report.idle:
         say(_idle_line(report, took))
+        for text in () if progress.quiet else story.of_the_run(report):
+            say(f"note  {clip(clean(text), width() - 6)}")
         if report.exit_code or end.state == "challenger":  # what holds it back is no news, but still in force
             say(paint(f"{end.mark} {clean(end.sentence)}", colour))
         return
@@ -141,9 +143,7 @@ def _advise(report: Report, progress: Progress, file: str, room: int) -> None:
 
     show = story.next_commands(report, file)[1]
     commands = _commands(report, file, progress.home.config.root)
-    remarks = story.remarks(report.graph, progress.known, progress.load)
-    if withheld := (report.outcome.run.info.get("code") or {}).get("withheld"):
-        remarks = [f"its code is not kept, so it cannot be reproduced: {withheld}", *remarks]
+    remarks = [*story.of_the_run(report), *story.remarks(report.graph, progress.known, progress.load)]
     for text in _fitting(remarks, room - 1 - bool(report.page), show):
         say(f"note  {clip(clean(text), width() - 6)}")
     if report.page:

@@ -33,6 +33,8 @@ class Facts:
         Step id of a query that is read in this run → why.
     snapshots : dict
         Step id of a query whose newest snapshot stands for it → its age, in words.
+    cpu : str
+        Level of this machine's processor; "" where it does not matter.
     """
 
     sources: dict[str, str] = field(default_factory=dict)
@@ -44,3 +46,4 @@ class Facts:
     forced: frozenset[str] = frozenset()
     reading: dict[str, str] = field(default_factory=dict)
     snapshots: dict[str, str] = field(default_factory=dict)
+    cpu: str = ""

@@ -11,7 +11,7 @@ from penstock.core.artifact import Artifact
 Action = Literal["run", "reuse", "skip", "wait"]
 Why = Literal[
     "new", "code", "input", "parameter", "library", "missing", "forced", "uncacheable", "effect", "waits",
-    "unchanged", "refused", "retry", "corrupt", "query", "snapshot",
+    "unchanged", "elsewhere", "refused", "retry", "corrupt", "query", "snapshot",
 ]  # fmt: skip
 
 _SENTENCES: dict[str, str] = {
@@ -26,6 +26,7 @@ _SENTENCES: dict[str, str] = {
     "effect": "acts on the ledger",
     "waits": "waits for {what}",
     "unchanged": "unchanged",
+    "elsewhere": "unchanged, {what}",
     "refused": "{what}",
     "retry": "retry {what}",
     "corrupt": "artifact corrupt: {what}",

@@ -10,7 +10,7 @@ from penstock.core.digest import digest_recipe
 from penstock.core.facts import Facts
 from penstock.core.flow import Graph, Node
 from penstock.core.plan import Decision, Plan, Reason
-from penstock.core.run import Decided
+from penstock.core.run import Decided, Result
 from penstock.core.tree import resolve
 from penstock.engine.reasons import why_changed
 
@@ -67,15 +67,23 @@ def decide(node: Node, known: Known, facts: Facts, found: tuple[str, Any] | None
     if result is not None:
         gone = [a.digest for a in result.outputs if a.digest in facts.missing]
         if not gone:
-            age = facts.snapshots.get(node.id)
-            reason = Reason("snapshot", age) if age else Reason("unchanged")
-            return Decision(node.id, "reuse", reason, recipe, result.outputs, tree)
+            return Decision(node.id, "reuse", _why_reused(node, result, facts), recipe, result.outputs, tree)
         return Decision(node.id, "run", Reason("missing", gone[0][:12]), recipe, tree=tree)
     if node.id in facts.reading:
         return Decision(node.id, "run", Reason("query", facts.reading[node.id]), recipe, tree=tree)
     now = Decided(node.id, recipe, node.code, tree, facts.sources.get(node.id))
     reason = why_changed(node, now, facts.previous.get(node.id), facts.codes)
     return Decision(node.id, "run", reason, recipe, tree=tree)
+
+
+def _why_reused(node: Node, result: Result, facts: Facts) -> Reason:
+    """A hit; one that another kind of processor made says so, since the last digits may be others here."""
+    if age := facts.snapshots.get(node.id):
+        return Reason("snapshot", age)
+    made = str(result.made.get("cpu", ""))
+    if made and facts.cpu and made != facts.cpu and node.kind != "source":
+        return Reason("elsewhere", f"made on {made}, this is {facts.cpu}")
+    return Reason("unchanged")
 
 
 def plan(graph: Graph, facts: Facts) -> Plan:

@@ -382,7 +382,11 @@ def facts_of(home: Home, graph: Graph, request: Request) -> tuple[Facts, list[So
             there = f"there are {', '.join(queries)}" if queries else "no source of this file is a query"
             raise UsageError(f"--refresh {step}: no such query{did_you_mean(step, queries)}", hint=there)
     keep = request.what in ("try", "audit")
-    return gather(graph, home.ledger, home.objects, request.force, fetcher_of(home), refresh=request.refresh, keep=keep)
+    facts, seen = gather(
+        graph, home.ledger, home.objects, request.force, fetcher_of(home), refresh=request.refresh, keep=keep
+    )
+    facts.cpu = str(machine()["cpu"])
+    return facts, seen
 
 
 def _check_forced(graph: Graph, forced: tuple[str, ...]) -> None:

@@ -227,11 +227,28 @@ def remarks(graph: Graph, known: Known, load: Load) -> list[str]:
         found += [one["what"] if one["grade"] == "note" else f"{one['grade']}: {one['what']}" for one in findings]
     found += graph.notes
     places = [(node.id, "sniffed") for node in graph.nodes if node.kind == "source"]
-    stages = [("compare", ""), ("opened", ""), ("validate", "report"), ("split", "report"), ("evaluate", "report")]
+    stages = [
+        ("compare", ""),
+        ("opened", ""),
+        *((step, "report") for step in ("validate", "split", "evaluate", "train")),
+    ]
     for place in [stages[0], *places, *stages[1:]]:
         if place in known:
             found += load(known[place]).get("notes", ())
     return list(dict.fromkeys(str(text) for text in found))
+
+
+def of_the_run(report: Report) -> list[str]:
+    """What a person should know of how it ran: that it cannot be reproduced, or that another processor made parts."""
+    withheld = (report.outcome.run.info.get("code") or {}).get("withheld")
+    found = [f"its code is not kept, so it cannot be reproduced: {withheld}"] if withheld else []
+    decided = report.outcome.decisions.values()
+    places = [one.reason.what for one in decided if one.action == "reuse" and one.reason.why == "elsewhere"]
+    for place in dict.fromkeys(places):
+        n = places.count(place)
+        steps = f"{n} reused results were" if n > 1 else "a reused result was"
+        found.append(f"{steps} {place}: last digits may differ here; --force STEP makes one anew")
+    return found
 
 
 def ending(report: Report) -> Ending:

@@ -17,6 +17,7 @@ from penstock.core.target import Roles, Target
 from penstock.errors import DataError, DeclarationError
 from penstock.stages import inner, scoring, searches
 from penstock.stages.blame import add_blame
+from penstock.stages.jobs import answer_alone, hold
 from penstock.stages.problem import Problem, problem_of
 from penstock.stages.remembered import remembering, searched
 from penstock.stages.routing import guide
@@ -73,7 +74,8 @@ def train(
         Of a search, what it chose.
     report : dict
         "summary", "estimator", "n_rows", "n_features", "n_features_out", "features", "left_out", "seed", "seeds",
-        "inner_folds", "search"; "fit" where weights, groups or a `Fit` were declared.
+        "inner_folds", "search"; "fit" where weights, groups or a `Fit` were declared; "notes" where parts are fitted by
+        one job although more were declared.
 
     Raises
     ------
@@ -106,6 +108,8 @@ def train(
         "inner_folds": [dataclasses.asdict(place) for place in places],
         "search": searched(fitted, done.by, MAX_LISTED),
     }
+    if done.held:
+        report["notes"] = done.held
     if done.searches:
         report["searches"] = done.searches
         report["summary"] = f"{report['summary']}{_search_words(done.searches)}"
@@ -173,6 +177,8 @@ class FittedOn:
         Searches declared without `scoring=`: "path", "estimator", "by" (as people say it), "why_not".
     by : dict
         Path of those that were given the first metric → its scorer name.
+    held : list of str
+        Parts that were fitted by one job although more were declared, a sentence each.
     """
 
     fitted: Any
@@ -181,6 +187,7 @@ class FittedOn:
     times: dict[str, float]
     searches: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     by: dict[str, str] = dataclasses.field(default_factory=dict)
+    held: list[str] = dataclasses.field(default_factory=list)
 
 
 def fit_on(
@@ -217,6 +224,7 @@ def fit_on(
         Whatever the estimator raises.
     """
     estimator, places = prepared(model, rows, problem, target=target, roles=roles, split=split, seed=seed)
+    held = hold(estimator)
     by, left = None, []
     if metrics is not None and (left := open_searches(model)):
         rows = rows if rows.index.is_unique else rows.reset_index(drop=True)
@@ -227,7 +235,7 @@ def fit_on(
         searches.forget(fitted, by)
     told = [{**dataclasses.asdict(one), "by": _chosen_by(one, by)} for one in left]
     given = {one.path: by.name for one in left if by is not None and not one.why_not}
-    return FittedOn(fitted, places, report, times, told, given)
+    return FittedOn(fitted, places, report, times, told, given, held)
 
 
 def _chosen_by(place: OpenSearch, by: searches.FirstMetric | None) -> str:
@@ -269,6 +277,7 @@ def fit_ready(
         if kept:
             report = {**report, "fits": [_one_fit(one) for one in kept[:MAX_LISTED]]}
         fitted = plain(fitted, requests=ready.requests)
+    answer_alone(estimator, fitted)
     return fitted, report, times
 
 
