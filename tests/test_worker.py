@@ -96,6 +96,8 @@ def test_a_flow_gives_its_name_and_its_steps(project):
     assert (live.graph.name, steps(live)) == ("tables", ["a", "clean", "count"])
     assert list(live.graph.about) == ["code", "machine"]  # what it takes to do it again, and nothing of a workflow
     assert runtime.seed == 0
+    live, _ = load(project(STEPS + "n = count(clean(table))\n", what="audit", extra={"only": ["b"]}))
+    assert live.graph.about["code"]["only"] == ["b"]  # every kind of run keeps what it takes
     assert "sklearn.model_selection" in LIBRARIES
     assert not {"pandas", "sklearn.model_selection", "skops.io"} & set(runtime.warm)
 

@@ -15,16 +15,20 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-from penstock.core.flow import Graph, Node
+from penstock.core.flow import Graph, Node, calls_of
 from penstock.core.ports import Config, Home
 from penstock.core.run import Entry
+from penstock.core.source import read
 from penstock.core.target import Roles, Target
+from penstock.core.workflow import Workflow
 from penstock.engine.closure import Closure
 from penstock.engine.source_files import source_files
 from penstock.errors import NotReproducibleError, UntrustedTypeError, UsageError
 from penstock.lifecycle import again, new_env
+from penstock.lifecycle.agreement import lower_reproduction
 from penstock.lifecycle.environments import differences
 from penstock.lifecycle.kept_code import files_of, made_with
+from penstock.lifecycle.lower import CANDIDATE
 from penstock.lifecycle.original import Original, check_trust, original_of, stored
 from penstock.lifecycle.register import json_artifact, manifest_of
 from penstock.lifecycle.reproduce import Reproduction
@@ -166,6 +170,17 @@ def test_name_that_is_no_utf8_is_told_rather_than_kept(raced_home: Home) -> None
     graph = Graph("churn", (Node("a", "m:f", ["list", []], ""),), about=about)
     code = json.loads(raced_home.objects.read(made_with(raced_home, graph)["code"].digest))
     assert code["withheld"] == "caf\\xe9/churn.py has a name that is no UTF-8"
+
+
+def test_only_the_candidates_that_were_tried_are_tried_again(tmp_path: Path) -> None:
+    models = {"one": LogisticRegression(), "two": LogisticRegression(C=2.0)}
+    declared = Workflow(name="churn", data=read(str(tmp_path / "a.csv")), target="y", model=models)
+    names = []
+    for only in ((), ("one",)):
+        outputs, _ = lower_reproduction(declared, str(tmp_path / "churn.py"), only=only)
+        names.append({call.name for call in calls_of(outputs)})
+    assert names[0] - names[1] == {f"{CANDIDATE}two"}
+    assert names[1] < names[0]
 
 
 def test_nothing_of_the_work_tree_can_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
