@@ -136,6 +136,68 @@ def test_full_fits_again_and_a_table_without_steps_needs_no_proof(project):
     assert not any("watched" in one["what"] for one in plain["tried"])
 
 
+SLOW = """
+import time
+
+import penstock as ps
+from penstock.stages import scramble
+from sklearn.linear_model import LogisticRegression
+
+scramble.SLOW_S = 0.3
+
+
+@ps.step
+def slow(t):
+    time.sleep(0.4)
+    return t.assign(b=t["b"] - MEAN)
+
+
+churn = ps.Workflow(
+    name="churn",
+    data=slow(ps.read("customers.csv")),
+    target="churned",
+    key="customer_id",
+    features=["a", "b"],
+    model=LogisticRegression(),
+)
+"""
+
+
+def test_a_step_over_the_limit_is_tried_once_for_its_code_while_nothing_is_found(project):
+    """The limit is a minute; here it is lowered in the process that forks the workers."""
+    project.write("churn.py", SLOW.replace("MEAN", "1.0"))
+    table = (project.folder / "customers.csv").read_text()
+
+    def told(*words):
+        code, report = proof(project, *words)
+        return code, [one["why"] for one in report["not_tried"] if one["what"].startswith("step slow:")]
+
+    assert told() == (0, [])  # its code was never tried
+    lines = table.splitlines(keepends=True)
+    project.write("customers.csv", "".join(lines[:-3]))
+    code, [why] = told()
+    assert (code, why.endswith("s, and this code was tried before: `penstock audit --full` tries it again")) == (0, True)
+    assert told("--full") == (0, [])
+    project.write("churn.py", SLOW.replace("MEAN", 't["b"].mean()'))
+    assert told() == (4, [])  # other code
+    project.write("customers.csv", table)
+    assert told() == (4, [])  # what was found once does not pass for tried
+
+
+def test_official_test_rows_go_through_the_steps_apart_and_the_proof_says_so(project):
+    table = (project.folder / "customers.csv").read_text().splitlines(keepends=True)
+    project.write("test.csv", "".join([table[0], *table[-80:]]))
+    project.write("customers.csv", "".join(table[:-80]))
+    declared = SLOW.replace("time.sleep(0.4)", "").replace("MEAN", 't["b"].mean()').replace('key="customer_id",', "")
+    project.write("churn.py", declared.replace("model=", 'split=ps.Split(test=ps.read("test.csv")), model='))
+    code, report = proof(project)
+    assert (code, report["n_test"]) == (0, 80)
+    what = "by construction: no step that leads to training rows takes a row of the official test file"
+    assert {"what": what, "rows": 80} in report["tried"]
+    assert report["summary"].startswith("1 step: the 80 rows of the official test file go through them apart")
+    assert not [one for one in report["not_tried"] if "steps before the split" in one["what"]]
+
+
 def test_what_must_not_run_again_is_said(project):
     told = declared(LEAK).replace("@ps.step\ndef last", '@ps.step(audit=False, because="calls a paid API")\ndef last')
     project.write("churn.py", told)

@@ -11,10 +11,9 @@ from penstock.stages.disturb import opposite, taken
 from penstock.stages.leaks import Leak
 from penstock.stages.membership import Sides
 from penstock.stages.moved import Moved
-from penstock.stages.partition import partition
-from penstock.stages.scramble import scramble
 from penstock.testing.planted import FUTURE, PAST, Planted
 from penstock.testing.replay import Steps
+from penstock.testing.replay import tried as proof
 
 HOURS = 600
 
@@ -35,11 +34,8 @@ def hours(n=HOURS, seed=0):
 
 
 def tried(steps, by="time", target=None, full=False, time="at", **roles):
-    roles = Roles(**(roles or {"key": ("id",)}), time=time)
-    target, split = target or Target("y"), Split(by=by)
-    data = steps.table(steps.data)
-    train, test, _ = partition(data, schema={"task": "regression"}, target=target, roles=roles, split=split, seed=0)
-    return scramble(steps=steps, train=train, test=test, target=target, roles=roles, split=split, seed=0, full=full)
+    roles = {**(roles or {"key": ("id",)}), "time": time}
+    return proof(steps, "regression", split=Split(by=by), target=target, full=full, **roles)
 
 
 def one(planted, table=None):
@@ -130,6 +126,39 @@ def test_a_summary_that_includes_the_time_of_the_label_is_found(until, leaks):
     steps = Steps({"orders": orders()}, [("made", lambda e: snapshots(e, until), ("orders",))])
     report = tried(steps, key=("id",), groups=("who",))
     assert [kind for grade, kind in found(report) if grade == "error"] == (["look-ahead"] if leaks else [])
+
+
+def parted(make):
+    """Events with times, and a table of their customers that has none."""
+    rng = np.random.default_rng(0)
+    people = pd.DataFrame({"id": range(HOURS), "age": rng.normal(40, 9, HOURS), "city": rng.choice(list("abc"), HOURS)})
+    events = hours()[["id", "at", "y"]]
+    return Steps({"people": people, "events": events}, [("made", make, ("people", "events"))])
+
+
+def by_city(people, events):
+    return events.merge(people.assign(gap=people.age - people.groupby("city").age.transform("mean")), on="id")
+
+
+@pytest.mark.parametrize("by", ["time", "key"])
+def test_a_table_without_a_time_is_no_past_by_itself(by, monkeypatch):
+    """Its rows are not deleted: those that belong to later rows alone take other values."""
+    report = tried(parted(by_city), by)
+    assert ("error", "look-ahead") in found(report)
+    assert any("in people took other values" in line["what"] for line in report["tried"])
+    lag = tried(parted(lambda people, events: events.merge(people, on="id").assign(f=lambda t: t.age.shift(1))), by)
+    assert {grade for grade, _ in found(lag)} <= {"note"}
+    monkeypatch.setattr(probes.Behind, "moments", lambda *_: None)
+    assert found(tried(parted(by_city), by)) == [("note", "features")]
+
+
+def test_rows_of_a_table_without_a_time_belong_to_the_first_of_their_name():
+    data = pd.DataFrame({"id": range(6), "who": list("aabbcc"), "at": [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]})
+    sides = Sides(data[:4], data[4:], Roles(key=("id",), groups=("who",), time="at"), None, 0)
+    behind = probes.Behind(sides, data, data["at"].to_numpy())
+    assert behind.moments(("a", ""), pd.DataFrame({"who": ["c", "b", "x"], "v": 1}))[:2].tolist() == [3.0, 2.0]
+    assert np.isnan(behind.moments(("a", ""), pd.DataFrame())[2])  # asked once a table
+    assert behind.moments(("b", ""), pd.DataFrame({"v": [1]})) is None
 
 
 def test_which_column_is_the_time_of_a_table():

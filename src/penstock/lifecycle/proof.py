@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from penstock.core.flow import calls_of
 from penstock.core.replay import Replay
-from penstock.core.step import Call, Options, Ref
+from penstock.core.step import Call, Options, Ref, call_of, promises
 from penstock.core.workflow import Workflow
+from penstock.lifecycle.official import official_table
 
 STEP = "scramble"
 
@@ -43,4 +44,19 @@ def replay_of(
         "seed": seed,
         **told,
     }
+    if workflow.split.final is not None:
+        arguments["final"] = Ref(call_of(rows[0]), "final")
+    if (official := official_table(workflow)) is not None:
+        arguments["official"] = _shared(calls, calls_of((official,)))
     return {"steps": Ref(Call("penstock.stages.scramble:scramble", STEP, (), arguments, Options(), part=STEP))}
+
+
+def _shared(calls: Sequence[Call], others: Sequence[Call]) -> tuple[str, ...]:
+    """Calls that stand among others too; a source is one with whatever reads the same."""
+    known = {id(call) for call in others}
+    read = [call.args for call in others if call.kind == "source" and not promises(call.args)]
+    return tuple(
+        call.name
+        for call in calls
+        if id(call) in known or (call.kind == "source" and not promises(call.args) and call.args in read)
+    )

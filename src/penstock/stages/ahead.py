@@ -9,7 +9,7 @@ from penstock.core.split import Split
 from penstock.stages import keys
 from penstock.stages.betrayal import Finding
 from penstock.stages.leaks import Leak, what_moved
-from penstock.stages.probes import Declared, LookAhead, clock_of, gap_of
+from penstock.stages.probes import Behind, Declared, LookAhead, clock_of, gap_of
 from penstock.stages.walk import Blamed, Walker
 
 if TYPE_CHECKING:
@@ -45,7 +45,10 @@ class Ahead:
     reached : set of str
         Steps that ran again.
     uncut : bool
-        Whether a table has the declared time in a form that only a later step reads: it stayed as it was.
+        Whether a table has the declared time in a form that only a later step reads, and no name of rows: it stayed as
+        it was.
+    by_name : list of str
+        Tables without a time of which the cells of later rows took other values.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -57,6 +60,7 @@ class Ahead:
     unproven: set[str] = field(default_factory=set)
     reached: set[str] = field(default_factory=set)
     uncut: bool = False
+    by_name: list[str] = field(default_factory=list)
 
     def tells(self, leak: Leak) -> bool:
         """Whether a look-ahead's own error says the same: the step, and all the columns."""
@@ -94,15 +98,18 @@ def look_ahead(
     gap = gap_of(declared.target, split, moments)
     clocks, doubts = _clocks(walker, declared)
     found.not_tried += [{"what": f"look-ahead: the table {step} until a moment", "why": why} for step, why in doubts]
-    found.uncut = any(
-        clock is None and key[0] in walker.roots and declared.roles.time in walker.table(key).columns
-        for key, clock in clocks.items()
-    )
+    behind = Behind(declared.sides, data, moments)
+    for key in [key for key, clock in clocks.items() if clock is None and key[0] in walker.roots]:
+        table = walker.table(key)
+        if behind.moments(key, table) is not None:
+            found.by_name.append(key[0])
+        elif declared.roles.time in table.columns:
+            found.uncut = True
     drawn, aimed = cuts_of(walker, declared, moments, clocks, CUTS_FULL if full else CUTS, seed)
     directed = _directed(leaks, moments, seed)
     names = declared.sides.plain(data)
     for cut in dict.fromkeys([*drawn, *aimed, *directed]):
-        probe = LookAhead(declared, cut, gap, clocks=clocks)
+        probe = LookAhead(declared, cut, gap, clocks=clocks, behind=behind)
         probe = replace(probe, late=np.unique(names[probe.unknown(moments, data)]))
         walked = walker.walk(probe)
         found.cuts += 1
@@ -124,7 +131,7 @@ def _blame(walker: Walker, probe: LookAhead, one: Blamed, found: Ahead) -> None:
     grade = "error"
     if later and info.across_rows:
         grade, what = "note", f"{what} (known at prediction time: {info.across_rows})"
-    column = " + ".join([*one.moved.columns, *one.moved.gone][:5])
+    column = " + ".join(one.moved.names)
     found.findings.append(
         Finding(grade, "look-ahead", what, column, one.moved.rows, f"{one.moved.example}, until {probe.cut}", one.step)
     )
@@ -219,9 +226,10 @@ def _tell(found: Ahead, n_random: int, n_aimed: int, n_rows: int) -> None:
             found.not_tried.append({"what": "look-ahead", "why": "no table of times leads through a step"})
         return
     missed = (1 - SHARE) ** n_random
+    named = f", in {', '.join(found.by_name[:4])} took other values" if found.by_name else ""
     aimed = f", {n_aimed} of them at missing cells" if n_aimed else ""
     what = (
-        f"features until {found.cuts} moments{aimed} watched while later rows were deleted; a leak that shows in "
-        f"{SHARE:.0%} of the rows is missed with probability {missed:.2g}"
+        f"features until {found.cuts} moments{aimed} watched while later rows were deleted{named}; a leak that shows "
+        f"in {SHARE:.0%} of the rows is missed with probability {missed:.2g}"
     )
     found.tried.append({"what": what, "rows": n_rows})

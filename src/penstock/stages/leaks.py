@@ -51,7 +51,7 @@ class Leak:
     @property
     def column(self) -> str:
         """The columns that moved."""
-        return " + ".join([*self.moved.columns, *self.moved.gone][:5])
+        return " + ".join(self.moved.names)
 
     def told(self) -> str:
         """One sentence."""
@@ -88,8 +88,12 @@ def what_moved(moved: Moved) -> str:
         if n := len(places):
             rows = "" if parts else f" training row{'s' * (n != 1)}"
             parts.append(f"{n:,}{rows} {word}{'es' * (n == 1) if word == 'vanish' else 's' * (n == 1)}")
-    if moved.gone and not parts:
-        parts.append(f"column {', '.join(moved.gone[:3])} vanishes")
+    for names, word in ((moved.gone, "vanish"), (moved.come, "appear")):
+        if names and not parts:
+            n = len(names) > 1
+            more = f" and {len(names) - 3} more" * (len(names) > 3)
+            one = "es" if word == "vanish" else "s"
+            parts.append(f"column{'s' * n} {', '.join(names[:3])}{more} {word}{'' if n else one}")
     return ", and ".join(parts) + ("," if len(parts) > 1 else "")
 
 
@@ -128,7 +132,7 @@ def causes(walker: Walker, probe: Scramble, blamed: Blamed) -> list[Leak]:
     single = ""
     if _de_duplicates(walker, blamed):
         single = "de-duplication"
-    elif not moved.rows and moved.gone and _constant(walker, moved):
+    elif not moved.rows and _constant(walker, blamed):
         single = "columns"
     elif not through and _by_place(walker, probe, blamed):
         single = "position"
@@ -145,12 +149,12 @@ def _parted(moved: Moved, by_labels: Moved | None, by_features: Moved | None) ->
     """
 
     def mine(of: Moved | None, name: str) -> bool:
-        return of is not None and (name in of.columns or name in of.gone)
+        return of is not None and name in of.names
 
     only = "labels" if by_labels is not None or by_features is None else "features"
     cause = {
         name: "labels" if mine(by_labels, name) else "features" if mine(by_features, name) else only
-        for name in (*moved.columns, *moved.gone)
+        for name in moved.names
     }
     whole = [by is not None and bool(len(by.vanished) or len(by.appeared)) for by in (by_labels, by_features)]
     rows = "features" if whole == [False, True] else "labels" if any(whole) else only
@@ -158,10 +162,10 @@ def _parted(moved: Moved, by_labels: Moved | None, by_features: Moved | None) ->
     found = {}
     for which in ("labels", "features"):
         columns = {name: n for name, n in moved.columns.items() if cause[name] == which}
-        gone = tuple(name for name in moved.gone if cause[name] == which)
+        gone, come = (tuple(name for name in some if cause[name] == which) for some in (moved.gone, moved.come))
         vanished, appeared = (moved.vanished, moved.appeared) if rows == which else (nothing, nothing)
         changed = moved.changed if columns else nothing
-        found[which] = Moved(columns, gone, vanished, appeared, changed, moved.examples)
+        found[which] = Moved(columns, gone, vanished, appeared, changed, moved.examples, come)
     return found
 
 
@@ -173,11 +177,16 @@ def _by_place(walker: Walker, probe: Scramble, blamed: Blamed) -> bool:
     return walker.moved_in(probe, walker.walk(probe, roots), blamed.step) is None
 
 
-def _constant(walker: Walker, moved: Moved) -> bool:
-    """Whether columns that vanished said nothing about training rows: each had one value there."""
-    table = walker.table(walker.steps.data)
-    rows = walker.sides.trained(table)
-    return rows is not None and all(len(table.loc[rows, name].unique()) <= 1 for name in moved.gone)
+def _constant(walker: Walker, blamed: Blamed) -> bool:
+    """Whether columns that vanished or are new say nothing about training rows: each has one value there."""
+    tables = [(walker.table(walker.steps.data), blamed.moved.gone)]
+    if blamed.moved.come:
+        tables.append((walker.steps.frame(blamed.walked.made[walker.steps.data]), blamed.moved.come))
+    for table, names in tables:
+        rows = walker.sides.trained(table)
+        if rows is None or any(len(table.loc[rows, name].unique()) > 1 for name in names):
+            return False
+    return True
 
 
 def _de_duplicates(walker: Walker, blamed: Blamed) -> bool:
@@ -188,7 +197,7 @@ def _de_duplicates(walker: Walker, blamed: Blamed) -> bool:
     import numpy as np
 
     moved = walker.moved_in(blamed.probe, blamed.walked, blamed.step)
-    if moved is None or moved.columns or moved.gone:
+    if moved is None or moved.names:
         return False
     info = next(one for one in walker.steps.steps if one.id == blamed.step)
     key = next((blamed.step, name) for name in info.outputs if (blamed.step, name) in blamed.walked.made)

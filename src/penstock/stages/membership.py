@@ -31,6 +31,8 @@ class Sides:
         None where it is no rule that could be asked about one row.
     seed : int
         The workflow's.
+    final : DataFrame, optional
+        A second hold-out, whose rows are held out like those of `test`.
 
     Attributes
     ----------
@@ -38,12 +40,20 @@ class Sides:
         Columns that name a row: the key, else groups and time; empty where nothing is declared.
     """
 
-    def __init__(self, train: pd.DataFrame, test: pd.DataFrame, roles: Roles, split: Split | None, seed: int) -> None:
+    def __init__(
+        self,
+        train: pd.DataFrame,
+        test: pd.DataFrame,
+        roles: Roles,
+        split: Split | None,
+        seed: int,
+        final: pd.DataFrame | None = None,
+    ) -> None:
         self.roles, self._split, self._seed = roles, split, seed
         time = (roles.time,) if roles.time else ()
         self.names: tuple[str, ...] = roles.key or (*roles.groups, *time)
         self.all = tuple(dict.fromkeys((*roles.key, *roles.groups, *time)))
-        self._sides = (train, test)
+        self._train, self._held = train, [test] if final is None else [test, final]
         self._numbers: dict[tuple[str, ...], tuple[Any, Any]] = {}
         self._trained: dict[int, tuple[Any, Mask]] = {}
 
@@ -52,8 +62,9 @@ class Sides:
         import numpy as np
 
         if columns not in self._numbers:
-            train, test = (np.unique(keys.rows(side, columns, _SECRET)) for side in self._sides)
-            self._numbers[columns] = (train, test)
+            train = np.unique(keys.rows(self._train, columns, _SECRET))
+            held = np.concatenate([keys.rows(side, columns, _SECRET) for side in self._held])
+            self._numbers[columns] = (train, np.unique(held))
         return self._numbers[columns]
 
     def held(self, table: pd.DataFrame) -> tuple[Mask, tuple[str, ...]] | None:
@@ -89,9 +100,9 @@ class Sides:
             known = self._trained[id(table)] = (table, mask)
         return known[1]
 
-    def plain(self, table: pd.DataFrame) -> Any:
-        """A number for each row by its names."""
-        return keys.rows(table, self.names, _SECRET)
+    def plain(self, table: pd.DataFrame, columns: tuple[str, ...] = ()) -> Any:
+        """A number for each row by its names, or by other columns."""
+        return keys.rows(table, columns or self.names, _SECRET)
 
     def numbers(self, table: pd.DataFrame) -> Any:
         """A number for each row by its names, the n-th row of a name apart from the others."""
@@ -112,8 +123,7 @@ class Sides:
         rule = self._rule()
         columns = {"key": self.roles.key, "groups": self.roles.groups}.get(rule, ())
         if rule == "time" and self.roles.time in table.columns:
-            train, _ = self._sides
-            moments, known = moments_of(table, self.roles.time or ""), keys.times(train[self.roles.time])
+            moments, known = moments_of(table, self.roles.time or ""), keys.times(self._train[self.roles.time])
             if moments is None or moments.dtype.kind != known.dtype.kind:
                 return nobody  # a source may write the time as a later step reads it
             early: Mask = moments <= known.max()
@@ -123,15 +133,20 @@ class Sides:
         if any(name not in table.columns for name in columns):
             return nobody
         secret = keys.secret("side", self._seed, self._split.salt)
-        return ~keys.below(keys.rows(table, columns, secret), float(self._split.test))
+        numbers = keys.rows(table, columns, secret)
+        held = keys.below(numbers, float(self._split.test))
+        if self._split.final is not None:
+            held |= keys.below(~numbers, float(self._split.final))
+        return ~held
 
     def _rule(self) -> str:
         from penstock.stages.rules import rule_of
 
-        if self._split is None or self._split.final is not None:
+        if self._split is None:
             return ""
         rule = rule_of(self.roles, self._split)
-        return "" if rule in ("key", "groups") and isinstance(self._split.test, str) else rule
+        dated = isinstance(self._split.test, str) or isinstance(self._split.final, str)
+        return "" if rule in ("key", "groups") and dated else rule
 
 
 def moments_of(table: pd.DataFrame, name: str) -> Any:

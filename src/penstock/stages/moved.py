@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -29,8 +30,8 @@ class Moved:
     ----------
     columns : dict
         Column → number of rows whose cell is another.
-    gone : tuple of str
-        Columns that are not there any more.
+    gone, come : tuple of str
+        Columns that are not there any more, and those that are new.
     vanished, appeared : numpy.ndarray of integers
         Places of rows in the table as it was, and as it is.
     changed : numpy.ndarray of integers
@@ -45,6 +46,12 @@ class Moved:
     appeared: Places
     changed: Places = field(repr=False)
     examples: dict[str, str] = field(default_factory=dict, repr=False)
+    come: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every column that differs."""
+        return (*self.columns, *self.gone, *self.come)
 
     @property
     def example(self) -> str:
@@ -59,11 +66,11 @@ class Moved:
     @property
     def anything(self) -> bool:
         """Whether there is a difference."""
-        return bool(self.rows or self.gone)
+        return bool(self.rows or self.gone or self.come)
 
     def same_as(self, other: Moved) -> bool:
         """Whether another difference is in the same cells, as far as counts tell."""
-        mine, theirs = ((m.columns, m.gone, len(m.vanished), len(m.appeared)) for m in (self, other))
+        mine, theirs = ((m.columns, m.gone, m.come, len(m.vanished), len(m.appeared)) for m in (self, other))
         return mine == theirs
 
 
@@ -72,6 +79,7 @@ def compared(
     after: tuple[pd.DataFrame, Any, Callable[[pd.DataFrame], Mask]],
     columns: Sequence[str],
     names: Sequence[str],
+    now_columns: Sequence[str] = (),
 ) -> Moved:
     """Hold watched rows against what they were.
 
@@ -85,6 +93,8 @@ def compared(
         Columns that are compared; those of the first table.
     names : sequence of str
         Columns that name a row, for the example.
+    now_columns : sequence of str
+        Columns of the other table that would be compared: those that the first has not are new.
     """
     import numpy as np
 
@@ -114,7 +124,18 @@ def compared(
         examples[""] = f"{_named(base, names, int(vanished[0]))} is gone"
     elif len(appeared):
         examples[""] = f"{_named(now, names, int(appeared[0]))} is new"
-    return Moved(counts, gone, vanished, appeared, mine[any_changed], examples)
+    come = tuple(name for name in now_columns if name not in base.columns)
+    return Moved(counts, gone, vanished, appeared, mine[any_changed], examples, come)
+
+
+def lost(base: pd.DataFrame, watched: Mask, names: Sequence[str]) -> Moved:
+    """The difference to something in which no row can be told by its name: every watched row vanished."""
+    import numpy as np
+
+    none: Places = np.empty(0, dtype=np.intp)
+    at = np.flatnonzero(watched)
+    example = {"": f"{_named(base, names, int(at[0]))} is gone"} if len(at) else {}
+    return Moved({}, tuple(names), at, none, none, example)
 
 
 def differs(a: pd.Series[Any], b: pd.Series[Any]) -> Mask:
@@ -148,10 +169,25 @@ def differs(a: pd.Series[Any], b: pd.Series[Any]) -> Mask:
 
 
 def _equal(one: Any, two: Any) -> bool:
-    try:
-        return bool(one == two)
-    except (ValueError, TypeError):  # arrays and lists in cells
-        return str(one) == str(two)
+    """Whether two cells hold the same; of arrays, lists and structs all that is in them."""
+    import numpy as np
+
+    if isinstance(one, dict) and isinstance(two, dict):
+        return one.keys() == two.keys() and all(_equal(value, two[name]) for name, value in one.items())
+    many = [isinstance(cell, np.ndarray | list | tuple) for cell in (one, two)]
+    if not any(many):
+        return bool(one == two) or (_missing(one) and _missing(two))
+    if not all(many) or len(one) != len(two):
+        return False
+    a, b = (np.asarray(cell) if isinstance(cell, np.ndarray) else None for cell in (one, two))
+    if a is not None and b is not None and a.dtype.kind in "iuf" and b.dtype.kind in "iuf":
+        size = np.abs(a[np.isfinite(a)]).max(initial=0.0)
+        return bool(np.allclose(a, b, rtol=0.0, atol=ROUNDING * size, equal_nan=True))
+    return all(_equal(x, y) for x, y in zip(one, two, strict=True))
+
+
+def _missing(cell: Any) -> bool:
+    return cell is None or (isinstance(cell, float) and math.isnan(cell))
 
 
 def _example(

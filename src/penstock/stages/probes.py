@@ -139,6 +139,8 @@ class LookAhead:
         Table of the run → its column of times, or None.
     late : numpy.ndarray of uint64
         Names of the rows whose label is not known at the cut.
+    behind : Behind, optional
+        Tells the moments of rows of tables without a time.
     """
 
     declared: Declared
@@ -147,6 +149,7 @@ class LookAhead:
     labels: bool = True
     clocks: dict[Key, str | None] = field(default_factory=dict, repr=False)
     late: Any = field(default=None, repr=False)
+    behind: Behind | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -154,7 +157,11 @@ class LookAhead:
         return f"after {self.cut} {self.labels}"
 
     def change(self, key: Key, table: pd.DataFrame, *, labels: bool) -> Change | None:
-        """Rows until the cut, and other values for labels that are not known by then."""
+        """Rows until the cut, and other values for labels that are not known by then.
+
+        Of a table without a time no row is deleted, for which of them were there is not known. What belongs to later
+        rows alone takes other values.
+        """
         import numpy as np
 
         clock = self.declared.roles.time if labels else self.clocks.get(key)
@@ -165,6 +172,11 @@ class LookAhead:
         mine = [name for name in map(str, table.columns) if name in self.declared.labels] if self.labels else []
         late = self._late(table, moments) if mine else None
         places = {name: opposite(table[name], late) for name in mine} if late is not None and late.any() else {}
+        if moments is None and not labels and self.behind is not None:
+            of = self.behind.moments(key, table)
+            rows = later if of is None else of > self.cut
+            cells = {*map(str, table.columns)} - self.declared.never() - self.declared.labels if rows.any() else set()
+            places |= {name: opposite(table[name], rows) for name in map(str, table.columns) if name in cells}
         keep = np.flatnonzero(~later) if later.any() and not labels else None
         return None if keep is None and not places else (places, keep)
 
@@ -226,6 +238,44 @@ class LookAhead:
             return moved
         late = np.isin(self.declared.sides.plain(table)[moved.vanished], self.late)
         return replace(moved, vanished=moved.vanished[~late])
+
+
+class Behind:
+    """When rows of tables without a time belong: the first moment of the rows that have their key or group.
+
+    Parameters
+    ----------
+    sides : Sides
+    data : DataFrame
+        The table that was divided.
+    moments : numpy.ndarray of shape (n_rows,)
+        The time of each of its rows.
+    """
+
+    def __init__(self, sides: Sides, data: pd.DataFrame, moments: npt.NDArray[Any]) -> None:
+        self._sides, self._data, self._moments = sides, data, moments
+        self._known: dict[Key, Any] = {}
+
+    def moments(self, key: Key, table: pd.DataFrame) -> Any:
+        """A moment for each row, missing where the data has no such row; None where no held-out row can be told."""
+        if key not in self._known:
+            self._known[key] = self._of(table)
+        return self._known[key]
+
+    def _of(self, table: pd.DataFrame) -> Any:
+        import numpy as np
+
+        held = self._sides.held(table)
+        if held is None:
+            return None
+        numbers = self._sides.plain(self._data, held[1])
+        order = np.lexsort((self._moments, numbers))
+        names, first = np.unique(numbers[order], return_index=True)
+        mine = self._sides.plain(table, held[1])
+        place = np.searchsorted(names, mine).clip(max=max(len(names) - 1, 0))
+        found = self._moments[order[first]][place]
+        found[names[place] != mine] = np.array("NaT" if found.dtype.kind == "M" else np.nan, dtype=found.dtype)
+        return found
 
 
 def clock_of(table: pd.DataFrame, roles: Roles) -> tuple[str | None, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +73,8 @@ def scramble(
     split: Split | None,
     seed: int,
     full: bool = False,
+    final: pd.DataFrame | None = None,
+    official: tuple[str, ...] | None = None,
 ) -> dict[str, Any]:
     """Try whether held-out rows, or later ones, reach what the model learns from.
 
@@ -85,40 +88,65 @@ def scramble(
         As declared.
     full : bool
         Also steps that take long, more moments, and the fit.
+    final : DataFrame, optional
+        The final hold-out: its rows are held out too.
+    official : tuple of str, optional
+        Where an official test file is held out: steps and sources that lead to its rows and to training rows alike.
 
     Returns
     -------
     dict
         "summary", "findings" (as the audit's), "tried", "not_tried", and "codes": step → digest of the code that was
-        run again.
+        run again, where nothing was found of it or of what it leads to.
     """
     began = time.perf_counter()
     report = Report()
-    declared = Declared(target, roles, Sides(train, test, roles, split, seed))
+    declared = Declared(target, roles, Sides(train, test, roles, split, seed, final))
+    n_held = len(test) + (0 if final is None else len(final))
     left = {step.id: why for step in steps.steps if (why := _left_out(step, full=full))}
     walker = Walker(steps, declared.sides, declared.labels, [*left, FIT])
     mine = [step for step in steps.steps if not step.source and step.id != FIT]
+    concerned = walker.after(official)
+    if official is not None:
+        report.tried.append({"what": _by_construction(official), "rows": n_held})
     for step, why in left.items():
-        report.cannot(f"step {step}: whether held-out rows move a training row in it", why)
+        what = _MOVES if step in concerned else "look-ahead in it"
+        if step in concerned or roles.time:
+            report.cannot(f"step {step}: {what}", why)
     reached: set[str] = set()
     if not declared.sides.names:
-        report.cannot(_QUESTION, "not provable: declare key=")
+        if concerned:
+            report.cannot(_QUESTION, NAMELESS)
     elif len(left) < len(mine):
-        reached = _experiment(walker, declared, split, test, report, full=full, seed=seed)
+        reached = _experiment(walker, declared, split, concerned, n_held, report, full=full, seed=seed)
     done = [step.id for step in mine if step.id in reached]
     seconds = time.perf_counter() - began
     note(runs_of_steps=walker.runs, replay_s=round(seconds, 3))
-    carried = {step.id: step.code for step in mine if step.id in left and step.tried}
+    again = walker.before({one.step for one in report.findings})
+    tried = [step for step in mine if (step.tried if step.id in left else step.id in reached and step.id not in again)]
     return {
-        "summary": _summary(report, done, len(test), report.cuts),
+        "summary": _summary(report, done, [] if concerned else mine, n_held),
         "findings": [one.to_json() for one in report.findings],
         "tried": report.tried,
         "not_tried": report.not_tried,
-        "codes": {step.id: step.code for step in mine if step.id in reached} | carried,
+        "codes": {step.id: step.code for step in tried},
     }
 
 
 _QUESTION = "whether held-out rows moved a training row in the steps before the split"
+_FIT = "the fit on rows that held-out ones did not move"
+_MOVES = "whether held-out rows move a training row in it"
+NAMELESS = (
+    "not provable: declare key= (or groups=, time=): what a step returns may have other rows in another order, so "
+    "rows can be followed only by a column that names them and stands in the sources too; a running number will do"
+)
+
+
+def _by_construction(shared: tuple[str, ...]) -> str:
+    """What is so because of how the official test rows are made, whatever the steps do."""
+    if not shared:
+        return "by construction: no step that leads to training rows takes a row of the official test file"
+    return f"by construction: official test rows can reach training rows through {_few(list(shared))} alone"
 
 
 def _left_out(step: Any, *, full: bool) -> str:
@@ -136,30 +164,37 @@ def _experiment(
     walker: Walker,
     declared: Declared,
     split: Split | None,
-    test: pd.DataFrame,
+    concerned: AbstractSet[str],
+    n_held: int,
     report: Report,
     *,
     full: bool,
     seed: int,
 ) -> set[str]:
-    """Scramble, find who is to blame, look ahead, and grade; gives the steps that ran again."""
+    """Scramble, find who is to blame, look ahead, and grade; gives the steps that ran again.
+
+    Only what is made of steps or sources that are `concerned` may hold held-out rows.
+    """
     masks: dict[Any, Any] = {}
-    probes = [Scramble(declared, variant, masks=masks) for variant in VARIANTS]
+    probes = [Scramble(declared, variant, masks=masks) for variant in VARIANTS] if concerned else []
     walks = {probe.variant: walker.walk(probe) for probe in probes}
     random: dict[str, str] = {}
+    once: dict[str, str] = {}
     if any(walked.moved is not None for walked in walks.values()):
-        random = walker.same()
-        walker.roots |= set(random)
+        random, once = walker.same()
+        walker.roots |= {*random, *once}
         walks = {probe.variant: walker.walk(probe) for probe in probes}
     for step, what in random.items():
         said = f"step {step} gives another table each time it runs ({what}): seed its generator"
         report.findings.append(Finding("warning", "random", said, "", step=step))
-        report.cannot(f"step {step}: whether held-out rows move a training row in it", "it differs from itself")
+        report.cannot(f"step {step}: {_MOVES}", "it differs from itself")
+    for step, what in once.items():
+        report.cannot(f"step {step}: {_MOVES}", f"not provable: on the very same tables it raised {what}")
     leaks = leaks_of(walker, probes, walks)
     reached = {key[0] for walked in walks.values() for key in walked.made}
     found = look_ahead(walker, declared, split, leaks, full=full, seed=seed) if declared.roles.time else Ahead()
     report.findings += grades(leaks, found)
-    _tell_tried(walker, walks, reached, len(test), report)
+    _tell_tried(walker, walks, reached, concerned, n_held, report)
     report.tried += found.tried
     report.not_tried += found.not_tried
     report.cuts = found.cuts if found.reached else 0
@@ -186,7 +221,14 @@ def grades(leaks: list[Leak], found: Ahead) -> list[Finding]:
     return findings
 
 
-def _tell_tried(walker: Walker, walks: Mapping[str, Walked], reached: set[str], n_held: int, report: Report) -> None:
+def _tell_tried(
+    walker: Walker,
+    walks: Mapping[str, Walked],
+    reached: set[str],
+    concerned: AbstractSet[str],
+    n_held: int,
+    report: Report,
+) -> None:
     """What was tried on how many rows, and what was out of reach."""
     names = ", ".join(walker.sides.names)
     for variant, walked in walks.items():
@@ -195,16 +237,19 @@ def _tell_tried(walker: Walker, walks: Mapping[str, Walked], reached: set[str], 
             what = f"training rows watched while held-out cells took {_SAID[variant]} (steps {_few(ran)})"
             report.tried.append({"what": what, "rows": n_held})
     touched = {key[0] for walked in walks.values() for key in walked.touched}
-    for step in walker.steps.steps:
+    for step in [one for one in walker.steps.steps if one.id in concerned]:
         if step.source and step.id not in touched:
             why = f"none of its rows can be told to be held out by {names}; a table of look-ups needs no proof"
             report.cannot(f"other values in the table {step.id}", why)
+        elif step.id in touched and not (step.needs or step.source or step.id in walker.roots):
+            why = "it takes no table: what it made in the run was taken as it was, and other values put there"
+            report.cannot(f"step {step.id}: {_MOVES}", why)
         elif step.id not in walker.roots and step.id not in reached:
             why = f"not provable: {names} does not stand in the tables that it takes; declare as key= what does"
-            report.cannot(f"step {step.id}: whether held-out rows move a training row in it", why)
+            report.cannot(f"step {step.id}: {_MOVES}", why)
     for name in walker.order:
         raised = {variant: walked.raised[name] for variant, walked in walks.items() if name in walked.raised}
-        if len(raised) == len(walks):
+        if raised and len(raised) == len(walks):
             report.cannot(f"step {name}: other values in held-out rows", f"not provable: {raised[next(iter(raised))]}")
         elif raised:
             other = " and ".join(_SAID[variant] for variant in raised)
@@ -227,51 +272,67 @@ def _refit(walker: Walker, walks: Mapping[str, Walked], declared: Declared, repo
 
     try:
         if again(train) != steps.recorded(fitted):
-            report.cannot("the fit on rows that held-out ones did not move", "the fit differs from itself")
+            report.cannot(_FIT, "the fit differs from itself")
             return
         fits = 0
         for walked in walks.values():
             if walked.moved is not None or steps.data not in walked.made:
                 continue
             now = steps.frame(walked.made[steps.data])
-            if not is_frame(now):
+            if not is_frame(now) or not set(train.columns) <= set(now.columns):
                 continue
-            numbers = sides.numbers(now)
+            numbers = sides.plain(now)
+            if len(np.unique(numbers)) < len(numbers):
+                why = f"not provable: several rows have the same {', '.join(sides.names)}: declare key="
+                report.cannot(_FIT, why)
+                return
             order = np.argsort(numbers, kind="stable")
-            rows = order[np.searchsorted(numbers[order], sides.numbers(train))]
+            rows = order[np.searchsorted(numbers[order], sides.plain(train))]
             fits += 1
             if again(now.iloc[rows].reset_index(drop=True)[list(train.columns)]) != steps.recorded(fitted):
                 what = "the fitted estimator differs, though no training row moved by more than rounding"
                 report.findings.append(Finding("warning", "refit", what, "", len(train), step=FIT))
                 return
     except Raised as error:
-        report.cannot("the fit on rows that held-out ones did not move", error.what)
+        report.cannot(_FIT, error.what)
         return
     if fits:
         what = f"the estimator has the same bytes, fitted {fits} times again beside other held-out rows"
         report.tried.append({"what": what, "rows": len(train)})
     else:
-        report.cannot("the fit on rows that held-out ones did not move", "they moved")
+        report.cannot(_FIT, "they moved")
 
 
 def _few(names: list[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def _summary(report: Report, done: list[str], n_held: int, cuts: int) -> str:
-    """One line for the screen."""
+def _summary(report: Report, done: list[str], apart: list[Any], n_held: int) -> str:
+    """One line for the screen.
+
+    Parameters
+    ----------
+    done : list of str
+        Steps that ran again.
+    apart : list
+        Steps that held-out rows do not even go through; empty where they do.
+    """
     bad = [one for one in report.findings if one.grade != "note"]
     if bad:
         return bad[0].what
-    if not done:
+    if not done and not apart:
         return "steps before the split: not provable"
-    n, moved = len(done), {one.step for one in report.findings}
+    n, moved = len(apart or done), {one.step for one in report.findings}
     told = f"{n} step{'s' if n > 1 else ''}: "
-    if moved:
+    if apart:
+        told += f"the {n_held:,} rows of the official test file go through them apart"
+    elif moved:
         told += f"rows moved in {len(moved)} of them, each time for a reason that holds"
     else:
         told += f"no training row moved with {n_held:,} held-out ones"
-    return told + (f", no feature with what came after {cuts} moments" if cuts else "")
+    if report.cuts and "look-ahead" not in {one.kind for one in report.findings}:
+        told += f", no feature with what came after {report.cuts} moments"
+    return told
 
 
 __all__ = ["grades", "scramble"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from penstock.core.replay import Key, Raised, Replayed
 from penstock.stages.disturb import taken
 from penstock.stages.membership import Sides
-from penstock.stages.moved import Moved, compared
+from penstock.stages.moved import Moved, compared, lost
 
 if TYPE_CHECKING:
     import numpy as np
@@ -139,6 +140,22 @@ class Walker:
         """Whether an output is a table."""
         return is_frame(self.table(key))
 
+    def before(self, steps: AbstractSet[str]) -> set[str]:
+        """Steps and sources that lead to some, and these."""
+        found = set(steps)
+        for step in reversed(self.steps.steps):
+            if step.id in found:
+                found |= {maker for maker, _ in step.needs}
+        return found
+
+    def after(self, steps: Iterable[str] | None) -> set[str]:
+        """Steps and sources that some lead to, and these; all for None."""
+        found = set(self.order if steps is None else steps)
+        for step in self.steps.steps:
+            if any(maker in found for maker, _ in step.needs):
+                found.add(step.id)
+        return found
+
     def first_labels(self, key: Key) -> bool:
         """Whether a label first exists in this output: the step makes it, or there is nothing before."""
         step = self.steps.steps[self.order.index(key[0])]
@@ -150,16 +167,22 @@ class Walker:
 
     # ── walking ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def walk(self, probe: Probe, roots: Iterable[str] = ()) -> Walked:
-        """Run what a probe changes; a step that raises is taken as it was from there on."""
+    def walk(self, probe: Probe, roots: Iterable[str] = (), mended: str = "") -> Walked:
+        """Run what a probe changes; a step that raises is taken as it was from there on.
+
+        Parameters
+        ----------
+        mended : str
+            A step of which what comes after it takes the watched rows as they were, beside changed others.
+        """
         held = self.roots | set(roots)
-        known = (probe.name, held)
+        known = (probe.name, held, mended)
         if known in self._known:
             return self._known[known]
         raised: dict[str, str] = {}
         while True:
             try:
-                walked = self._walk(probe, held | set(raised))
+                walked = self._walk(probe, held | set(raised), mended)
                 break
             except Raised as error:
                 raised[error.step] = error.what
@@ -168,7 +191,7 @@ class Walker:
         self._known[known] = walked
         return walked
 
-    def _walk(self, probe: Probe, roots: frozenset[str] | set[str]) -> Walked:
+    def _walk(self, probe: Probe, roots: frozenset[str] | set[str], mended: str) -> Walked:
         values: dict[Key, Any] = {}
         changes: dict[Key, Change] = {}
 
@@ -187,7 +210,8 @@ class Walker:
             made = self.steps.call(step.id, given, change)
             self.runs += 1
             for key in keys:
-                values[key] = self._labelled(probe, key, made[key])
+                value = self._labelled(probe, key, made[key])
+                values[key] = self._mended(probe, key, value) if step.id == mended else value
         return Walked(values, set(changes), {})
 
     def _labelled(self, probe: Probe, key: Key, value: Any) -> Any:
@@ -198,6 +222,26 @@ class Walker:
         found = probe.change(key, frame, labels=True) if is_frame(frame) else None
         return value if found is None else taken(value, *found)
 
+    def _mended(self, probe: Probe, key: Key, value: Any) -> Any:
+        """A step's output with its watched rows as they were in the run."""
+        import numpy as np
+        import pandas as pd
+
+        base, now = self.table(key), self.steps.frame(value)
+        watched = probe.watched(base) if is_frame(base) else None
+        if watched is None or not is_frame(now) or any(name not in now.columns for name in self.sides.names):
+            return value
+        numbers, theirs = self.sides.numbers(base), self.sides.numbers(now)
+        mine = numbers[watched]
+        order = np.argsort(theirs, kind="stable")
+        place = order[np.searchsorted(theirs[order], mine).clip(max=max(len(order) - 1, 0))] if len(order) else order
+        there = theirs[place] == mine if len(order) else np.zeros(len(mine), dtype=bool)
+        new = ~np.isin(theirs, numbers) & probe.fresh(now)
+        other = ~np.isin(theirs, mine) & ~new
+        where = np.where(there, place, len(now) + np.arange(len(mine))) if len(order) else np.arange(len(mine))
+        both = pd.concat([base[watched], now[other].reindex(columns=base.columns)], ignore_index=True)
+        return both.iloc[np.argsort(np.append(where, np.flatnonzero(other)), kind="stable")].reset_index(drop=True)
+
     # ── comparing ───────────────────────────────────────────────────────────────────────────────────────────
 
     def _moved(self, probe: Probe, walked: Walked, key: Key, *, last: bool) -> Moved | None:
@@ -207,12 +251,16 @@ class Walker:
         base = self.table(key)
         watched = probe.watched(base)
         now = self.steps.frame(walked.made[key])
-        if watched is None or not is_frame(now) or any(name not in now.columns for name in self.sides.names):
+        if watched is None:
             return None
+        if not is_frame(now) or any(name not in now.columns for name in self.sides.names):
+            found = lost(base, watched, self.sides.names)
+            return found if found.anything else None
         if key not in self._numbers:
             self._numbers[key] = self.sides.numbers(base)
         before, after = (base, self._numbers[key], watched), (now, self.sides.numbers(now), probe.fresh)
-        found = probe.settled(base, compared(before, after, probe.columns(base, last=last), self.sides.names))
+        columns = (probe.columns(base, last=last), self.sides.names, probe.columns(now, last=last))
+        found = probe.settled(base, compared(before, after, *columns))
         return found if found.anything else None
 
     def moved_in(self, probe: Probe, walked: Walked, step: str) -> Moved | None:
@@ -224,9 +272,15 @@ class Walker:
                 return found
         return None
 
-    def same(self) -> dict[str, str]:
-        """Steps that differ from themselves when they run again on the very same tables, and in what."""
-        found = {}
+    def same(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Steps that differ from themselves when they run again on the very same tables, and those that raise then.
+
+        Returns
+        -------
+        random, raised : dict
+            Step → in what it differs, and its error.
+        """
+        found, raised = {}, {}
         for step in self.steps.steps:
             if step.id in self.roots:
                 continue
@@ -234,19 +288,21 @@ class Walker:
             try:
                 made = self.steps.call(step.id, {}, lambda _key, table: table)
             except Raised as error:
-                found[step.id] = error.what
+                raised[step.id] = error.what
                 continue
             for name in step.outputs:
                 if (step.id, name) in self.taken and (why := self._itself((step.id, name), made[step.id, name])):
                     found[step.id] = why
-        return found
+        return found, raised
 
     def _itself(self, key: Key, value: Any) -> str:
         """In what an output differs from that of the run; "" for nothing."""
         base, now = self.table(key), self.steps.frame(value)
         if not is_frame(base) or not is_frame(now):
             return "" if self.steps.digest(value) == self.steps.recorded(key) else "its output"
-        if len(base) != len(now) or list(base.columns) != list(now.columns):
+        if list(base.columns) != list(now.columns):
+            return "its columns"
+        if len(base) != len(now):
             return "its rows"
         import numpy as np
 
@@ -284,14 +340,38 @@ class Walker:
                 break
             step = self._first(probe, walked, held | passed) or last
             without = self.walk(probe, held | {step}).moved
+            moved = _less(walked.moved, without)
             if step != last and without is not None and without.same_as(walked.moved):
-                passed.add(step)  # what it moved does not reach the last table
-                continue
-            found.append(Blamed(step, probe, _less(walked.moved, without), held, walked))
+                columns = self._through(probe, walked, held, step)
+                if columns is None:
+                    passed.add(step)  # what it moved does not reach the last table
+                    continue
+                kept = {name: n for name, n in walked.moved.columns.items() if name in columns}
+                moved = replace(walked.moved, columns=kept) if kept else walked.moved
+            found.append(Blamed(step, probe, moved, held, walked))
             held |= {step}
             if step == last:
                 break
         return found
+
+    def _through(self, probe: Probe, walked: Walked, held: frozenset[str], step: str) -> list[str] | None:
+        """Columns of the last table in which what a step moved shows beneath what a later one moves; None for nothing.
+
+        A later leak may move the very same cells. So the step's watched rows are put back, and nothing else: where the
+        last table is another one then, what the step moved has reached it.
+        """
+        last = self.steps.data
+        other = self.walk(probe, held, step)
+        made, again = (self.steps.frame(one.made.get(last)) for one in (walked, other))
+        if not all(is_frame(one) and set(self.sides.names) <= set(one.columns) for one in (made, again)):
+            return None
+        watched = probe.watched(made)
+        if watched is None:
+            return None
+        columns = (probe.columns(made, last=True), self.sides.names, probe.columns(again, last=True))
+        before, after = (made, self.sides.numbers(made), watched), (again, self.sides.numbers(again), probe.fresh)
+        found = compared(before, after, *columns)
+        return list(found.names) if found.anything else None
 
     def _first(self, probe: Probe, walked: Walked, but: Iterable[str]) -> str | None:
         left = [step for step in self.order if step not in but]
@@ -321,7 +401,7 @@ def _less(moved: Moved, without: Moved | None) -> Moved:
         return moved
     nothing = moved.vanished[:0]
     kept = (moved.vanished, moved.appeared) if rows else (nothing, nothing)
-    return Moved(columns, moved.gone, *kept, moved.changed, moved.examples)
+    return Moved(columns, moved.gone, *kept, moved.changed, moved.examples, moved.come)
 
 
 def is_frame(value: Any) -> bool:

@@ -337,3 +337,37 @@ FUTURE: dict[str, Planted] = {
     "rows by a later mean": Planted("features", _rows_by_mean),
 }
 """What uses later rows, or a row's own label."""
+
+
+def people(n: int = 400, seed: int = 0) -> pd.DataFrame:
+    """Customers with an informative city, gaps in `hours`, and one row in twenty twice under another key.
+
+    Parameters
+    ----------
+    n : int
+        Rows before the copies.
+    seed : int
+
+    Returns
+    -------
+    DataFrame
+        Its rows are named by `id`, its target is `y`, 0 or 1.
+    """
+    import numpy as np
+    import pandas as pd
+
+    rng = np.random.default_rng(seed)
+    age, city = rng.normal(45, 15, n).round(), rng.choice(["Rome", "Oslo", "Lima", "Bonn"], n, p=[0.5, 0.3, 0.15, 0.05])
+    lift = (age - 45) / 20 + (city == "Rome") + rng.normal(size=n)
+    table = pd.DataFrame(
+        {
+            "id": rng.permutation(n),
+            "age": age,
+            "income": rng.lognormal(3, 0.5, n).round(2),
+            "hours": np.where(rng.random(n) < 0.05, np.nan, rng.normal(40, 8, n).round(1)),
+            "kids": rng.poisson(1.2, n),
+            "city": city,
+            "y": (lift > 0.8).astype(int),
+        }
+    )
+    return pd.concat([table, table.iloc[: n // 20].assign(id=range(n, n + n // 20))], ignore_index=True)

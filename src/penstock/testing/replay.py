@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from penstock.core.replay import Change, Key, Raised, Replayable
+from penstock.core.split import Split
+from penstock.core.target import Roles, Target
 
 
 class Steps:
@@ -79,12 +81,60 @@ class Steps:
 
     def digest(self, value: Any) -> str:
         """Digest of a value's text."""
-        text = value.to_json() if hasattr(value, "to_json") else json.dumps(value, sort_keys=True, default=str)
+        table = hasattr(value, "to_json")
+        text = value.to_json(date_format="iso") if table else json.dumps(value, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def recorded(self, key: Key) -> str:
         """Digest of an output of the run."""
         return self.digest(self._known[key])
+
+
+def tried(
+    steps: Steps,
+    task: str = "binary",
+    *,
+    split: Split | None = None,
+    target: Target | None = None,
+    full: bool = False,
+    **roles: Any,
+) -> dict[str, Any]:
+    """What the proof tells of steps, after a split of the table that they give.
+
+    Parameters
+    ----------
+    steps : Steps
+    task : {"binary", "multiclass", "regression"}
+    split : Split, optional
+    target : Target, optional
+        The column `y` by default.
+    full : bool
+    **roles
+        As for `core.target.Roles`; the key is `id` by default.
+    """
+    from penstock.stages.partition import partition
+    from penstock.stages.scramble import scramble
+
+    known: dict[str, Any] = {
+        "target": target or Target("y"),
+        "roles": Roles(**(roles or {"key": ("id",)})),
+        "split": split or Split(),
+        "seed": 0,
+    }
+    train, test, _, *final = partition(steps.table(steps.data), schema={"task": task}, **known)
+    also = {"final": final[0]} if final else {}
+    return scramble(steps=steps, train=train, test=test, full=full, **known, **also)
+
+
+def found(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Grade, kind and column of each finding.
+
+    Examples
+    --------
+    >>> found({"findings": [{"grade": "error", "kind": "labels", "column": "rate", "rows": 3}]})
+    [('error', 'labels', 'rate')]
+    """
+    return [(one["grade"], one["kind"], one["column"]) for one in report["findings"]]
 
 
 def _copy(value: Any) -> Any:
