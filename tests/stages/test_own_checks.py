@@ -219,6 +219,14 @@ def test_a_waiver_that_waives_nothing_is_said():
     assert any("waives nothing" in one["what"] for one in found["findings"])
 
 
+def test_what_a_step_does_to_several_columns_is_waived_by_its_name_or_by_all_of_them():
+    """A price list that is known says nothing of the label that leaks beside it."""
+    leak = Finding("error", "labels", "price, rate of 3 training rows move", "price + rate", step="joined")
+    assert waived([leak], {"price": "printed in January"})[0] == leak
+    answers = ({"joined": "a"}, {"price": "a", "rate": "b"})
+    assert [[one.grade for one in waived([leak], answer)] for answer in answers] == [["note"], ["note"]]
+
+
 def test_rows_on_both_sides_are_not_waived_by_a_column():
     overlap = Finding("error", "key", "the same key on both sides", "id")
     assert waived([overlap], {"id": "why not"})[0] == overlap

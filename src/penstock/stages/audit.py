@@ -94,7 +94,8 @@ def waived(findings: list[Finding], waive: Mapping[str, str]) -> list[Finding]:
     ----------
     findings : list of Finding
     waive : dict
-        Column → reason. A finding about several columns is waived by any of them, as each alone would undo it.
+        Column or step → reason. A sum of several columns is waived by any of them, as it takes them all; what a step
+        does to several columns by its name, or by all of them.
 
     Examples
     --------
@@ -104,7 +105,7 @@ def waived(findings: list[Finding], waive: Mapping[str, str]) -> list[Finding]:
     """
     told, used = [], set()
     for one in findings:
-        named = [name for name in (one.step, *one.column.split(" + ")) if name in waive]
+        named = _answering(one, waive)
         if not named or one.kind not in (*OF_COLUMNS, *OF_STEPS):
             told.append(one)
             continue
@@ -116,6 +117,14 @@ def waived(findings: list[Finding], waive: Mapping[str, str]) -> list[Finding]:
             what = f"the waiver of {column!r} waives nothing: nothing was found of it ({why})"
             told.append(Finding("note", "waiver", what, column))
     return told
+
+
+def _answering(one: Finding, waive: Mapping[str, str]) -> list[str]:
+    """Names whose waivers answer a finding."""
+    columns = one.column.split(" + ")
+    if one.step:
+        return [one.step] if one.step in waive else columns if set(columns) <= set(waive) else []
+    return [name for name in columns if name in waive]
 
 
 def _sides(
