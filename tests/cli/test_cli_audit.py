@@ -176,7 +176,10 @@ def test_a_step_over_the_limit_is_tried_once_for_its_code_while_nothing_is_found
     lines = table.splitlines(keepends=True)
     project.write("customers.csv", "".join(lines[:-3]))
     code, [why] = told()
-    assert (code, why.endswith("s, and this code was tried before: `penstock audit --full` tries it again")) == (0, True)
+    assert (code, why.endswith("s, and this code was tried before: `penstock audit --full` tries it again")) == (
+        0,
+        True,
+    )
     assert told("--full") == (0, [])
     project.write("churn.py", SLOW.replace("MEAN", 't["b"].mean()'))
     assert told() == (4, [])  # other code

@@ -161,6 +161,12 @@ def test_rows_of_a_table_without_a_time_belong_to_the_first_of_their_name():
     assert behind.moments(("b", ""), pd.DataFrame({"v": [1]})) is None
 
 
+def test_without_a_later_row_there_is_nothing_to_look_at():
+    report = tried(one(LAG, hours().assign(at=pd.Timestamp("2026-01-01"))), "key")
+    assert {"what": "look-ahead", "why": "no row is later than another"} in report["not_tried"]
+    assert found(report) == [("error", "labels")]
+
+
 def test_which_column_is_the_time_of_a_table():
     roles = Roles(key=("who",), time="at")
     events = pd.DataFrame({"who": [1, 1], "day": pd.to_datetime(["2026-01-01", "2026-01-02"])})

@@ -189,6 +189,24 @@ def test_a_step_that_does_not_run_twice_is_not_called_random():
     } in report["not_tried"]
 
 
+def test_what_moves_in_the_second_of_several_tables_is_told_of_that_one():
+    """The first is shorter: places of rows in one say nothing of the other."""
+
+    def two(t):
+        return t.iloc[:3], t.drop_duplicates(["age", "income", "kids", "city", "y"])
+
+    chain = [("two", two, ("table",)), ("last", lambda few, t: t.assign(n=len(few)), ("two.few", "two.all"))]
+    report = tried(Steps({"table": people()}, chain, outputs={"two": ("few", "all")}))
+    assert [(grade, kind) for grade, kind, _ in found(report)] == [("note", "de-duplication")]
+
+
+def test_cells_of_several_values_stand_beside_a_filter():
+    table = people().assign(many=lambda t: [np.arange(3.0) + age for age in t.age])
+    step = one(lambda t: t[t.age <= t.age.quantile(0.9)], table)
+    report = tried(step, key=("id",), drop=("many",))
+    assert [(grade, kind) for grade, kind, _ in found(report)] == [("error", "features")]
+
+
 def test_a_step_that_takes_no_table_is_told_to_be_what_it_is():
     report = tried(Steps({}, [("load", people, ()), ("sum", SUM, ("load",))]))
     assert found(report) == []

@@ -223,7 +223,8 @@ def _tell(found: Ahead, n_random: int, n_aimed: int, n_rows: int) -> None:
         found.not_tried.append({"what": f"look-ahead in step {step}", "why": "it raised where tables ended earlier"})
     if not found.reached:
         if not found.unproven:
-            found.not_tried.append({"what": "look-ahead", "why": "no table of times leads through a step"})
+            why = "no table of times leads through a step" if found.cuts else "no row is later than another"
+            found.not_tried.append({"what": "look-ahead", "why": why})
         return
     missed = (1 - SHARE) ** n_random
     named = f", in {', '.join(found.by_name[:4])} took other values" if found.by_name else ""

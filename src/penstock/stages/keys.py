@@ -173,6 +173,8 @@ def text(value: Any) -> str:
 
     if isinstance(value, np.generic) and not isinstance(value, np.datetime64):
         value = value.item()
+    if isinstance(value, np.ndarray):  # the text of a long array leaves out its middle
+        return str(value.tolist())
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):

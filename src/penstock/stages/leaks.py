@@ -196,11 +196,11 @@ def _de_duplicates(walker: Walker, blamed: Blamed) -> bool:
     """
     import numpy as np
 
-    moved = walker.moved_in(blamed.probe, blamed.walked, blamed.step)
-    if moved is None or moved.names:
+    where = walker.moved_at(blamed.probe, blamed.walked, blamed.step)
+    if where is None or where[1].names:
         return False
+    key, moved = where
     info = next(one for one in walker.steps.steps if one.id == blamed.step)
-    key = next((blamed.step, name) for name in info.outputs if (blamed.step, name) in blamed.walked.made)
     base, now = walker.table(key), walker.steps.frame(blamed.walked.made[key])
     mine = [str(name) for name in base.columns if str(name) not in walker.sides.all and name in now.columns]
     after = _held(walker, [walker.given(blamed.probe, blamed.walked, need) for need in info.needs] + [now], mine)

@@ -265,11 +265,15 @@ class Walker:
 
     def moved_in(self, probe: Probe, walked: Walked, step: str) -> Moved | None:
         """What moved in any output of a step."""
+        found = self.moved_at(probe, walked, step)
+        return None if found is None else found[1]
+
+    def moved_at(self, probe: Probe, walked: Walked, step: str) -> tuple[Key, Moved] | None:
+        """The first output of a step in which anything moved, and what."""
         outputs = next(one.outputs for one in self.steps.steps if one.id == step)
-        for name in outputs:
-            last = (step, name) == self.steps.data
-            if (step, name) in self.taken and (found := self._moved(probe, walked, (step, name), last=last)):
-                return found
+        for key in [(step, name) for name in outputs]:
+            if key in self.taken and (found := self._moved(probe, walked, key, last=key == self.steps.data)):
+                return key, found
         return None
 
     def same(self) -> tuple[dict[str, str], dict[str, str]]:

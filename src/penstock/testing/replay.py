@@ -20,11 +20,14 @@ class Steps:
     tables : dict
         Source → its table.
     functions : sequence of (str, callable, tuple of str)
-        Step, its function, and the sources and steps whose tables it takes, in the order in which they run.
+        Step, its function, and the sources and steps whose tables it takes, in the order in which they run; an output
+        of several as "step.output".
     across_rows, because : dict, optional
         Step → what the user said.
     seconds, tried : dict, optional
         Step → seconds on record, and digest of the code that was tried before.
+    outputs : dict, optional
+        Step → names of what it returns in a tuple.
 
     Attributes
     ----------
@@ -41,21 +44,29 @@ class Steps:
         because: Mapping[str, str] | None = None,
         seconds: Mapping[str, float] | None = None,
         tried: Mapping[str, str] | None = None,
+        outputs: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
         self.calls: list[str] = []
         self._functions = {name: function for name, function, _ in functions}
-        self._needs = {name: tuple((need, "") for need in needs) for name, _, needs in functions}
+        self._outputs = dict(outputs or {})
+        self._needs = {name: tuple(map(_key, needs)) for name, _, needs in functions}
         sources = [Replayable(name, True, ("",), ()) for name in tables]
         self.steps = (*sources, *(self._step(name, across_rows, because, seconds, tried) for name, _, _ in functions))
         self.data: Key = (functions[-1][0] if functions else next(iter(tables)), "")
         self._known: dict[Key, Any] = {(name, ""): table for name, table in tables.items()}
         for name, function, needs in functions:
-            self._known[name, ""] = function(*(_copy(self._known[need, ""]) for need in needs))
+            self._known |= self._named(name, function(*(_copy(self._known[_key(need)]) for need in needs)))
 
     def _step(self, name: str, across_rows: Any, because: Any, seconds: Any, tried: Any) -> Replayable:
         said = ((across_rows or {}).get(name, ""), (because or {}).get(name, ""))
         known = ((seconds or {}).get(name, 0.0), (tried or {}).get(name) == name)
-        return Replayable(name, False, ("",), self._needs[name], *said, name, *known)
+        return Replayable(name, False, self._outputs.get(name, ("",)), self._needs[name], *said, name, *known)
+
+    def _named(self, step: str, value: Any) -> dict[Key, Any]:
+        names = self._outputs.get(step)
+        if names is None:
+            return {(step, ""): value}
+        return {(step, name): part for name, part in zip(names, value, strict=True)}
 
     def table(self, key: Key) -> Any:
         """An output of the run; a copy."""
@@ -75,7 +86,7 @@ class Steps:
         self.calls.append(step)
         takes = [given[n] if n in given else change(n, self.table(n)) for n in self._needs[step]]
         try:
-            return {(step, ""): self._functions[step](*map(_copy, takes))}
+            return self._named(step, self._functions[step](*map(_copy, takes)))
         except Exception as error:
             raise Raised(step, f"{type(error).__name__}: {error}") from error
 
@@ -88,6 +99,11 @@ class Steps:
     def recorded(self, key: Key) -> str:
         """Digest of an output of the run."""
         return self.digest(self._known[key])
+
+
+def _key(need: str) -> Key:
+    step, _, output = need.partition(".")
+    return step, output
 
 
 def tried(
