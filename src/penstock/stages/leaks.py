@@ -88,12 +88,11 @@ def what_moved(moved: Moved) -> str:
         if n := len(places):
             rows = "" if parts else f" training row{'s' * (n != 1)}"
             parts.append(f"{n:,}{rows} {word}{'es' * (n == 1) if word == 'vanish' else 's' * (n == 1)}")
-    for names, word in ((moved.gone, "vanish"), (moved.come, "appear")):
-        if names and not parts:
-            n = len(names) > 1
-            more = f" and {len(names) - 3} more" * (len(names) > 3)
-            one = "es" if word == "vanish" else "s"
-            parts.append(f"column{'s' * n} {', '.join(names[:3])}{more} {word}{'' if n else one}")
+    for other, word, one in ((moved.gone, "vanish", "es"), (moved.come, "appear", "s")):
+        if other and not parts:
+            more = f" and {len(other) - 3} more" * (len(other) > 3)
+            several = len(other) > 1
+            parts.append(f"column{'s' * several} {', '.join(other[:3])}{more} {word}{'' if several else one}")
     return ", and ".join(parts) + ("," if len(parts) > 1 else "")
 
 
