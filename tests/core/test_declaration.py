@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import math
 import os
 import sys
 
@@ -436,6 +437,24 @@ def test_every_fault_in_one_error():
     words += ['modle=: no such field; did you mean "model"?']
     missing = [word for word in words if not any(word in fault for fault in found)]
     assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        (ps.AtLeast("roc_auc", "high"), "AtLeast: value='high': a number"),
+        (ps.AtMost("log_loss", math.nan), "AtMost: value=nan: a number"),
+        (ps.Beats(by=-0.1), "Beats: by=-0.1: a number from 0"),
+        (ps.Beats(by="a little"), "Beats: by='a little': a number from 0"),
+        (ps.NotWorse(margin=math.inf), "NotWorse: margin=inf: a number above 0"),
+        (ps.NotWorse(margin=0), "ps.Beats() asks to be better"),  # else a search that spends nothing
+        (ps.NoWorseOn("sex", margin=-1), "NoWorseOn: margin=-1: a number from 0"),
+    ],
+)
+def test_a_limit_that_is_none_is_refused_before_anything_runs(rule, told):
+    with pytest.raises(DeclarationError) as refused:
+        ps.Workflow(name="c", data=ps.read("a.csv"), target="y", model=DummyClassifier(), gate=[rule])
+    assert told in str(refused.value)
 
 
 @pytest.mark.parametrize("word", LATER)

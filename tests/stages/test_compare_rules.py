@@ -315,6 +315,10 @@ def test_newer_rows_of_one_class_cannot_decide_alone():
 # ── accuracy gives way to log loss ───────────────────────────────────────────────────────────────────────────
 
 
+def test_a_call_has_no_more_rows_than_are_held_out_and_it_is_said():
+    assert "time of 60 rows" in first(verdict(rows(60), (Faster(5.0, rows=1000),)))["text"]
+
+
 @pytest.mark.parametrize("primary", ["accuracy", "f1"])
 def test_coarse_metrics_give_way_to_log_loss_in_not_worse_and_it_is_said(primary):
     found = verdict(rows(4000), (NotWorse(),), metrics=(primary, "roc_auc"))

@@ -220,7 +220,17 @@ def _check_rule(rule: Any, own: tuple[Metric, ...], faults: Faults) -> None:
 
 
 def _check_numbers(rule: Any, what: str, faults: Faults) -> None:
-    """Limits and shares that are some."""
+    """Limits, margins and shares that are some."""
+    if isinstance(rule, AtLeast | AtMost) and not is_number(rule.value):
+        faults.add(f"{what}: value={rule.value!r}: a number")
+    if isinstance(rule, Beats) and not (is_number(rule.by) and rule.by >= 0):
+        faults.add(f"{what}: by={rule.by!r}: a number from 0, in units of the metric")
+    if isinstance(rule, NotWorse | NoWorseOn) and rule.margin is not None:
+        least = is_number(rule.margin) and (rule.margin >= 0 if isinstance(rule, NoWorseOn) else rule.margin > 0)
+        if not least:
+            why = "; ps.Beats() asks to be better" if isinstance(rule, NotWorse) else ""
+            start = "above 0" if isinstance(rule, NotWorse) else "from 0"
+            faults.add(f"{what}: margin={rule.margin!r}: a number {start}, in units of the metric{why}")
     if isinstance(rule, MaxGap | Calibrated) and not (is_number(rule.at_most) and rule.at_most > 0):
         faults.add(f"{what}: at_most={rule.at_most!r}: a number above 0")
     if isinstance(rule, Calibrated) and not (isinstance(rule.bins, int) and rule.bins >= 1):

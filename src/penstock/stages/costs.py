@@ -66,8 +66,9 @@ def faster(rule: Faster, c: Comparison) -> Judged:
         why = f"{c.who(against)} cannot answer: {c.error(against)}" if against else "there is no model to call"
         return held_to(rule, "unknown", f"time of a call: {why}", "cost", against)
     people = ["challenger", *([against] if against else [])]
-    times = _times([c.models[who] for who in people], rule.rows)
-    rows = f"{rule.rows:,} row{'s' if rule.rows != 1 else ''}"
+    n_rows = min(rule.rows, len(c.challenger))
+    times = _times([c.models[who] for who in people], n_rows)
+    rows = f"{n_rows:,} row{'s' if n_rows != 1 else ''}"
     medians = [sorted(one)[len(one) // 2] for one in times]
     if not against:
         found = quantile_interval(times[0], 0.5, 2 * rule.confidence - 1)
