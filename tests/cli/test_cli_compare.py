@@ -71,30 +71,31 @@ def test_a_name_that_is_none_is_told(pair):
 
 
 @pytest.fixture(scope="module")
-def cut(tmp_path_factory):
-    return new_shop(tmp_path_factory.mktemp("until") / "shop")
+def third(pair):
+    """How the run ended that registered churn@3 and was not to judge it, and the looks since the one before it."""
+    before = len(looks(pair))
+    pair.write("churn.py", pair.declared.replace("LogisticRegression(C=1.0)", "LogisticRegression(C=0.01)"))
+    ended = pair.call("run", "churn.py", "-q", "--until", "register")
+    return ended, len(looks(pair)) - before
 
 
-def test_a_run_that_ends_before_its_gate_judges_nobody_and_says_so(cut):
-    ended = cut.call("run", "churn.py", "-q", "--until", "register")
-    assert (ended.code, ended.err) == (0, "")
-    last = cut.scrubbed(ended.out).splitlines()[-1]
-    assert last.startswith("→ registered: churn@1 · not judged: the run was to end before its gate · ")
-    assert looks(cut) == []
-    assert json.loads(cut.call("run", "churn.py", "--until", "register", "--json").out)["exit_code"] == 0
+def test_a_run_that_ends_before_its_gate_judges_nobody_and_says_so(pair, third):
+    ended, looked = third
+    assert (ended.code, ended.err, looked) == (0, "", 0)
+    last = pair.scrubbed(ended.out).splitlines()[-1]
+    assert last.startswith("→ registered: churn@3 · not judged: the run was to end before its gate · ")
 
 
-def test_no_run_ends_between_the_hold_out_and_the_record_of_the_look(cut):
-    ended = cut.call("run", "churn.py", "-q", "--until", "compare")
-    assert ended.code == 0
-    assert "→ challenger: churn@1 · not promoted: the run was to end at its gate · " in ended.out
-    assert len(looks(cut)) == 1
+@pytest.mark.usefixtures("third")
+def test_no_run_ends_between_the_hold_out_and_the_record_of_the_look(pair):
+    before = len(looks(pair))
+    told = json.loads(pair.call("run", "churn.py", "--json", "--until", "compare").out)
+    assert (told["version"], told["looked"], told["steps"][-1]["step"]) == ("churn@3", True, "gate")
+    assert len(looks(pair)) == before + 1
 
 
+@pytest.mark.usefixtures("third")
 def test_a_level_that_another_run_spends_meanwhile_is_followed_by_the_next(pair, monkeypatch):
-    declared = pair.declared.replace("LogisticRegression(C=1.0)", "LogisticRegression(C=0.01)")
-    pair.write("churn.py", declared)
-    assert pair.call("run", "churn.py", "-q", "--until", "register").code == 0
     asked = []
 
     def next_look(ledger, workflow, generation, fight):

@@ -60,4 +60,4 @@ def _looks(home: Home, workflow: str, looks: list[dict[str, Any]]) -> str:
         return text
     now = standing(home.ledger, workflow, generation)
     whole = "" if now["looks"] == len(looks) else f", {now['looks']} at the present one"
-    return f"{text}{whole}: {now['searches']} of them searched, {now['left']:.2f} α is left"
+    return f"{text}{whole}: {now['searches']} of them searched, {now['left']:.2f} of α is left"
