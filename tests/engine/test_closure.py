@@ -20,6 +20,7 @@ from penstock.engine.effects import Effect, Effects
 from penstock.engine.libraries import ABSENT, Libraries
 from penstock.engine.memory import MOST_MODULES, Memory
 from penstock.engine.normal import normal_text
+from penstock.engine.source_files import source_files
 from penstock.engine.summary import ANALYSIS, Summary
 
 PREP = """
@@ -418,6 +419,29 @@ def test_classes_of_arguments_count_with_their_bases_and_libraries(tmp_path: Pat
     }
     write(tmp_path, {"zz_own.py": text.replace("by = 1", "by = 2")})
     assert Closure(str(tmp_path)).of("zz_own:go", [namespace["Clip"]()]).digest != found.digest
+
+
+@pytest.mark.parametrize("is_editable", [True, False])
+def test_library_that_is_edited_where_it_lies_counts_with_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_editable: bool
+) -> None:
+    """Its version stays while its files change: by that alone a result would be used again wrongly."""
+    text = "def cut(x):\n    return x + 1\n"
+    url = {"url": f"file://{tmp_path}/beside", "dir_info": {"editable": is_editable}}
+    about = "site/zz_sibling-1.0.dist-info"
+    declared = "from zz_sibling import cut\ndef go(x):\n    return cut(x)\n"
+    write(tmp_path, {"project/zz_goes.py": declared, "beside/zz_sibling.py": text, f"{about}/RECORD": ""})
+    write(tmp_path, {f"{about}/METADATA": "Metadata-Version: 2.1\nName: zz_sibling\nVersion: 1.0\n"})
+    write(tmp_path, {f"{about}/direct_url.json": json.dumps(url)})
+    for folder in ("site", "beside", "project"):
+        monkeypatch.syspath_prepend(str(tmp_path / folder))
+    root = tmp_path / "project"
+    before = Closure(str(root)).of("zz_goes:go")
+    assert ("zz_sibling:cut" in before.parts, "library:zz_sibling" in before.parts) == (is_editable, not is_editable)
+    told = source_files(Closure(str(root)), str(root / "zz_goes.py"), str(root))
+    assert (list(told["files"]), told["outside"]) == (["zz_goes.py"], [])  # a library all the same
+    write(tmp_path, {"beside/zz_sibling.py": text.replace("x + 1", "x + 2")})
+    assert (Closure(str(root)).of("zz_goes:go").digest != before.digest) is is_editable
 
 
 def test_origins_of_live_objects() -> None:

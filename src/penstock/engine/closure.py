@@ -106,6 +106,10 @@ class Closure:
         found = {name: self._modules.path(name) for name in names if self._modules.kind(name) == PROJECT}
         return {name: path for name, path in sorted(found.items()) if os.path.isfile(path)}
 
+    def is_installed(self, module: str) -> bool:
+        """Whether a distribution of the name of a module's package is installed, to be edited where it lies too."""
+        return self._libraries.is_installed(module.partition(".")[0])
+
     def defines(self, module: str, name: str) -> bool:
         """Whether a module of the project binds a name by a class or function of its own."""
         found = self._modules.get(module)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ class Libraries:
 
     def __init__(self) -> None:
         self._known: dict[str, dict[str, str]] = {}
-        self._installed: dict[str, tuple[str, str]] | None = None
+        self._installed: dict[str, tuple[str, str, str]] | None = None
 
     def versions(self, module: str) -> dict[str, str]:
         """Versions of what a top-level module belongs to.
@@ -56,6 +57,18 @@ class Libraries:
         """Whether a distribution of a module's own name is installed."""
         return _normal(DISTRIBUTIONS.get(module, module)) in self._folders()
 
+    def is_editable(self, module: str) -> bool:
+        """Whether that distribution is installed so that its files are edited where they lie (PEP 660, PEP 610)."""
+        known = self._folders().get(_normal(DISTRIBUTIONS.get(module, module)))
+        if known is None:
+            return False
+        try:
+            with open(os.path.join(os.path.dirname(known[2]), "direct_url.json"), encoding="utf-8") as file:
+                told = json.load(file)
+        except (OSError, ValueError):
+            return False
+        return isinstance(told, dict) and bool((told.get("dir_info") or {}).get("editable"))
+
     def _find(self, module: str) -> dict[str, str]:
         name = DISTRIBUTIONS.get(module, module)
         known = self._folders().get(_normal(name))
@@ -69,15 +82,15 @@ class Libraries:
             several = sorted(set(metadata.packages_distributions().get(module, ())))
         return {other: metadata.version(other) for other in several} or {name: ABSENT}
 
-    def _folders(self) -> dict[str, tuple[str, str]]:
-        """Normalised distribution → (its name, version), for every `NAME-VERSION.dist-info` on the path.
+    def _folders(self) -> dict[str, tuple[str, str, str]]:
+        """Normalised distribution → (its name, version, path of its RECORD), for every metadata folder on the path.
 
         The same answer as `importlib.metadata`'s, without its import and without parsing mail headers.
         """
         if self._installed is None:
             self._installed = {}
-            for name, version, _ in installed():
-                self._installed.setdefault(_normal(name), (name, version))
+            for name, version, record in installed():
+                self._installed.setdefault(_normal(name), (name, version, record))
         return self._installed
 
 

@@ -212,7 +212,10 @@ class Modules:
         return next((found for found in (_in_folder(folder, last) for folder in folders) if found), None)
 
     def _judge(self, top: str, path: str) -> tuple[str, str]:
-        """Whose a file is. One outside the root that no library owns counts as the project's: it may be edited."""
+        """Whose a file is. One outside the root that no library owns counts as the project's: it may be edited.
+
+        So does one of a library that is installed to be edited where it lies.
+        """
         if self.is_below(path):
             return PROJECT, path
         real = os.path.realpath(path)
@@ -221,7 +224,8 @@ class Modules:
             return LIBRARY, ""
         if real.startswith(self._standard) or top in sys.stdlib_module_names:
             return STANDARD, ""
-        if real.startswith(self._inner) or self._libraries.is_installed(top) or os.path.isdir(path):
+        owned = self._libraries.is_installed(top) and not self._libraries.is_editable(top)
+        if real.startswith(self._inner) or owned or os.path.isdir(path):
             return LIBRARY, ""
         return PROJECT, path
 

@@ -28,8 +28,8 @@ def source_files(closure: Closure, file: str, root: str, beside: Iterable[str] =
     -------
     dict
         "file": the declaring one; "files": path below the root → SHA-256; "folders": from where modules are imported;
-        "outside": files that do not lie below the root. Paths are relative to the root, with "/"; a file that is a
-        link has the name by which it is imported.
+        "outside": files that lie neither below the root nor in a library, be it one that is edited where it lies.
+        Paths are relative to the root, with "/"; a file that is a link has the name by which it is imported.
     """
     modules = closure.files(import_place(file)[0])
     found: dict[str, str] = {}
@@ -38,7 +38,8 @@ def source_files(closure: Closure, file: str, root: str, beside: Iterable[str] =
     for module, path in [*modules.items(), *(("", path) for path in (file, *beside) if os.path.isfile(path))]:
         name = _below(path, root)
         if name is None:
-            outside.append(path)
+            if not (module and closure.is_installed(module)):
+                outside.append(path)
             continue
         with open(path, "rb") as content:
             found[name] = hashlib.sha256(content.read()).hexdigest()
