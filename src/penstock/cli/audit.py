@@ -70,6 +70,7 @@ def _made(
     from penstock.lifecycle.run import Request, run
 
     found = target(name, env, flags)
+    named = title(found.file, found.variable)
     request = Request(
         found.file,
         found.variable,
@@ -81,13 +82,13 @@ def _made(
         flags=flags,
         extra={"full": True} if full else {},
     )
-    with Progress(found.home, title(found.file), quiet=quiet, verbose=verbose) as progress:
+    with Progress(found.home, named, quiet=quiet, verbose=verbose) as progress:
         report = run(found.home, request, WORKER, rehearse=_never, listen=progress, began=progress.began)
         progress.flush()
     if report.error is not None:
         raise report.error
     proof: dict[str, Any] = report.value(found.home, STEP)
-    return title(found.file), proof
+    return named, proof
 
 
 def _never(*_: object) -> int:

@@ -65,7 +65,7 @@ def _redecide(
     from penstock.lifecycle.run import Request
 
     at = target(found.workflow, None, {})
-    with Progress(at.home, title(at.file), quiet=quiet or as_json) as progress:
+    with Progress(at.home, title(at.file, at.variable), quiet=quiet or as_json) as progress:
         report = redecide(
             at.home,
             Request(at.file, at.variable),
@@ -80,7 +80,7 @@ def _redecide(
             began=progress.began,
         )
         progress.flush()
-    return tell(report, progress, title(at.file), as_json=as_json)
+    return tell(report, progress, title(at.file, at.variable), as_json=as_json)
 
 
 def _asked(name: str, *, quiet: bool) -> str:

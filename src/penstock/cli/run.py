@@ -67,6 +67,7 @@ def command(
 
     flags = {"jobs": jobs, "seed": seed}
     found = target(file, env, flags)
+    named = title(found.file, found.variable)
     request = Request(
         found.file,
         found.variable,
@@ -80,10 +81,10 @@ def command(
         extra=({"set": single(given_of(settings))} if settings else {})
         | {name: True for name, asked in (("final", final), ("full", full)) if asked},
     )
-    with Progress(found.home, title(found.file), quiet=quiet or as_json, verbose=verbose) as progress:
+    with Progress(found.home, named, quiet=quiet or as_json, verbose=verbose) as progress:
         report = run(found.home, request, WORKER, rehearse=rehearse_with(SERVER), listen=progress, began=progress.began)
         progress.flush()
-    return tell(report, progress, title(found.file), as_json=as_json)
+    return tell(report, progress, named, as_json=as_json)
 
 
 def tell(report: Report, progress: Progress, file: str, *, as_json: bool) -> int:
@@ -99,10 +100,17 @@ def tell(report: Report, progress: Progress, file: str, *, as_json: bool) -> int
     return report.exit_code
 
 
-def title(file: str) -> str:
-    """A file as a person would name it from here."""
+def title(file: str, variable: str | None = None) -> str:
+    """A file, and the variable that was named with it, as a person would name it from here.
+
+    Examples
+    --------
+    >>> title("churn.py"), title("churn.py", "weekly")
+    ('churn.py', 'churn.py:weekly')
+    """
     relative = os.path.relpath(file)
-    return file if relative.startswith("..") else relative
+    shown = file if relative.startswith("..") else relative
+    return f"{shown}:{variable}" if variable else shown
 
 
 def conclude(report: Report, progress: Progress, file: str) -> None:

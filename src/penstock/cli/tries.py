@@ -70,7 +70,7 @@ def _one(home: Home, request: Request, *, quiet: bool, verbose: bool, as_json: b
     from penstock.cli.run import title, to_json
     from penstock.lifecycle.tries import attempt, board
 
-    with Progress(home, title(request.file), quiet=quiet or as_json, verbose=verbose) as progress:
+    with Progress(home, title(request.file, request.variable), quiet=quiet or as_json, verbose=verbose) as progress:
         report, present = attempt(home, request, WORKER, listen=progress, began=progress.began)
         progress.flush()
     if as_json:

@@ -332,7 +332,8 @@ def _row(entry: Entry, what: str) -> dict[str, str]:
 def commands(seen: Evidence) -> list[dict[str, str]]:
     """What to do next, and how to make it again."""
     name, workflow = seen.name, seen.version.workflow
-    file = seen.file or f"{workflow}.py"
+    variable = seen.run.info.get("variable") if seen.run is not None else None
+    file = (seen.file or f"{workflow}.py") + (f":{variable}" if variable else "")
     found = []
     if seen.is_try:
         return [
