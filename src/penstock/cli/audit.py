@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from penstock.core.ports import Home
 
 STEP = "audit"
+LATE = ("copy", "re-coding", "sum", "absence")
+"""Kinds of findings that are about columns."""
 EPILOG = (
     "Nothing is registered, and no look at the hold-out is spent. Exit codes: 0 no error was found, 4 one was, "
     "2 declaration, 3 data, 5 a step failed, 130 cancelled."
@@ -139,7 +142,7 @@ def _tell(told: str, proof: Mapping[str, Any], *, as_json: bool, quiet: bool) ->
 
 
 def lines_of(proof: Mapping[str, Any]) -> list[str]:
-    """What was found, tried and not tried, a line each.
+    """What was found and what can be done about it, tried and not tried, a line each.
 
     Examples
     --------
@@ -151,6 +154,34 @@ def lines_of(proof: Mapping[str, Any]) -> list[str]:
     for one in proof["findings"]:
         lines.append(f"  {one['grade']}: {one['what']}")
         lines += [f"    such as {one['example']}"] if one["example"] else []
+        lines += [f"    → {told}"] if (told := advice(one)) else []
     lines += ["tried", *(f"  {one['what']} ({one['rows']:,} rows)" for one in proof["tried"])]
     lines += ["not tried", *(f"  {one['what']}: {one['why']}" for one in proof["not_tried"])]
     return lines
+
+
+def advice(finding: Mapping[str, Any]) -> str:
+    """What to do about an error, by what it is about; nothing for what does not refuse.
+
+    Examples
+    --------
+    >>> advice({"grade": "error", "kind": "copy", "column": "paid"})
+    'known too late: ps.Audit(known_late=["paid"]) hides it from the model; else waive={"paid": "why"}'
+    >>> advice({"grade": "note", "kind": "skill", "column": "paid"})
+    ''
+    """
+    if finding["grade"] != "error":
+        return ""
+    step, column = finding.get("step", ""), finding["column"]
+    if step:
+        ways = ["fit it inside model="]
+        if finding["kind"] == "look-ahead":
+            ways = ["take only what was known at each row's time"]
+        if finding["kind"] != "labels" and "labels" not in finding["what"]:
+            ways.append('say why it is known: @ps.step(across_rows="why")')
+        return f'{", or ".join(ways)}; else ps.Audit(waive={{{json.dumps(step)}: "why"}})'
+    if finding["kind"] in LATE:
+        names = ", ".join(json.dumps(name, ensure_ascii=False) for name in column.split(" + "))
+        first = names.partition(", ")[0]
+        return f'known too late: ps.Audit(known_late=[{names}]) hides it from the model; else waive={{{first}: "why"}}'
+    return ""

@@ -75,7 +75,9 @@ def command(
         extra={"set": single(given_of(settings))} if settings else {},
     )
     asked = {"from": start, "until": until, "every": every, "window": window}
-    with Progress(found.home, title(found.file, found.variable), quiet=not verbose or as_json, verbose=verbose) as progress:
+    with Progress(
+        found.home, title(found.file, found.variable), quiet=not verbose or as_json, verbose=verbose
+    ) as progress:
         done = backtest(found.home, request, WORKER, asked, cuts, listen=progress, began=progress.began)
         progress.flush()
     if done.outcome.error is not None:

@@ -167,8 +167,11 @@ def _commands(report: Report, file: str, root: str) -> list[str]:
 
     here = os.path.relpath(os.getcwd(), root)
     if here.split(os.sep)[0] != os.pardir:
-        return story.next_commands(report, file)
-    return [f"cd {shlex.quote(os.path.relpath(root))}", *story.next_commands(report, os.path.relpath(file, root))]
+        return story.next_commands(report, shlex.quote(file))
+    return [
+        f"cd {shlex.quote(os.path.relpath(root))}",
+        *story.next_commands(report, shlex.quote(os.path.relpath(file, root))),
+    ]
 
 
 def _fitting(remarks: list[str], room: int, more: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -90,8 +91,11 @@ def module_name(stem: str, taken: Iterable[str]) -> str:
     --------
     >>> module_name("Telco Churn (2026)", ()), module_name("json", {"json"}), module_name("2026", ())
     ('telco_churn_2026', 'json_model', 'model_2026')
+    >>> module_name("Kündigungen", ())
+    'kundigungen'
     """
-    name = re.sub(r"[^a-z0-9]+", "_", stem.lower()).strip("_")[:50].strip("_") or "model"
+    bare = "".join(one for one in unicodedata.normalize("NFKD", stem) if not unicodedata.combining(one))  # ü is u
+    name = re.sub(r"[^a-z0-9]+", "_", bare.lower()).strip("_")[:50].strip("_") or "model"
     if not name[0].isalpha():
         name = f"model_{name}"
     return f"{name}_model" if name in set(taken) or keyword.iskeyword(name) else name

@@ -29,13 +29,18 @@ def figure_text(metric: Mapping[str, Any]) -> str:
 
 
 def number(value: float | None) -> str:
-    """A figure with three digits behind the point, or four that count where it is large.
+    """A figure as a run tells it: three digits behind the point, or three that count where it is large or tiny.
 
     Examples
     --------
-    >>> number(0.84312), number(1234.5678), number(None)
-    ('0.843', '1235', '–')
+    >>> number(0.84312), number(86.767), number(1234.5678), number(0.00012), number(None)
+    ('0.843', '86.8', '1,235', '0.00012', '–')
     """
     if value is None or not math.isfinite(value):
         return "–"
-    return f"{value:.3f}" if abs(value) < 100 else f"{value:.4g}"
+    size = abs(value)
+    if size >= 1000:
+        return f"{value:,.0f}"
+    if size >= 10:
+        return f"{value:.1f}"
+    return f"{value:.3f}" if size >= 0.01 or value == 0 else f"{value:.2g}"

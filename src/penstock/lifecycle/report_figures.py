@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from penstock.lifecycle.charts import padded, range_bar
+from penstock.lifecycle.figures import number as plain_number
 from penstock.lifecycle.kept import is_loss, score_shown, scored_by
 
 MAX_CLASSES = 12
@@ -35,14 +36,7 @@ def number(value: float | None) -> str:
     """
     if value is None or not isinstance(value, int | float) or not math.isfinite(value):
         return "n/a"
-    size = abs(value)
-    if size >= 1000:
-        text = f"{value:,.0f}"
-    elif size >= 10:
-        text = f"{value:.1f}"
-    else:
-        text = f"{value:.3f}" if size >= 0.01 or value == 0 else f"{value:.2g}"
-    return text.replace("-", "−")
+    return plain_number(value).replace("-", "−")
 
 
 def value(one: float) -> str:

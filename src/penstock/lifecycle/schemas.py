@@ -8,9 +8,10 @@ import tempfile
 from typing import Any
 
 from penstock.core.ports import Home
-from penstock.errors import StoreError, UsageError
+from penstock.errors import UsageError
 from penstock.lifecycle.holdout import FIRST, can_be_renewed
 from penstock.lifecycle.run import Request, make_plan
+from penstock.store.files import explain
 
 
 def validated(home: Home, request: Request, entry: str, *, new_holdout: bool = False) -> tuple[str, dict[str, Any]]:
@@ -81,7 +82,7 @@ def accept(path: str, text: str) -> bool:
     except OSError as error:
         with contextlib.suppress(OSError):
             os.unlink(draft)
-        raise StoreError(f"the schema cannot be written: {error.strerror}", where=path) from error
+        raise explain(error, "write the schema", path) from error
     return True
 
 

@@ -13,6 +13,7 @@ from penstock.core.plan import Plan
 from penstock.core.ports import Config
 from penstock.lifecycle.figures import figure_text
 from penstock.lifecycle.lower import CANDIDATE, OFFICIAL
+from penstock.lifecycle.records import NOT_COMPARED
 from penstock.lifecycle.run import Report
 
 Known = Mapping[tuple[str, str], Artifact]
@@ -287,6 +288,8 @@ def next_commands(report: Report, file: str) -> list[str]:
     if attempt is None or attempt.version is None:
         return [f"penstock show run:{report.outcome.run.id[:4]}", f"penstock plan {file}"]
     name, workflow = attempt.version.name, attempt.version.workflow
+    if attempt.verdict is not None and attempt.verdict["outcome"] == NOT_COMPARED:
+        return [f"penstock audit {name}", f"penstock show {name}", f"penstock try {file}"]
     if report.exit_code:
         return [f"penstock show {name}", f"penstock log {workflow}", f"penstock try {file}"]
     if attempt.passed is None:
