@@ -122,6 +122,7 @@ PLANTS = {
     "Serving never pulls in training": ("serve/planted.py", "from penstock.lifecycle import planted_target"),
     "The composition root wires no engine": ("project/planted.py", "from penstock.engine import planted_target"),
     "Core is plain Python": ("core/planted.py", "import numpy"),
+    "Backends are blind to one another": ("backends/dask.py", "from penstock.backends import airflow"),
     "No cycles anywhere": ("formats/planted.py", "from penstock.formats import planted_target"),
 }
 
@@ -156,6 +157,8 @@ def plant(package: Path, path: str, line: str) -> None:
         file.parent.mkdir()
         file.parent.with_suffix(".py").rename(file.parent / "__init__.py")
     file.write_text(f"{line}\n")
+    if line.startswith("from penstock.backends import"):  # an equal, there yet or not
+        file.with_name(f"{line.rpartition(' ')[2]}.py").touch()
     target = re.match(r"from penstock\.(\w+) import planted_target", line)
     if target:
         back = "from penstock.formats import planted\n" if target[1] == "formats" else ""
@@ -176,4 +179,4 @@ def test_a_planted_import_breaks_exactly_its_contract(copied: Path, contract: st
     plant(copied / "src" / "penstock", *PLANTS[contract])
     broken, said = broken_contracts(copied)
     assert broken == {contract}, said
-    assert "planted" in said or "numpy" in said
+    assert any(word in said for word in ("planted", "numpy", "backends.airflow"))

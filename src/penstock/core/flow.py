@@ -47,6 +47,8 @@ class Node:
         Of a query: when it is read again ("run", "manual" or a duration).
     database : str
         Of a query: what one transaction can see, by a name; queries with the same one are read together.
+    resources : dict
+        What it asks for, as `Resources.to_json` gives it; part of no recipe.
     """
 
     id: str
@@ -66,6 +68,12 @@ class Node:
     more: tuple[str, ...] = ()
     refresh: str | None = None
     database: str = ""
+    resources: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def limit(self) -> int | None:
+        """Most bytes of memory that it may use: its own limit, else what it asks for."""
+        return self.resources.get("memory") if self.memory is None else self.memory
 
     @property
     def places(self) -> tuple[str, ...]:
