@@ -14,6 +14,7 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from penstock.testing.proxy import FaultProxy
+    from penstock.testing.warm import Warm
 
 from penstock.testing.postgres import PostgresServer
 
@@ -87,6 +88,23 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def system_command() -> Callable[[str], str]:
     """Path of a command that a Debian package brings; skips when it is missing (fails in CI)."""
     return find_command
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    """Forks the processes that a run starts from one that has their libraries; that is started when it is needed."""
+    from penstock.testing.warm import Warm
+
+    made = Warm()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def warm_processes(warm: Warm) -> Iterator[None]:
+    """For a module whose tests are not about how processes start."""
+    with warm.used():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from command_line import Ended, call
+
 ZOO = """
 import penstock as ps
 from catboost import CatBoostClassifier
@@ -127,14 +129,9 @@ class Zoo:
 
     folder: Path
 
-    def call(self, *words: str) -> tuple[int, str, str]:
+    def call(self, *words: str) -> Ended:
         """One call of the command line in this process: its exit code, and what it printed."""
-        from penstock.cli import main
-
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.chdir(self.folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = main(list(words))
-        return code, out.getvalue(), err.getvalue()
+        return call(self.folder, *words)
 
     def load(self, name: str) -> Any:
         """The estimator of a workflow's first version."""

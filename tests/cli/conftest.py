@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
 import random
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from command_line import Ended, call
+
+if TYPE_CHECKING:
+    from penstock.testing.warm import Warm
 
 DECLARED = """
 import penstock as ps
@@ -43,15 +44,6 @@ def table(n_rows: int = 240, *, shift: float = 0.0, seed: int = 1) -> str:
     return "\n".join(lines) + "\n"
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How a call of the command line ended."""
-
-    code: int
-    out: str
-    err: str
-
-
 def scrubbed(text: str) -> str:
     """A text without what differs from run to run and from library to library: ids, times, figures."""
     text = re.sub(r"run [0-9a-f]{4}\b", "run ID", text)
@@ -77,16 +69,7 @@ class Shop:
 
     def call(self, *words: str) -> Ended:
         """One call in this process."""
-        from penstock.cli import main
-
-        out, err, before = io.StringIO(), io.StringIO(), os.getcwd()
-        os.chdir(self.folder)
-        try:
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                code = main(list(words))
-        finally:
-            os.chdir(before)
-        return Ended(code, out.getvalue(), err.getvalue())
+        return call(self.folder, *words)
 
     def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
         """Begin a call in a process of its own."""
@@ -110,6 +93,11 @@ def shop_class() -> type[Shop]:
     return Shop
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _warm(warm_processes: None) -> None:
+    """What a command says and leaves is the thing here; those that are begun by `start` start as they do for people."""
+
+
 @pytest.fixture
 def empty(tmp_path: Path) -> Shop:
     """A project in which nothing was run yet."""
@@ -117,17 +105,18 @@ def empty(tmp_path: Path) -> Shop:
 
 
 @pytest.fixture(scope="session")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def shop(tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Shop:
     """first: a champion; again: nothing to do; tried, tried_other: two tries; refused: a worse version."""
     made = new_shop(tmp_path_factory.mktemp("cli") / "shop")
-    made.said["first"] = made.call("run", "churn.py")
-    made.said["again"] = made.call("run")
-    made.said["tried"] = made.call("try", "--note", "as it stands")
-    other = DECLARED.replace("LogisticRegression(C=1.0)", "DummyClassifier()")
-    made.write("churn.py", other)
-    made.said["tried_other"] = made.call("try", "--note", "a dummy")
-    made.said["refused"] = made.call("run", "--json")
-    made.write("churn.py", DECLARED)
+    with warm.used():
+        made.said["first"] = made.call("run", "churn.py")
+        made.said["again"] = made.call("run")
+        made.said["tried"] = made.call("try", "--note", "as it stands")
+        other = DECLARED.replace("LogisticRegression(C=1.0)", "DummyClassifier()")
+        made.write("churn.py", other)
+        made.said["tried_other"] = made.call("try", "--note", "a dummy")
+        made.said["refused"] = made.call("run", "--json")
+        made.write("churn.py", DECLARED)
     return made
 
 

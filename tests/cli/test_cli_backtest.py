@@ -1,9 +1,7 @@
 """`penstock backtest`: the past of a workflow, replayed by real workers."""
 
 import contextlib
-import io
 import json
-import os
 import random
 import signal
 import sqlite3
@@ -14,7 +12,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from penstock.cli import main
+from command_line import call
 
 DECLARED = """
 import penstock as ps
@@ -81,14 +79,7 @@ class Project:
             (folder / name).write_text(text)
 
     def call(self, *words):
-        out, err, before = io.StringIO(), io.StringIO(), os.getcwd()
-        os.chdir(self.folder)
-        try:
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                code = main(list(words))
-        finally:
-            os.chdir(before)
-        return code, out.getvalue(), err.getvalue()
+        return call(self.folder, *words)
 
     def backtest(self, *words):
         code, out, err = self.call("backtest", "churn.py", *(words or FROM), "--json")

@@ -1,14 +1,11 @@
 """Another threshold for a version, through the command line: judged, rehearsed, promoted or refused, on record."""
 
-import contextlib
-import io
 import json
-import os
 import random
 
 import pytest
 
-from penstock.cli import main
+from command_line import call
 from penstock.core.ports import Home
 from penstock.lifecycle.versions import file_of, parts_of, resolve, versions
 from penstock.project import open_home
@@ -45,21 +42,14 @@ class Shop:
         self.folder = folder
 
     def __call__(self, *words):
-        out, err, before = io.StringIO(), io.StringIO(), os.getcwd()
-        os.chdir(self.folder)
-        try:
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                code = main(list(words))
-        finally:
-            os.chdir(before)
-        return code, out.getvalue(), err.getvalue()
+        return call(self.folder, *words)
 
     def home(self) -> Home:
         return open_home(str(self.folder))
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory):
+def shop(tmp_path_factory, warm_processes):
     folder = tmp_path_factory.mktemp("redecide")
     (folder / "penstock.toml").write_text("")
     (folder / "customers.csv").write_text(table(900))
@@ -128,19 +118,19 @@ def test_one_that_the_gate_does_not_pass_stays_outside_unless_forced(shop):
     code, out, _ = shop("promote", "churn@2", "--threshold", "0.97", "--because", "a slip", "--force")
     assert (code, resolve(home.ledger, "churn").number) == (0, 3)
     assert home.ledger.stream("churn/alias/champion")[-1].why == "a slip (forced past the gate)"
-    assert shop("rollback", "churn", "--because", "it was one")[0] == 0
+    assert shop("rollback", "churn", "--because", "it was one").code == 0
     (shop.folder / "churn.py").write_text(DECLARED)
 
 
 def test_a_reason_is_asked_for_and_a_name(shop):
-    assert shop("promote", "churn@1", "--threshold", "0.4")[0] == 2
-    assert shop("promote", "churn", "--threshold", "0.4", "--because", "x")[0] == 2
+    assert shop("promote", "churn@1", "--threshold", "0.4").code == 2
+    assert shop("promote", "churn", "--threshold", "0.4", "--because", "x").code == 2
 
 
 def test_what_was_set_by_hand_stays_on_record(shop):
     code, out, _ = shop("run", "churn.py", "--set", "model.plain.C=0.5", "--json")
     base = json.loads(out)["version"]
-    assert (code in (0, 4, 7), shop("promote", base, "--threshold", "0.4", "--because", "less", "--force")[0]) == (
+    assert (code in (0, 4, 7), shop("promote", base, "--threshold", "0.4", "--because", "less", "--force").code) == (
         True,
         0,
     )

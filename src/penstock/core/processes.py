@@ -19,9 +19,9 @@ def die_with_parent(really: bool = True) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL if really else 0)
 
 
-def adopt_orphans() -> None:
+def adopt_orphans(really: bool = True) -> None:
     """Become the parent of whatever this process's descendants leave behind, so that it can be found and ended."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    _prctl(_PR_SET_CHILD_SUBREAPER, int(really))
 
 
 def _prctl(option: int, value: int) -> None:
