@@ -190,8 +190,8 @@ class Project:
     def value(self, report, step, output=""):
         return report.value(self.home(), step, output)
 
-    def start(self, file="flows.py"):
-        """The same in a process of its own, a session leader; its pid is the coordinator's."""
+    def start(self, file="flows.py", then=""):
+        """The same in a process of its own, a session leader with the coordinator's pid; it runs `then` last."""
         code = (
             "import sys\nfrom penstock.project import open_home\n"
             "from penstock.lifecycle.run import run, Request\nfrom penstock.errors import PenstockError\n"
@@ -200,7 +200,7 @@ class Project:
             f"    r = run(home, Request({str(self.root / file)!r}), 'penstock.worker', rehearse=lambda *_: 0)\n"
             "except PenstockError as error:\n"
             "    print(error)\n    sys.exit(error.exit_code)\n"
-            "print(r.outcome.states, r.error)\nsys.exit(r.exit_code)\n"
+            f"print(r.outcome.states, r.error)\n{then}\nsys.exit(r.exit_code)\n"
         )
         return subprocess.Popen(
             [sys.executable, "-P", "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True

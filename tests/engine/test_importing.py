@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 
 import pytest
 
@@ -118,6 +119,17 @@ def test_control_without_the_loader_byte_code_is_written(project, monkeypatch):
 
 
 # ── picking ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_edit_within_the_same_second_is_never_run_as_it_was(project, monkeypatch):
+    """Byte code is told by size and second: without care the second run would keep 2 under the recipe of 3."""
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    project.write(STEP.replace("return x", "return 2"))
+    assert project.value(project.run(), "one") == 2
+    file = project.write(STEP.replace("return x", "return 3"))
+    now = time.time()
+    os.utime(file, (now, now))
+    assert project.value(project.run(), "one") == 3
 
 
 def test_one_declaration_needs_no_name_several_do(project):

@@ -214,7 +214,7 @@ def test_a_missing_object_is_made_again(world, diamond):
     world.objects.delete(first.artifacts["make", ""].digest)
     outcome, pool = world.run(graph, functions)
     assert pool.calls == ["make"]
-    assert outcome.decisions["make"].reason.why == "missing"
+    assert str(outcome.decisions["make"].reason) == f"artifact missing: {first.artifacts['make', ''].digest[:12]}"
     assert states(outcome)["join"] == "reused"
 
 
@@ -329,7 +329,7 @@ def test_a_run_that_reuses_everything_has_no_rows_of_steps(world, diamond):
     world.run(*diamond)
     outcome, _ = world.run(*diamond)
     assert world.ledger.step_runs(outcome.run.id) == []
-    assert world.ledger.runs(limit=1)[0].counts["reuse"] == 4
+    assert dict(world.ledger.runs(limit=1)[0].counts) == {"run": 0, "reuse": 4, "skip": 0, "failed": 0}
 
 
 def test_control_c_leaves_the_run_cancelled_and_what_finished_kept(world, diamond):

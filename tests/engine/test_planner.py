@@ -17,6 +17,7 @@ from penstock.engine import planner
 from penstock.engine.gather import gather
 from penstock.engine.planner import decide, plan, recipe_of
 from penstock.engine.reasons import why_changed
+from penstock.testing import MemoryLedger
 
 # The fixture only hands out makers; nothing of it is kept between examples.
 law = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
@@ -29,12 +30,16 @@ def dags(draw):
     return [draw(st.lists(st.integers(0, i - 1), unique=True, max_size=3)) if i else [] for i in range(size)]
 
 
-def flow_of(flows, dag, values=None):
-    """A flow whose steps hash what they are given; `values` maps a step to another argument."""
-    values = values or {}
-    nodes = [flows.node(f"s{i}", *(f"s{j}" for j in needs), value=values.get(i, 0)) for i, needs in enumerate(dag)]
+def flow_of(flows, dag, values=(), edited=()):
+    """A flow whose steps hash what they are given; `values`: step → another argument; `edited`: other code."""
+    values = dict(values)
+    codes = [f"s{i}{' edited' * (i in edited)}" for i in range(len(dag))]
+    nodes = [
+        flows.node(f"s{i}", *(f"s{j}" for j in needs), value=values.get(i, 0), code=codes[i])
+        for i, needs in enumerate(dag)
+    ]
     functions = {
-        f"s{i}": (lambda *parts, i=i, v=values.get(i, 0): digest_bytes(repr((i, v, parts)).encode()).encode())
+        f"s{i}": (lambda *parts, v=(codes[i], values.get(i, 0)): digest_bytes(repr((v, parts)).encode()).encode())
         for i in range(len(dag))
     }
     return flows.graph(*nodes), functions
@@ -49,23 +54,52 @@ def descendants(dag, start):
 
 
 @law
-@given(dags(), st.integers(1, 3))
-def test_planning_twice_is_all_reuse(flows, dag, jobs):
+@given(dags(), st.integers(1, 3), st.randoms(use_true_random=False))
+def test_planning_after_a_run_is_all_reuse_whatever_the_order_of_answers(flows, dag, jobs, order):
     world = flows.World()
     graph, functions = flow_of(flows, dag)
     assert {d.action for d in world.plan(graph).decisions} <= {"run", "wait"}
-    world.run(graph, functions, jobs=jobs)
-    assert {d.action for d in world.plan(graph).decisions} == {"reuse"}
-    assert {str(d.reason) for d in world.plan(graph).decisions} == {"unchanged"}
+    first, pool = world.run(graph, functions, jobs=jobs, pick=lambda tasks: order.randrange(len(tasks)))
+    assert sorted(pool.calls) == sorted(functions)
+    assert set(first.states.values()) == {"done"}
+    for _ in range(2):  # planning changes nothing
+        assert {d.action for d in world.plan(graph).decisions} == {"reuse"}
+        assert {str(d.reason) for d in world.plan(graph).decisions} == {"unchanged"}
+    again, idle = world.run(graph, functions)
+    assert (idle.calls, again.artifacts) == ([], first.artifacts)
+
+
+def test_control_a_ledger_that_forgets_breaks_the_law_of_reuse(flows):
+    class Forgetful(MemoryLedger):
+        def results(self, recipes):
+            return {}
+
+    world = flows.World(ledger=Forgetful())
+    graph, functions = flow_of(flows, [[]])
+    world.run(graph, functions)
+    assert {d.action for d in world.plan(graph).decisions} == {"run"}
 
 
 @law
 @given(dags(), st.data())
-def test_one_changed_input_runs_exactly_its_descendants(flows, dag, data):
+def test_forcing_a_step_runs_it_and_nothing_else(flows, dag, data):
+    world = flows.World()
+    graph, functions = flow_of(flows, dag)
+    world.run(graph, functions)
+    name = data.draw(st.sampled_from(sorted(functions)))
+    assert world.run(graph, functions, forced=(name,))[1].calls == [name]
+
+
+@law
+@given(dags(), st.data())
+def test_one_changed_input_or_code_runs_exactly_its_descendants(flows, dag, data):
     world = flows.World()
     changed = data.draw(st.integers(0, len(dag) - 1))
     world.run(*flow_of(flows, dag))
-    graph, functions = flow_of(flows, dag, {changed: 1})
+    what = data.draw(st.sampled_from(["parameter", "code"]))
+    graph, functions = flow_of(flows, dag, {changed: 1}) if what == "parameter" else flow_of(flows, dag, (), [changed])
+    [reason] = [d.reason for d in world.plan(graph).decisions if d.step == f"s{changed}"]
+    assert reason.why == what
     foreseen = {d.step for d in world.plan(graph).decisions if d.action != "reuse"}
     outcome, pool = world.run(graph, functions, jobs=2)
     assert set(pool.calls) == foreseen == {f"s{i}" for i in descendants(dag, changed)}

@@ -182,6 +182,13 @@ def test_retries_with_back_off_until_it_works(project):
     assert [event.kind for event in project.events].count("retry") == 2
 
 
+def test_what_cannot_get_better_is_not_tried_again(project):
+    project.write("@ps.step(retries=3)\ndef bad(x: int) -> int:\n    return 'x'\n\nout = bad(ps.Param('x', 1))\n")
+    report = project.run()
+    assert isinstance(report.error, StepOutputError)
+    assert [row.attempt for row in project.home().ledger.step_runs(report.outcome.run.id)] == [1]
+
+
 def test_two_independent_steps_overlap_and_join(project):
     project.write(
         f"""

@@ -212,6 +212,41 @@ def bytes_of(project, report):
     }
 
 
+HELPED = """
+import helper
+
+@ps.step
+def make(n: int) -> list:
+    print("making")
+    return list(range(n))
+
+@ps.step
+def grown(x: list) -> list:
+    return helper.grown(x)
+
+@ps.step
+def total(x: list, y: list) -> int:
+    return sum(x) + sum(y)
+
+table = make(ps.Param("n", 4))
+out = total(grown(table), table)
+"""
+HELPER = "FACTOR = 2\n\ndef grown(x):\n    return [FACTOR * each for each in x]\n"
+
+
+def test_a_changed_helper_runs_its_users_only_and_an_equal_output_nothing_after_it(project):
+    project.write(HELPER, "helper.py")
+    project.write(HELPED)
+    assert project.run().error is None
+    assert set(project.run().outcome.states.values()) == {"reused"}
+    project.write("# a comment\n" + HELPER.replace("= 2", "= 3"), "helper.py")
+    changed = project.run().outcome
+    assert changed.states == {"make": "reused", "grown": "done", "total": "done"}
+    assert str(changed.decisions["grown"].reason) == "code changed: FACTOR in helper.py"
+    project.write(HELPED.replace("making", "made"))
+    assert project.run().outcome.states == {"make": "done", "grown": "reused", "total": "reused"}
+
+
 def test_a_flipped_bit_is_found_and_its_maker_runs_again(project):
     project.write(TABLES)
     first = project.run()
@@ -268,6 +303,12 @@ def test_a_run_on_a_source_uses_the_bytes_that_were_hashed(project):
     rows = {row.recipe for row in project.home().ledger.step_runs(report.outcome.run.id) if row.step == "t"}
     [result] = project.home().ledger.results(rows).values()
     assert expected[result.source] == total
+    project.events = []
+    source.write_text("a\n" + "3\n" * 1000)
+    again = project.run()
+    assert again.outcome.states == {"t": "done", "total": "done"}
+    assert str(again.outcome.decisions["t"].reason) == "input changed: t.csv"
+    assert project.value(again, "total") == 3000
 
 
 def test_a_source_that_changes_each_time_it_is_read_ends_in_a_sentence(project):
@@ -315,6 +356,28 @@ def test_a_stranger_who_starts_the_worker_is_told(project):
     done = subprocess.run([sys.executable, "-m", "penstock.worker"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert "started by penstock itself" in done.stderr
+
+
+def test_the_coordinator_imports_nothing_heavy(project):
+    project.write(
+        """
+        import pandas as pd
+
+        @ps.step
+        def table(n: int) -> pd.DataFrame:
+            return pd.DataFrame({"a": range(n)})
+
+        @ps.step
+        def doubled(t: pd.DataFrame) -> pd.DataFrame:
+            return 2 * t
+
+        out = doubled(table(ps.Param("n", 4)))
+        """
+    )
+    heavy = ["pandas", "numpy", "sklearn", "pyarrow", "polars", "skops", "rich", "asyncio", "subprocess"]
+    process = project.start(then=f"print([name for name in {heavy} if name in sys.modules])")
+    code, text = ended(process)
+    assert (code, text.splitlines()[-1]) == (0, "[]")
 
 
 def test_a_lambda_is_never_a_wrong_hit(project):
