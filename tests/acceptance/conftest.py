@@ -1,4 +1,4 @@
-"""A project in a folder of its own, and the real command line run in it."""
+"""A project in a folder of its own, and the command line run in it."""
 
 from __future__ import annotations
 
@@ -7,28 +7,17 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from command_line import Ended, call
+
 SOURCES = Path(__file__).resolve().parents[2] / "src"
 PATIENCE_S = 110
 MOST_SAID = 6_000
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a call of the command line ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def text(self) -> str:
-        return self.out + self.err
+SCREEN = {"NO_COLOR": "1", "COLUMNS": "100"}
 
 
 class Project:
@@ -45,14 +34,14 @@ class Project:
         return path
 
     def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
-        """Begin a call; `options` are those of `Popen`."""
+        """Begin a call in a process of its own; `options` are those of `Popen`."""
         pipe, command = subprocess.PIPE, [sys.executable, "-m", "penstock", *words]
         env = clean_environment()
         return subprocess.Popen(command, cwd=self.folder, stdout=pipe, stderr=pipe, text=True, env=env, **options)
 
     def call(self, *words: str) -> Ended:
-        """One call, to its end."""
-        return self.end(self.start(*words))
+        """One call in this process, to its end."""
+        return call(self.folder, *words, **SCREEN)
 
     def end(self, process: subprocess.Popen[str]) -> Ended:
         """Wait for a call to end; one that hangs is killed and fails the test."""
@@ -122,7 +111,7 @@ class Project:
 def clean_environment() -> dict[str, str]:
     """The environment without settings of whoever runs the tests, and with this checkout's package."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
-    return kept | {"PYTHONPATH": str(SOURCES), "NO_COLOR": "1", "COLUMNS": "100"}
+    return kept | {"PYTHONPATH": str(SOURCES), **SCREEN}
 
 
 def make_customers(n: int = 160) -> list[list[Any]]:
@@ -140,6 +129,11 @@ def as_csv(rows: list[list[Any]], header: str = "age,city,income,churned", sep: 
     """A table as a file's bytes."""
     lines = [header.split(","), *rows]
     return "".join(sep.join(map(str, line)) + "\n" for line in lines).encode()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _warm(warm_processes: None) -> None:
+    """What a run says and leaves is the thing here; those that are begun by `start` start as they do for people."""
 
 
 @pytest.fixture(scope="module")
