@@ -172,6 +172,19 @@ def test_a_leak_beneath_another_in_the_same_cells_is_named_too(monkeypatch):
     assert [(one["step"], one["grade"]) for one in hidden["findings"]] == [("scaled", "note")]
 
 
+def test_rows_in_another_order_are_the_same_rows_and_other_rows_are_told_as_such():
+    """A database and `polars.DataFrame.group_by` give rows in no order."""
+    for share, random in ((1.0, []), (0.9, ["sampled"])):
+        chain = [
+            ("sampled", lambda t, share=share: t.sample(frac=share, random_state=np.random.default_rng()), ("table",)),
+            ("scaled", SCALE, ("sampled",)),
+        ]
+        report = tried(Steps({"table": people()}, chain))
+        assert [one["step"] for one in report["findings"] if one["kind"] == "random"] == random
+        assert all("(its rows)" in one["what"] for one in report["findings"] if one["kind"] == "random")
+        assert ("error", "scaled") in [(one["grade"], one["step"]) for one in report["findings"]]
+
+
 def test_a_step_that_does_not_run_twice_is_not_called_random():
     runs = []
 

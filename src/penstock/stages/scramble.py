@@ -185,7 +185,9 @@ def _experiment(
         walker.roots |= {*random, *once}
         walks = {probe.variant: walker.walk(probe) for probe in probes}
     for step, what in random.items():
-        said = f"step {step} gives another table each time it runs ({what}): seed its generator"
+        said = (
+            f"step {step} gives another table each time it runs ({what}): seed its generator, or sort what has no order"
+        )
         report.findings.append(Finding("warning", "random", said, "", step=step))
         report.cannot(f"step {step}: {_MOVES}", "it differs from itself")
     for step, what in once.items():
@@ -239,13 +241,15 @@ def _tell_tried(
     touched = {key[0] for walked in walks.values() for key in walked.touched}
     for step in [one for one in walker.steps.steps if one.id in concerned]:
         if step.source and step.id not in touched:
-            why = f"none of its rows can be told to be held out by {names}; a table of look-ups needs no proof"
+            why = f"none of its rows can be told to be held out by {names}"
+            why += "; a table of look-ups needs no proof" if reached else ""
             report.cannot(f"other values in the table {step.id}", why)
         elif step.id in touched and not (step.needs or step.source or step.id in walker.roots):
             why = "it takes no table: what it made in the run was taken as it was, and other values put there"
             report.cannot(f"step {step.id}: {_MOVES}", why)
         elif step.id not in walker.roots and step.id not in reached:
-            why = f"not provable: {names} does not stand in the tables that it takes; declare as key= what does"
+            why = f"not provable: {names} does not stand in the tables that it takes: keep it under one name from the "
+            why += "sources on, or declare as key= what stands there"
             report.cannot(f"step {step.id}: {_MOVES}", why)
     for name in walker.order:
         raised = {variant: walked.raised[name] for variant, walked in walks.items() if name in walked.raised}

@@ -306,12 +306,13 @@ class Walker:
             return "" if self.steps.digest(value) == self.steps.recorded(key) else "its output"
         if list(base.columns) != list(now.columns):
             return "its columns"
-        if len(base) != len(now):
-            return "its rows"
         import numpy as np
 
-        rows = np.arange(len(base))
-        before, after = (base, rows, rows >= 0), (now, rows, lambda new: np.zeros(len(new), dtype=bool))
+        named = bool(self.sides.names) and set(self.sides.names) <= set(base.columns)  # else by their place
+        rows, again = (self.sides.numbers(one) if named else np.arange(len(one)) for one in (base, now))
+        if not np.array_equal(np.sort(rows), np.sort(again)):
+            return "its rows"
+        before, after = (base, rows, np.ones(len(rows), dtype=bool)), (now, again, lambda new: np.zeros(len(new), bool))
         moved = compared(before, after, [str(name) for name in base.columns], ())
         return ", ".join(moved.columns)
 
