@@ -273,8 +273,8 @@ def test_an_uncut_table_is_named_in_every_form_and_the_final_hold_out_stays_clos
     assert f"{said}\n{warning}" in out
     assert "note  rows of the final hold-out were neither learned from nor measured" in out
     assert (project.folder / "page.html").read_text().count("cities is not cut: it has no column day") == 1
-    assert project.call(*words, "-q")[1].rstrip().endswith(said)
-    found = json.loads(project.call(*words, "--json")[1])
+    assert project.call(*words, "-q").out.rstrip().endswith(said)
+    found = json.loads(project.call(*words, "--json").out)
     assert found["cuts"] == {"customers": "day", "cities": ""}
     last = kept(found)[-1]
     assert (last["at"], last["stop"], last["n_rows"]) == (
