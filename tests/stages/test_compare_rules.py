@@ -321,8 +321,8 @@ def test_a_call_has_no_more_rows_than_are_held_out_and_it_is_said():
 
 @pytest.mark.parametrize("primary", ["accuracy", "f1"])
 def test_coarse_metrics_give_way_to_log_loss_in_not_worse_and_it_is_said(primary):
-    found = verdict(rows(4000), (NotWorse(),), metrics=(primary, "roc_auc"))
-    assert first(found)["figures"]["metric"] == "neg_log_loss"
+    found = verdict(rows(4000, good=0.5, poor=0.5), (NotWorse(),), metrics=(primary, "roc_auc"))
+    assert (first(found)["figures"]["metric"], first(found)["against"]) == ("neg_log_loss", "champion")
     assert found["sentence"].startswith(f"by log_loss, {primary} being too coarse for this: not")
     asked = verdict(rows(4000), (NotWorse(metric=primary),), metrics=(primary,))
     assert first(asked)["figures"]["metric"] == primary
@@ -332,15 +332,24 @@ def test_coarse_metrics_give_way_to_log_loss_in_not_worse_and_it_is_said(primary
 
 @pytest.mark.parametrize("primary", ["accuracy", "f1"])
 def test_coarse_metrics_give_way_to_log_loss_on_slices_too(primary):
-    found = first(verdict(rows(4000), (NoWorseOn("sex"),), metrics=(primary, "roc_auc")))
+    found = first(verdict(rows(4000, good=0.5, poor=0.5), (NoWorseOn("sex"),), metrics=(primary, "roc_auc")))
     assert found["figures"]["metric"] == "neg_log_loss"
     assert found["text"].startswith(f"by log_loss, {primary} being too coarse for this: no evidence of harm on 2")
     asked = first(verdict(rows(4000), (NoWorseOn("sex", metric=primary),), metrics=(primary,)))
     assert (asked["figures"]["metric"], "too coarse" in asked["text"]) == (primary, False)
 
 
-def test_harm_that_changes_few_labels_is_seen_on_a_slice():
+def test_where_the_champion_has_no_lead_by_log_loss_the_declared_metric_stays():
     data = rows(4000)
+    sure = data.assign(good=np.where(data.good > 0.5, 0.9999, 0.0001), poor=np.where(data.poor > 0.5, 0.9999, 0.0001))
+    found = verdict(sure, (NotWorse(), NoWorseOn("sex")), metrics=("accuracy", "neg_log_loss"))
+    assert found["metrics"]["neg_log_loss"]["champion"]["value"] < found["metrics"]["neg_log_loss"]["baseline"]["value"]
+    assert [one["figures"]["metric"] for one in found["rules"]] == ["accuracy", "accuracy"]
+    assert (first(found)["against"], "too coarse" in found["sentence"]) == ("champion", False)
+
+
+def test_harm_that_changes_few_labels_is_seen_on_a_slice():
+    data = rows(4000, poor=0.5)
     sure = np.where(data.poor > 0.5, 0.999, 0.001)
     harmed = data.assign(good=np.where(data.sex == "F", sure, data.poor))
     assert (np.asarray(harmed.good > 0.5) == np.asarray(data.poor > 0.5)).all()  # no label differs

@@ -81,13 +81,17 @@ def held_to(
 
 
 def finer(rule: NotWorse | Improves | NoWorseOn, against: str, c: Comparison) -> tuple[str, str]:
-    """The metric that tells whether a version is not worse, and a word where it is not the one declared first."""
+    """The metric that tells whether a version is not worse, and a word where it is not the one declared first.
+
+    Log loss is no measure of a model whose probabilities it finds no better than the baseline's, as those of a single
+    tree: then the declared metric stays.
+    """
     if rule.metric is not None:
         return rule.metric, ""
     other = c.of(against)
     if c.primary not in COARSE or c.same_estimator or other is None:
         return c.primary, ""
-    if not all(scoring.answerable(FINE, one) for one in (c.challenger, other)):
+    if not (all(scoring.answerable(FINE, one) for one in (c.challenger, other)) and c.lead(FINE, against) > 0):
         return c.primary, ""
     return FINE, f"by log_loss, {c.primary} being too coarse for this: "
 
