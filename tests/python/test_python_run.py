@@ -23,7 +23,7 @@ from sklearn.tree import DecisionTreeClassifier
 import penstock as ps
 from penstock.errors import StepError, UnknownNameError, UsageError
 from penstock.project import open_home
-from penstock.python import found
+from penstock.lifecycle import found
 from penstock.python.result import IDLE
 
 DECLARED = """

@@ -51,6 +51,12 @@ def command(
     final: Annotated[
         bool, typer.Option("--final", help="Open the final hold-out (Split(final=)) too; that goes on record.")
     ] = False,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on", metavar="BACKEND", show_default=False, help="dask, dask://HOST:8786, prefect, kfp://HOST."
+        ),
+    ] = None,
     env: Env = None,
     allow_dirty: AllowDirty = False,
     full: Full = False,
@@ -82,7 +88,14 @@ def command(
         | {name: True for name, asked in (("final", final), ("full", full)) if asked},
     )
     with Progress(found.home, named, quiet=quiet or as_json, verbose=verbose) as progress:
-        report = run(found.home, request, WORKER, rehearse=rehearse_with(SERVER), listen=progress, began=progress.began)
+        if on is not None:
+            from penstock.cli.elsewhere import run_on
+
+            report = run_on(found, request, on, progress)
+        else:
+            report = run(
+                found.home, request, WORKER, rehearse=rehearse_with(SERVER), listen=progress, began=progress.began
+            )
         progress.flush()
     return tell(report, progress, named, as_json=as_json)
 

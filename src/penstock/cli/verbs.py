@@ -46,6 +46,7 @@ VERBS: dict[str, Verb] = {
     "monitor": Verb("look", "Hold traffic or a file against what the champion learned from.", "monitor"),
     "serve": Verb("operate", "Answer over HTTP with the champion, and follow it.", "serve"),
     "predict": Verb("operate", "Score a CSV or Parquet file.", "predict"),
+    "export": Verb("operate", "Write the flow for Airflow, Kubeflow or another backend.", "export"),
     "schema": Verb("store", "Show the schema of the data, or freeze it as a file to review.", "schema"),
     "push": Verb("store", "Bring versions, or all there is, to another environment.", "push"),
     "pull": Verb("store", "Bring versions from another environment, or write one as files.", "pull"),

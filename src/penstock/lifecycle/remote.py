@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from penstock.core.names import did_you_mean
 from penstock.core.plan import Decision, Reason
 from penstock.core.ports import Home
 from penstock.core.run import Group, Run, StepRun
-from penstock.engine.events import Event, Listener, silent
+from penstock.engine.events import Event, EventKind, Listener, silent
 from penstock.engine.handle import Server
 from penstock.engine.local import Execution
 from penstock.engine.logs import followed
@@ -28,7 +28,7 @@ from penstock.engine.planner import recipe_of
 from penstock.engine.pool import Pool
 from penstock.engine.shared import Shared, done_before, learn_results, needed, refusal_before
 from penstock.engine.wire import rebuilt
-from penstock.errors import CancelledError, PenstockError, StepError, StoreError, UsageError, bounded
+from penstock.errors import CancelledError, PenstockError, StepError, StoreError, UnknownNameError, UsageError, bounded
 from penstock.lifecycle.attempt import Attempt, Rehearse
 from penstock.lifecycle.code_state import code_state
 from penstock.lifecycle.kept_attempt import kept_effects, restore
@@ -372,14 +372,65 @@ def conclude_part(home: Home, graph: Graph, request: Request, run: Run, rehearse
     states = _states(graph, run, rows)
     if any(states.get(node.id, "failed") == "failed" for node in graph.nodes):
         return False
-    outcome = done_before(graph, run, rows)
-    outcome.states = {node.id: states[node.id] for node in graph.nodes}
+    report = _report(home, graph, request, run, rows, rehearse)
     ended = max((row.started + row.wall_s for row in rows), default=time.time())
     info = {name: value for name, value in run.info.items() if name != "error"}
-    outcome.run = replace(run, state="done", ended=ended, counts=counts_of(states), info=info)
+    report.outcome.run = replace(run, state="done", ended=ended, counts=counts_of(states), info=info)
+    report.wall_s = max(0.0, ended - run.started)
+    home.ledger.commit(Group(runs=[report.outcome.run]))
+    conclude(home, report)
+    return True
+
+
+def report_of(home: Home, graph: Graph, request: Request, part: Part, rehearse: Rehearse) -> RunReport:
+    """How a backend's run stands, put together from the ledger.
+
+    Raises
+    ------
+    UnknownNameError
+        None of its tasks has come as far as putting the run on record.
+    """
+    run_id = part.id_of(graph.name)
+    run = next((run for run in home.ledger.runs(prefix=run_id, limit=2) if run.id == run_id), None)
+    if run is None:
+        what = f"{part.backend} ran no task of {graph.name} under {bounded(part.run, 200)}"
+        raise UnknownNameError(what, hint=f"the logs of {part.backend} tell why")
+    rows = home.ledger.step_runs(run_id)
+    report = _report(home, graph, request, run, rows, rehearse)
+    failed = [row for row in rows if report.outcome.states.get(row.step) == "failed" and row.error is not None]
+    if failed:
+        report.outcome.error = rebuilt(dict(failed[-1].error or {}))
+    elif run.state == "failed":
+        report.outcome.error = StepError(str(run.info.get("error", "a task failed")), where=f"run {run_id[:4]}")
+    report.wall_s = max(0.0, (run.ended or time.time()) - run.started)
+    page = os.path.join(home.config.root, ".penstock", "reports", f"{graph.name}-{run.info.get('version')}.html")
+    report.page = page if os.path.exists(page) else ""
+    return report
+
+
+def _report(home: Home, graph: Graph, request: Request, run: Run, rows: list[StepRun], rehearse: Rehearse) -> RunReport:
+    """A run as far as its rows tell of it."""
+    outcome = done_before(graph, run, rows)
+    states = _states(graph, run, rows)
+    outcome.states = {node.id: states[node.id] for node in graph.nodes if node.id in states}
     attempt = attempt_of(home, graph, run, request, rehearse)
     if attempt is not None:
         restore(attempt, outcome)
-    home.ledger.commit(Group(runs=[outcome.run]))
-    conclude(home, RunReport(graph, outcome, attempt, max(0.0, ended - run.started)))
-    return True
+    return RunReport(graph, outcome, attempt)
+
+
+def events_of(home: Home, report: RunReport, steps: Collection[str]) -> list[Event]:
+    """What a listener would have been told of some steps, had it been there."""
+    rows = {row.step: row for row in home.ledger.step_runs(report.outcome.run.id)}
+    found = []
+    for step in steps:
+        row, state = rows.get(step), report.outcome.states.get(step)
+        if row is None or state not in _KINDS:
+            continue
+        facts = row.error if row.state == "failed" and row.error is not None else row.notes
+        decision = report.outcome.decisions.get(step)
+        found.append(Event(_KINDS[state], step, decision, row.outputs, row.wall_s, facts))
+    return found
+
+
+_KINDS: dict[str, EventKind] = {"done": "done", "reused": "reused", "skipped": "skipped", "failed": "failed"}

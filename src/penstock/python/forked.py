@@ -27,8 +27,8 @@ from penstock.engine.handle import Server
 from penstock.engine.server import serve
 from penstock.engine.wire import Lines
 from penstock.errors import UsageError
+from penstock.lifecycle import found
 from penstock.lifecycle.run import Opener, jobs_of
-from penstock.python import found
 
 Load = Callable[[Mapping[str, Any]], tuple[Live, Runtime]]
 IN_MEMORY = "its code is what this process holds, which may differ from any file"

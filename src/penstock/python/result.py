@@ -17,9 +17,9 @@ from penstock.core.run import Entry
 from penstock.core.units import duration
 from penstock.errors import ConflictError, UnknownNameError
 from penstock.lifecycle import story
+from penstock.lifecycle.found import Found
 from penstock.lifecycle.run import Report
 from penstock.lifecycle.versions import LOOKED, Version, head, resolve, stream, who_am_i
-from penstock.python.found import Found
 from penstock.python.listening import Listener, LiveBlock, Markup, lines_html
 from penstock.python.pages import Figure, Page
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from penstock.core.ports import Home
 from penstock.errors import CancelledError, PenstockError
+from penstock.lifecycle.found import Found, find
 from penstock.lifecycle.run import Opener, Request
-from penstock.python.found import Found, find
 from penstock.python.result import Plan, Run
 
 WORKER, SERVER = "penstock.worker", "penstock.serve"

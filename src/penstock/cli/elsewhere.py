@@ -1,0 +1,80 @@
+"""`penstock run --on BACKEND`: the same run, carried out elsewhere while we wait and tell of it."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from penstock.errors import UsageError
+
+if TYPE_CHECKING:
+    from penstock.cli.progress import Progress
+    from penstock.cli.projects import Target
+    from penstock.lifecycle.run import Report, Request
+
+ALIASES = {"kfp": "kubeflow"}
+"""Short names of backends, as URLs have them."""
+REFUSED = ("force", "refresh", "note", "exploratory", "allow_dirty")
+"""What a run elsewhere cannot be asked for: its tasks decide at run time."""
+
+
+def split_place(text: str) -> tuple[str, str]:
+    """Name and place of "dask" or "dask://host:8786".
+
+    Examples
+    --------
+    >>> split_place("dask://host:8786"), split_place("prefect"), split_place("kfp://host")
+    (('dask', 'host:8786'), ('prefect', ''), ('kubeflow', 'host'))
+    """
+    name, _, where = text.partition("://")
+    return ALIASES.get(name, name), where
+
+
+def run_on(found: Target, request: Request, on: str, progress: Progress) -> Report:
+    """Run a declaration on a backend and wait for its end.
+
+    Raises
+    ------
+    UsageError
+        The flow, or what was asked for, cannot be had there; each fault with its remedy.
+    PenstockError
+    """
+    from penstock.backends.backend import Options
+    from penstock.backends.backend import backend as named
+    from penstock.backends.compiled import compiled
+    from penstock.backends.preflight import preflight
+    from penstock.lifecycle.rehearse import rehearse_with
+    from penstock.lifecycle.remote import Part, events_of, report_of
+
+    name, where = split_place(on)
+    asked = [word for word in REFUSED if getattr(request, word)] + [
+        n for n, v in request.flags.items() if v is not None
+    ]
+    asked += ["final"] if request.extra.get("final") else []
+    if asked:
+        words = ", ".join(f"--{word.replace('_', '-')}" for word in asked)
+        raise UsageError(f"{words}: not together with --on", hint="leave it out, or run here")
+    chosen = named(name)
+    options = Options(group="step")
+    place = f"{found.file}:{found.variable}" if found.variable else found.file
+    flow = compiled(place, group="step", until=request.until, params=request.params, extra=request.extra)
+    wrong = [one for one in preflight(flow, chosen, options) if one.grade == "error"]
+    if wrong:
+        more = "".join(f"; {one.what} → {one.remedy}" for one in wrong[1:])
+        raise UsageError(f"it cannot run on {name}: {wrong[0].what}{more}", hint=wrong[0].remedy)
+    told: list[str] = []
+    lock, rehearse = threading.Lock(), rehearse_with("penstock.serve")
+
+    def done(run: str, steps: tuple[str, ...]) -> None:
+        with lock:
+            report = report_of(found.home, flow.graph, request, Part(name, run, steps), rehearse)
+            if not told:
+                progress.began(flow.graph, report.outcome.run)
+            fresh = [step for step in steps if step not in told]
+            told.extend(fresh)
+            for event in events_of(found.home, report, fresh):
+                progress(event)
+
+    ended: Any = chosen.run(flow, where, options, done)
+    done(ended.run, tuple(node.id for node in flow.graph.nodes))
+    return report_of(found.home, flow.graph, request, Part(name, ended.run, ()), rehearse)

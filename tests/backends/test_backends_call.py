@@ -1,0 +1,123 @@
+"""Starting the worker and believing its answer."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from penstock.backends.call import call
+from penstock.backends.compiled import compiled
+from penstock.errors import UsageError
+
+SAYS = "import json, os, sys; json.dump({answer}, open(os.environ['PENSTOCK_RESULT'], 'w')); sys.exit({code})"
+FLOW = """
+import penstock as ps
+
+@ps.step
+def first(n: int, loud: bool):
+    print("hello from the step")
+    return n
+
+@ps.step
+def second(n):
+    return n + 1
+
+flow = ps.Flow(second(first(ps.Param("n", 1), ps.Param("loud", False))), name="small")
+"""
+
+
+def python(text: str) -> list[str]:
+    return [sys.executable, "-c", text]
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "state", "retriable"),
+    [
+        ({"state": "done"}, 0, "done", False),
+        ({"state": "reused"}, 0, "reused", False),
+        ({"state": "skipped"}, 99, "skipped", False),
+        ({"state": "failed"}, 0, "failed", True),
+        ({"state": "done"}, 99, "failed", True),
+        ({"state": "failed", "retriable": False}, 5, "failed", False),
+        ({"state": "failed", "retriable": True}, 1, "failed", True),
+        ({"state": "cancelled"}, 143, "cancelled", False),
+    ],
+)
+def test_a_code_counts_when_the_answer_says_the_same(answer: dict, code: int, state: str, retriable: bool) -> None:
+    told = call(python(SAYS.format(answer=answer, code=code)))
+    assert (told.code, told.state, told.retriable) == (code, state, retriable)
+
+
+@pytest.mark.parametrize("code", [0, 99, -9])
+def test_a_process_that_says_nothing_has_failed_and_may_be_tried_again(code: int) -> None:
+    end = f"import os; os._exit({code})" if code >= 0 else "import os; os.kill(os.getpid(), 9)"
+    told = call(python(end))
+    assert (told.code, told.state, told.retriable) == (code, "failed", True)
+    assert "no answer" in told.reason
+
+
+def test_a_refusal_is_no_failure() -> None:
+    told = call(python(SAYS.format(answer={"state": "done", "passed": False, "reason": "worse"}, code=0)))
+    assert (told.state, told.refused, told.reason) == ("done", True, "worse")
+
+
+def test_lines_of_the_log_come_while_they_are_written() -> None:
+    seen: list[tuple[str, float]] = []
+    text = "import sys, time; print('one', file=sys.stderr, flush=True); time.sleep(1.5); print('two', file=sys.stderr)"
+    call(python(text), echo=lambda line: seen.append((line, time.monotonic())))
+    assert [line for line, _ in seen] == ["one", "two"]
+    assert seen[1][1] - seen[0][1] > 1.0
+
+
+def test_a_limit_ends_the_worker_and_its_children(tmp_path: Path) -> None:
+    mark = tmp_path / "pid"
+    text = (
+        "import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']);"
+        f"open({str(mark)!r}, 'w').write(str(p.pid)); time.sleep(600)"
+    )
+    told = call(python(text), timeout_s=3.0)
+    assert told.state in ("failed", "cancelled")
+    child = int(mark.read_text())
+    end = time.monotonic() + 10
+    while _runs(child) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not _runs(child)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+
+
+def test_what_a_flow_is_compiled_to_runs(tmp_path: Path) -> None:
+    (tmp_path / "penstock.toml").write_text("")
+    (tmp_path / "flows.py").write_text(FLOW)
+    flow = compiled(str(tmp_path / "flows.py"), group="step", params={"n": 4})
+    assert [task.steps for task in flow.tasks] == [("first",), ("second",)]
+    lines: list[str] = []
+    for task in flow.tasks:
+        told = call(flow.command(task.steps, "test", "r 1", {"loud": True}), echo=lines.append)
+        assert told.state == "done", told.reason
+    assert "hello from the step" in lines
+    assert flow.home.ledger.runs()[0].info["params"] == {"n": 4, "loud": True}
+
+
+def test_what_no_file_declares_cannot_run_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import penstock as ps
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "penstock.toml").write_text("")
+
+    @ps.step
+    def here(n: int) -> int:
+        return n
+
+    with pytest.raises(UsageError, match="only this process holds it"):
+        compiled(ps.Flow(here.ref(1), name="held"))
+    assert os.environ.get("PENSTOCK_ENV") is None
