@@ -147,7 +147,7 @@ def end(process: subprocess.Popen[str]) -> int:
 
 def _read(process: subprocess.Popen[str], echo: Callable[[str], None]) -> None:
     assert process.stderr is not None
-    with contextlib.suppress(ValueError, OSError):
+    with contextlib.suppress(ValueError, OSError), process.stderr:
         for line in process.stderr:
             echo(line.rstrip("\n"))
 
