@@ -22,8 +22,8 @@ from sklearn.tree import DecisionTreeClassifier
 
 import penstock as ps
 from penstock.errors import StepError, UnknownNameError, UsageError
-from penstock.project import open_home
 from penstock.lifecycle import found
+from penstock.project import open_home
 from penstock.python.result import IDLE
 
 DECLARED = """
