@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from penstock.core.run import Run
     from penstock.lifecycle.records import Standing
 
+MOST_OPENINGS = 5
+"""So many openings of the final hold-out are told one by one."""
 Name = Annotated[
     str | None,
     typer.Argument(
@@ -88,6 +90,7 @@ def _tell_run(home: Home, run: Run, *, quiet: bool) -> None:
     from penstock.cli.tracked import code_lines, cost_line, parameter_lines, search_lines
     from penstock.lifecycle.alive import state_of
     from penstock.lifecycle.figures import figure_text
+    from penstock.lifecycle.final import openings
     from penstock.lifecycle.records import figures_of, steps_of
 
     took = f" · {duration(run.ended - run.started)}" if run.ended else ""
@@ -123,6 +126,9 @@ def _tell_run(home: Home, run: Run, *, quiet: bool) -> None:
         say(f"  {text}")
     if "version" in info:
         say(f"  version {run.flow}@{info['version']}: penstock show {run.flow}@{info['version']}")
+    for one in openings(home, run.flow):
+        if one.body["run"] == run.id:
+            say(f"  opened the final hold-out for {run.flow}@{one.body['version']}: {clean(one.body['summary'])}")
     if run.state == "failed":
         _tell_failure(steps)
 
@@ -185,6 +191,7 @@ def _tell_failure(steps: Any) -> None:
 
 
 def _version_json(home: Home, one: Standing) -> dict[str, Any]:
+    from penstock.lifecycle.final import opening_json, openings
     from penstock.lifecycle.own import types_of
     from penstock.lifecycle.records import parts_of
 
@@ -192,7 +199,9 @@ def _version_json(home: Home, one: Standing) -> dict[str, Any]:
     for data in files.values():
         data.pop("text", None)
     needs = {name: told.get("digest") for name, told in types_of(home, parts_of(home, one.version)).items()}
-    return one.to_json() | {"git": dict(one.version.body.get("git", {})), "needs": needs, "files": files}
+    opened = [opening_json(one.version.workflow, entry) for entry in openings(home, one.version.workflow)]
+    git = dict(one.version.body.get("git", {}))
+    return one.to_json() | {"git": git, "needs": needs, "final": opened, "files": files}
 
 
 def _tell_version(home: Home, one: Standing, *, quiet: bool) -> None:
@@ -233,7 +242,7 @@ def _tell_version(home: Home, one: Standing, *, quiet: bool) -> None:
             say(f"    {clean(rule['text'])}")
         for note in one.verdict.body.get("notes", ()):
             say(f"    note: {clean(note)}")
-    for text in (*_audit_lines(home, files), *_origin_lines(home, version, files)):
+    for text in (*_final_lines(home, version), *_audit_lines(home, files), *_origin_lines(home, version, files)):
         say(text)
     say(
         f"  bundle {version.bundle.digest[:12]}… · {len(files)} files, {size_text(sum(a.size for a in files.values()))}"
@@ -273,6 +282,24 @@ def _origin_lines(home: Home, version: Any, files: Any) -> list[str]:
     if done := reproductions(home, version):
         last, times = done[-1], f" ({len(done)} times tried)" if len(done) > 1 else ""
         lines.append(f"  reproduced: {clean(last.body['summary'])} · {moment(last.at)} by {clean(last.who)}{times}")
+    return lines
+
+
+def _final_lines(home: Home, version: Any) -> list[str]:
+    """How often the final hold-out of the workflow was opened, and by whom; what it said of this version."""
+    from penstock.cli.output import clean, moment
+    from penstock.lifecycle.final import often, openings
+
+    opened = openings(home, version.workflow)
+    if not opened:
+        return []
+    lines = [f"  final hold-out of {version.workflow}: opened {often(len(opened))}"]
+    if (earlier := len(opened) - MOST_OPENINGS) > 0:
+        lines[0] += f", the first {earlier:,} not shown"
+    for one in opened[-MOST_OPENINGS:]:
+        mine = one.body["version"] == version.number
+        of = clean(str(one.body["summary"])) if mine else f"for {version.workflow}@{one.body['version']}"
+        lines.append(f"    {one.number}: {of} · run:{str(one.body['run'])[:4]} · {moment(one.at)} by {clean(one.who)}")
     return lines
 
 

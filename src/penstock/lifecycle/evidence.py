@@ -10,6 +10,7 @@ from penstock.core.artifact import Artifact
 from penstock.core.ports import Home
 from penstock.core.run import Entry, Result, Run
 from penstock.errors import CorruptObjectError, MissingObjectError, UnknownNameError, UsageError
+from penstock.lifecycle.final import openings
 from penstock.lifecycle.pictures import Picture, pictures
 from penstock.lifecycle.records import results_of, steps_of
 from penstock.lifecycle.versions import CHALLENGER, CHAMPION, MOST_DIGITS, Version, alias, manifest, stream
@@ -65,6 +66,8 @@ class Evidence:
         The run that registered it.
     before : (str, dict)
         The champion that it was compared with, and the profile of that one's training rows by column.
+    openings : tuple of Entry
+        Each time that the workflow's final hold-out was opened, for whatever version, oldest first.
     title : str
         Of a run without a version: "run 3f9c of churn". Its `version` is then number 0 and stands on no ledger.
     logged : tuple of Picture
@@ -86,6 +89,7 @@ class Evidence:
     code: Mapping[str, str] = field(default_factory=dict)
     run: Run | None = None
     before: tuple[str, Mapping[str, Any]] = ("", {})
+    openings: tuple[Entry, ...] = ()
     title: str = ""
     logged: tuple[Picture, ...] = ()
     redacted: tuple[str, ...] = ()
@@ -153,6 +157,7 @@ def evidence(home: Home, version: Version) -> Evidence:
         code=_code(home, results),
         run=_run(home, version),
         before=_before(home, version, verdict),
+        openings=tuple(openings(home, workflow)),
         logged=pictures(home, results),
     )
 

@@ -56,6 +56,35 @@ def put_opening(
     raise ConflictError(f"{version.workflow}: the final hold-out was opened by others all the time", hint="run again")
 
 
+def openings(home: Home, workflow: str) -> list[Entry]:
+    """Each time that the final hold-out of a workflow was opened, oldest first."""
+    return home.ledger.stream(stream(workflow, "final"))
+
+
+def opening_json(workflow: str, entry: Entry) -> dict[str, Any]:
+    """An opening as plain data: its number, for which version, by which run, when and by whom, and what was found."""
+    body = entry.body
+    found = {name: body[name] for name in ("run", "summary", "n_rows", "metrics")}
+    return {
+        "number": entry.number,
+        "version": f"{workflow}@{body['version']}",
+        "at": entry.at,
+        "who": entry.who,
+        **found,
+    }
+
+
+def often(n: int) -> str:
+    """How many times.
+
+    Examples
+    --------
+    >>> often(1), often(2), often(3)
+    ('once', 'twice', '3 times')
+    """
+    return {1: "once", 2: "twice"}.get(n, f"{n} times")
+
+
 def _told(version: Version, number: int) -> dict[str, Any]:
     """What a person is told of an opening."""
     told = f"opening {number} of the final hold-out of {version.workflow}, on record"

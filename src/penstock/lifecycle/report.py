@@ -111,7 +111,7 @@ def page(seen: Evidence) -> dict[str, Any]:
         "redacted": list(seen.redacted),
         "standing": facts.standing(seen),
         "rules": facts.rules(seen),
-        "compared": facts.compared(seen),
+        "compared": [*facts.compared(seen), *facts.opened(seen)],
         "remarks": facts.remarks(seen),
         "served": facts.served(seen),
         "tiles": facts.tiles(seen),

@@ -12,6 +12,7 @@ from penstock.core.run import Entry
 from penstock.lifecycle import report_profile
 from penstock.lifecycle.environments import summary
 from penstock.lifecycle.evidence import STAGES, Evidence
+from penstock.lifecycle.final import often
 from penstock.lifecycle.own import needs_of
 from penstock.lifecycle.records import NOT_COMPARED, outcome_of
 from penstock.lifecycle.report_figures import capital, interval, number
@@ -104,6 +105,18 @@ def compared(seen: Evidence) -> list[str]:
     if not c:
         found.append("The comparison's figures are not kept any more.")
     return found
+
+
+def opened(seen: Evidence) -> list[str]:
+    """How often the final hold-out was opened, and what it said of this version: no rule reads it."""
+    if not seen.openings:
+        return []
+    last, workflow = seen.openings[-1], seen.version.workflow
+    times, run = often(len(seen.openings)), str(last.body["run"])[:4]
+    when = f"last on {moment(last.at)} by run {run} for {workflow}@{last.body['version']}"
+    mine = [one for one in seen.openings if one.body["version"] == seen.version.number]
+    said = [f"Of {seen.name} it said: {mine[-1].body['summary']}."] if mine else []
+    return [f"The final hold-out of {workflow} was opened {times}, {when}.", *said]
 
 
 def remarks(seen: Evidence) -> list[str]:
@@ -318,6 +331,11 @@ def history(seen: Evidence) -> list[dict[str, str]]:
     if seen.verdict is not None:
         word = outcome_of(seen.verdict.body)
         found.append((seen.verdict.at, 1, _row(seen.verdict, f"verdict {seen.verdict.number}: {word}")))
+    found += [
+        (one.at, 2, _row(one, f"final hold-out opened, opening {one.number}: {one.body['summary']}"))
+        for one in seen.openings
+        if one.body["version"] == seen.version.number
+    ]
     for move in seen.moves:
         name, to = move.stream.rpartition("/")[2], move.body["version"]
         now = f"{seen.version.workflow}@{to}" if to is not None else "nobody"
