@@ -149,16 +149,19 @@ def agreement(alike: Numbers, labels: npt.NDArray[np.intp]) -> float:
     """
     import numpy as np
 
-    order = np.lexsort((labels, alike))
-    ordered, label = alike[order], labels[order]
-    first = np.append(True, ordered[1:] != ordered[:-1])
-    starts = np.flatnonzero(first | np.append(True, label[1:] != label[:-1]))  # of rows that look alike with one label
-    same = np.diff(np.append(starts, len(order)))
-    size = np.bincount(np.cumsum(first[starts]) - 1, weights=same)[np.cumsum(first[starts]) - 1]
-    several = size > 1
-    if not several.any():
+    order = np.argsort(alike, kind="stable")
+    again = alike[order[1:]] == alike[order[:-1]]
+    several = np.append(again, False) | np.append(False, again)
+    if not len(order) or not several.any():
         return float("nan")
-    return float((same * (same - 1) / (size - 1 + ~several))[several].sum() / same[several].sum())
+    rows = order[several]  # few, as a rule: what follows holds several numbers for each
+    rows = rows[np.lexsort((labels[rows], alike[rows]))]
+    first = np.append(True, alike[rows[1:]] != alike[rows[:-1]])
+    starts = np.flatnonzero(first | np.append(True, labels[rows[1:]] != labels[rows[:-1]]))
+    same = np.diff(np.append(starts, len(rows)))  # rows that look alike with one label
+    group = np.cumsum(first[starts]) - 1
+    size = np.bincount(group, weights=same)[group]
+    return float((same * (same - 1) / (size - 1)).sum() / len(rows))
 
 
 def _numbers(column: pd.Series[Any]) -> Numbers:
