@@ -294,6 +294,7 @@ def test_an_uncut_table_is_named_in_every_form_and_the_final_hold_out_stays_clos
         (DECLARED, ("--every", "month"), "is not a duration"),
         (DECLARED, ("--from", "yesterday"), "a date such as 2026-01-31"),
         (DECLARED, ("--cut", "orders=day"), "no such source"),
+        (DECLARED, ("--out", "nowhere/page.html"), "there is no folder nowhere"),
         (DECLARED, ("--from", "2025-01-03", "--until", "2025-01-10", "--every", "3d"), "no origin has enough rows"),
     ],
 )

@@ -132,6 +132,7 @@ def test_a_source_without_the_time_is_not_cut_unless_somebody_says_how():
     [
         ({"from": "2030-01-01"}, "comes after --from"),
         ({"from": "2020-01-01"}, "nothing was known then"),
+        ({"from": DAYS[40], "until": DAYS[20]}, "--until .* is not after --from"),
         ({"from": DAYS[80], "every": "1h"}, "origins, at most 200"),
     ],
 )

@@ -125,14 +125,14 @@ def _version(home: Home, name: str) -> Any:
 
 def _tell(told: str, proof: Mapping[str, Any], *, as_json: bool, quiet: bool) -> None:
     """The proof as a document or for a person."""
-    from penstock.cli.output import clean, document, paint, say
+    from penstock.cli.output import clean, document, paint, say, width, wrapped
 
     if as_json:
         document({"of": told, **proof})
         return
     if not quiet:
         for line in lines_of(proof):
-            say(clean(line))
+            say(wrapped(clean(line), width(), " " * (len(line) - len(line.lstrip()) + 2)))
     counts = proof["n_findings"]
     words = [f"{n} {grade}{'s' * (n != 1)}" for grade, n in counts.items() if n]
     mark, colour = ("✗", "red") if counts["error"] else ("✓", "green")

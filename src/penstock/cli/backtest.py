@@ -64,6 +64,7 @@ def command(
     from penstock.lifecycle.sweep import given_of, single
 
     cuts = cuts_of(cut or ())
+    _check_folder(out)
     flags = {"jobs": jobs, "seed": seed}
     found = target(file, env, flags)
     request = Request(
@@ -90,6 +91,20 @@ def command(
     return 0
 
 
+def _check_folder(out: str | None) -> None:
+    """Refuse a page in a folder that is not there, before anything is computed.
+
+    Raises
+    ------
+    UsageError
+    """
+    from penstock.errors import UsageError
+
+    folder = os.path.dirname(os.path.abspath(out)) if out is not None else os.curdir
+    if not os.path.isdir(folder):
+        raise UsageError(f"--out {out}: there is no folder {os.path.relpath(folder)}", hint="make it first")
+
+
 def _page(found: Mapping[str, Any], out: str | None) -> str | None:
     from penstock.lifecycle.backtest_page import write_page
 
@@ -98,7 +113,7 @@ def _page(found: Mapping[str, Any], out: str | None) -> str | None:
 
 def tell(found: Mapping[str, Any], run: Run, *, quiet: bool = False, page: str | None = None) -> None:
     """The table by origin, the figures by age, and what it comes to."""
-    from penstock.cli.output import clean, columns, paint, say
+    from penstock.cli.output import clean, columns, paint, say, width, wrapped
 
     if quiet:
         say(clean(found["summary"]))
@@ -109,13 +124,13 @@ def tell(found: Mapping[str, Any], run: Run, *, quiet: bool = False, page: str |
         say(line)
     say()
     ages = [_age_row(one) for one in found["by_age"]]
-    for line in columns(["age", "as gated", "never retrained", "than a fresh model"], ages, right=[0]):
+    for line in columns(["age", "as gated", "never retrained", "than a fresh model"], ages, right=[0]) if ages else ():
         say(line)
-    say(paint(clean(found["summary"]), "green"))
+    say(paint(wrapped(clean(found["summary"]), width(), "  "), "green"))
     for text in found.get("warnings", ()):
-        say(paint(f"warning  {clean(text)}", "yellow"))
+        say(paint(wrapped(f"warning  {clean(text)}", width(), " " * 9), "yellow"))
     for text in found["notes"]:
-        say(f"note  {clean(text)}")
+        say(wrapped(f"note  {clean(text)}", width(), " " * 6))
     if page is not None:
         say(f"page  {os.path.relpath(page)}")
 

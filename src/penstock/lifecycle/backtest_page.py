@@ -61,9 +61,10 @@ def page(found: Mapping[str, Any]) -> str:
 
 
 def plots(found: Mapping[str, Any]) -> list[Plot]:
-    """What came out, by origin and by age."""
+    """What came out, by origin and by age; nothing where nothing could be measured."""
     kept = [one for one in found["origins"] if not one["skipped"]]
-    return [_by_origin(found, kept), _by_age(found)]
+    drawn = [_by_origin(found, kept)] if any(one["figures"] for one in kept) else []
+    return [*drawn, *([_by_age(found)] if found["by_age"] else [])]
 
 
 def _by_origin(found: Mapping[str, Any], kept: Sequence[Mapping[str, Any]]) -> Plot:

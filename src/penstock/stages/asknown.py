@@ -204,6 +204,10 @@ def _origins(start: Any, end: Any, every: float, ordered: Any) -> list[Any]:
     DeclarationError
     """
     within = f"the rows that may be looked at go from {text_of(ordered[0])} to {text_of(ordered[-1])}"
+    if not start < end and start <= ordered[-1]:
+        raise DeclarationError(
+            f"--until {text_of(end)} is not after --from {text_of(start)}; {within}", where="backtest"
+        )
     if not start < end:
         raise DeclarationError(
             f"no row with a final label comes after --from {text_of(start)}; {within}", where="backtest"

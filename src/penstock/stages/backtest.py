@@ -268,6 +268,8 @@ def _summary(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str
             f"{scoring.number(shown[way]['value'])} {words[way]}" for way in WAYS if shown[way]["value"] is not None
         ]
         parts.append(f"{scoring.shown_name(name)} {', '.join(told)}")
+    if not any(one["n_rows"] for one in rows):
+        parts.append("no rows came after an origin to measure by: a longer --window takes more")
     gain = found["retraining"]["never"]
     if not promoted:
         parts.append("none passed")
