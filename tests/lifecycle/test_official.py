@@ -81,6 +81,34 @@ def test_training_hangs_on_no_file_mask_or_final_rows_but_through_its_rows():
     assert "official" not in plain["split"].kwargs
 
 
+def proven(**fields):
+    """What the proof is given of the hold-outs."""
+    calls = ids(declare(**fields))
+    told = calls["scramble"].kwargs
+    assert call_of(told["test"]) is calls["split"]
+    return told
+
+
+def test_the_proof_knows_both_hold_outs_and_what_leads_to_an_official_file():
+    single = cleaned(ps.read("train.csv"), ["a"])
+    assert not {"final", "official"} & set(proven(data=single))
+    final = proven(data=single, split=ps.Split(final=0.1))["final"]
+    assert (call_of(final).name, repr(final)) == ("split", "<Ref split.final>")
+    assert proven(data=single, split=ps.Split(test=ps.read("holdout.csv")))["official"] == ()
+    assert proven(data=chain(), split=ps.Split(test=ps.read("holdout.csv")))["official"] == (2,)  # the holidays
+    prices = ps.read("prices.csv")
+
+    def beside(file, prices, name="parted"):
+        return parted(ps.read(file), prices, name=name)[0]
+
+    for shared in (prices, ps.read("prices.csv", name="again")):
+        split = ps.Split(test=beside("holdout.csv", shared, "for_test"))
+        told = proven(data=beside("train.csv", prices), split=split)
+        assert [told["steps"].calls[at].name for at in told["official"]] == ["prices"]
+    apart = ps.Split(test=cleaned(ps.read("other.csv"), []))
+    assert proven(data=beside("train.csv", prices), split=apart)["official"] == ()
+
+
 def test_the_final_hold_out_is_opened_only_when_asked():
     workflow = declare(split=ps.Split(final=0.1))
     closed, opened = ids(workflow), ids(workflow, final=True)

@@ -315,6 +315,8 @@ def test_keys_and_groups_are_compared_in_one_text_form():
     train, test = pd.DataFrame({"id": [1, 2, 3]}), pd.DataFrame({"id": ["1.0", "x", "4"]})
     assert [one.rows for one in shared_names(train, test, ("id",), "key", "error")] == [1]
     assert shared_names(train, pd.DataFrame({"id": [4.0, 5.0]}), ("id",), "key", "error") == []
+    nobody = pd.DataFrame({"id": [None, 7]}, dtype="Int64")
+    assert shared_names(nobody, nobody[:1], ("id",), "group", "error") == []
 
 
 def test_a_missing_time_does_not_hide_rows_out_of_order():

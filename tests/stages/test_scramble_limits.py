@@ -101,13 +101,13 @@ def test_what_leads_to_a_test_file_and_to_training_rows_alike_is_tried():
     steps = Steps(
         {"table": table, "wages": wages}, [("sum", SUM, ("table",)), ("joined", with_wages, ("sum", "wages"))]
     )
-    report = beside_a_file(steps, ("wages",), **KEY)
+    report = beside_a_file(steps, (1,), **KEY)
     assert found(report) == [("error", "features", "wage")]
     assert report["tried"][0]["what"] == (
         "by construction: official test rows can reach training rows through wages alone"
     )
     assert report["not_tried"] == []  # neither the table nor the step before the join can hold a held-out row
-    nameless = beside_a_file(steps, ("wages",))
+    nameless = beside_a_file(steps, (1,))
     assert nameless["not_tried"][0]["why"].startswith("not provable: declare key=")
 
 

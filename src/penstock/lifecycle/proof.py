@@ -51,12 +51,12 @@ def replay_of(
     return {"steps": Ref(Call("penstock.stages.scramble:scramble", STEP, (), arguments, Options(), part=STEP))}
 
 
-def _shared(calls: Sequence[Call], others: Sequence[Call]) -> tuple[str, ...]:
-    """Calls that stand among others too; a source is one with whatever reads the same."""
+def _shared(calls: Sequence[Call], others: Sequence[Call]) -> tuple[int, ...]:
+    """Places of calls that stand among others too; a source is one with whatever reads the same."""
     known = {id(call) for call in others}
     read = [call.args for call in others if call.kind == "source" and not promises(call.args)]
     return tuple(
-        call.name
-        for call in calls
+        at
+        for at, call in enumerate(calls)
         if id(call) in known or (call.kind == "source" and not promises(call.args) and call.args in read)
     )

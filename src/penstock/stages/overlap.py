@@ -84,7 +84,8 @@ def shared_names(
     """Keys or groups that occur on both sides, by their canonical text: 1, 1.0 and "1" are one."""
     import numpy as np
 
-    both = np.isin(rows(test, columns, SECRET), rows(train, columns, SECRET))
+    there = test[list(columns)].notna().all(axis=1).to_numpy()  # rows without a name have none in common
+    both = np.isin(rows(test, columns, SECRET), rows(train, columns, SECRET)) & there
     n = int(both.sum())
     if n == 0:
         return []

@@ -74,7 +74,7 @@ def scramble(
     seed: int,
     full: bool = False,
     final: pd.DataFrame | None = None,
-    official: tuple[str, ...] | None = None,
+    official: tuple[int, ...] | None = None,
 ) -> dict[str, Any]:
     """Try whether held-out rows, or later ones, reach what the model learns from.
 
@@ -90,8 +90,9 @@ def scramble(
         Also steps that take long, more moments, and the fit.
     final : DataFrame, optional
         The final hold-out: its rows are held out too.
-    official : tuple of str, optional
-        Where an official test file is held out: steps and sources that lead to its rows and to training rows alike.
+    official : tuple of int, optional
+        Where an official test file is held out: places, among the steps, of those and of sources that lead to its rows
+        and to training rows alike.
 
     Returns
     -------
@@ -106,9 +107,10 @@ def scramble(
     left = {step.id: why for step in steps.steps if (why := _left_out(step, full=full))}
     walker = Walker(steps, declared.sides, declared.labels, [*left, FIT])
     mine = [step for step in steps.steps if not step.source and step.id != FIT]
-    concerned = walker.after(official)
-    if official is not None:
-        report.tried.append({"what": _by_construction(official), "rows": n_held})
+    shared = None if official is None else [walker.order[at] for at in official]
+    concerned = walker.after(shared)
+    if shared is not None:
+        report.tried.append({"what": _by_construction(shared), "rows": n_held})
     for step, why in left.items():
         what = _MOVES if step in concerned else "look-ahead in it"
         if step in concerned or roles.time:
@@ -142,11 +144,11 @@ NAMELESS = (
 )
 
 
-def _by_construction(shared: tuple[str, ...]) -> str:
+def _by_construction(shared: list[str]) -> str:
     """What is so because of how the official test rows are made, whatever the steps do."""
     if not shared:
         return "by construction: no step that leads to training rows takes a row of the official test file"
-    return f"by construction: official test rows can reach training rows through {_few(list(shared))} alone"
+    return f"by construction: official test rows can reach training rows through {_few(shared)} alone"
 
 
 def _left_out(step: Any, *, full: bool) -> str:
