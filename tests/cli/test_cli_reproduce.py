@@ -58,7 +58,7 @@ def made(shop_class: Any, folder: Path, declared: str = DECLARED, table: str = "
     shop.write("churn.py", declared)
     options = ["--until", "register", "--set", "model.C=0.5", "--seed", "3", "--jobs", jobs]
     ended = shop.call("run", "churn.py", *options, "--json")
-    assert ended.code == 7, ended.err or ended.out  # registered; nothing has judged it
+    assert ended.code == 0, ended.err or ended.out  # registered, as far as was asked; nothing has judged it
     return shop
 
 

@@ -15,9 +15,10 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
+from penstock.core.artifact import Artifact
 from penstock.core.flow import Graph, Node, calls_of
 from penstock.core.ports import Config, Home
-from penstock.core.run import Entry
+from penstock.core.run import Entry, Group, Result, Run, StepRun
 from penstock.core.source import read
 from penstock.core.target import Roles, Target
 from penstock.core.workflow import Workflow
@@ -211,6 +212,32 @@ def test_version_of_a_given_threshold_names_the_one_it_was_made_of(raced_home: H
     with pytest.raises(UsageError, match="threshold that a person gave") as caught:
         original_of(raced_home, version_with(decided={"from": 4}))
     assert caught.value.hint == "penstock reproduce churn@4"
+
+
+def test_run_is_held_to_what_it_gave_itself_and_one_that_reused_everything_to_its_maker(raced_home: Home) -> None:
+    ledger, kept = raced_home.ledger, {"digest": "c" * 64, "format": "json", "size": 1}
+    gave, gave_later = (Artifact(letter * 64, "parquet", 1) for letter in "ab")
+    result = Result("e" * 64, "d" * 64, ["dict", []], None, (gave_later,), {"run": "1" * 16, "step": "prepared"})
+    made = Run("1" * 16, "churn", "run", "done", 1.0, info={"code": {"files": kept}, "who": "ana@host"})
+    idle = Run("2" * 16, "churn", "run", "done", 2.0, info={"recipes": {"prepared": result.recipe}})
+    seen = Run("3" * 16, "churn", "monitor", "done", 3.0)
+    empty = Run("4" * 16, "churn", "run", "failed", 4.0)
+    rows = [
+        StepRun(made.id, "prepared", 1, result.recipe, "run", "done", {"why": "new"}, (gave,)),
+        StepRun(made.id, "train", 1, None, "run", "failed", {"why": "new"}),
+    ]
+    ledger.commit(Group(runs=[made, idle, seen, empty], results=[result], step_runs=rows))
+    for run in (made, idle):
+        found = original_of(raced_home, run)
+        assert (found.name, found.number, found.who, found.done, found.rest) == (
+            "run:11111111", None, "ana@host", ("prepared",), ("train",)
+        )  # fmt: skip
+        assert found.results["prepared"].outputs == (gave,)  # not what the same recipe gave since
+        assert list(found.files) == ["code"]
+    with pytest.raises(UsageError, match="run:33333333 is no run of a declaration but a monitor"):
+        original_of(raced_home, seen)
+    with pytest.raises(NotReproducibleError, match="run:44444444 kept no code: no step of it began"):
+        original_of(raced_home, empty)
 
 
 @pytest.mark.parametrize(
