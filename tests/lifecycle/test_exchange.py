@@ -1,15 +1,16 @@
 """Two environments that go on side by side: what a push of everything brings, whom it promotes, whom never."""
 
+import time
 from dataclasses import replace
 
 import pytest
 
 from penstock.core.ports import Config, Home
-from penstock.core.run import Entry
+from penstock.core.run import Entry, Group, Run
 from penstock.errors import RefusedError
 from penstock.formats.registry import FormatRegistry
 from penstock.lifecycle import promote
-from penstock.lifecycle.exchange import send_all
+from penstock.lifecycle.exchange import send, send_all
 from penstock.lifecycle.register import json_artifact, register
 from penstock.lifecycle.versions import CHALLENGER, CHAMPION, alias, versions
 from penstock.store.copy import copy_ledger
@@ -177,3 +178,28 @@ def test_a_champion_whose_gate_refused_it_is_told_before_anything_moves(laptop, 
     with pytest.raises(RefusedError, match="did not pass its gate"):
         laptop.push(prod, "the fair")
     assert (prod.home.ledger.streams(), list(prod.home.objects.walk())) == ({}, [])
+
+
+@pytest.mark.parametrize(("lost", "whole"), [(False, False), (True, False), (False, True)])
+def test_what_the_row_of_a_run_names_comes_with_it(laptop, prod, lost, whole):
+    objects, ledger = laptop.home.objects, laptop.home.ledger
+    kept = {name: objects.stage(name.encode())[0] for name in ("diff", "predictions")}
+    objects.publish(kept.values())
+    info = {"code": {"diff": {"digest": kept["diff"]}}, "predictions": kept["predictions"]}
+    ledger.commit(Group(runs=[Run("a" * 16, "churn", "run", "done", time.time(), info=info)]))
+    made = json_artifact(objects, {"penstock": "bundle/1", "workflow": "churn", "files": {}}, "bundle")
+    found, _ = register(laptop.home, "churn", made, {"git": {}, "run": "a" * 16}, "run@here")
+    if lost:
+        objects.delete(kept["diff"])
+    if whole:
+        laptop.push(prod)
+    else:
+        send(laptop.home, prod.home, [found], who="ada@lab")
+    objects.publish([objects.stage(b"diff")[0]])  # what the fixture looks for in the end
+    [row] = prod.home.ledger.runs()
+    there = {item.digest for item in prod.home.objects.walk()}
+    if lost:  # what was lost here is no loss of theirs
+        assert (row.kept, kept["diff"] in there, kept["predictions"] in there) == ({}, False, True)
+    else:
+        assert set(row.kept.values()) == set(kept.values()) <= there
+    assert fsck(prod.home.objects, prod.home.ledger) == []

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
+from penstock.cli.tracked import difference_of
 from penstock.core.artifact import Artifact
 from penstock.core.flow import Graph, Node, calls_of
 from penstock.core.ports import Config, Home
@@ -24,7 +25,7 @@ from penstock.core.target import Roles, Target
 from penstock.core.workflow import Workflow
 from penstock.engine.closure import Closure
 from penstock.engine.source_files import source_files
-from penstock.errors import NotReproducibleError, UntrustedTypeError, UsageError
+from penstock.errors import NotReproducibleError, UnknownNameError, UntrustedTypeError, UsageError
 from penstock.lifecycle import again, new_env
 from penstock.lifecycle.agreement import lower_reproduction
 from penstock.lifecycle.environments import differences
@@ -238,6 +239,13 @@ def test_run_is_held_to_what_it_gave_itself_and_one_that_reused_everything_to_it
         original_of(raced_home, seen)
     with pytest.raises(NotReproducibleError, match="run:44444444 kept no code: no step of it began"):
         original_of(raced_home, empty)
+
+
+def test_difference_that_gc_let_go_of_is_said_to_be_kept_no_longer(raced_home: Home) -> None:
+    info = {"code": {"diff": {"digest": "d" * 64, "format": "json", "size": 9}}, "let_go": True}
+    raced_home.ledger.commit(Group(runs=[Run("5" * 16, "churn", "run", "done", 1.0, info=info)]))
+    with pytest.raises(UnknownNameError, match="run 5555: the difference of its code is kept no longer"):
+        difference_of(raced_home, raced_home.ledger.runs()[0])
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.cli.output import clean, duration, size_text
 from penstock.core.artifact import Artifact
-from penstock.core.run import Run
+from penstock.core.run import LET_GO, Run
 from penstock.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def difference_of(home: Home, found: Run | Version) -> str:
     Raises
     ------
     UnknownNameError
-        None is kept: its code was that of the commit, or was in no Git.
+        None is kept: its code was that of the commit, or was in no Git, or `gc` let go of it.
     MissingObjectError, CorruptObjectError
     """
     run = _run_of(home, found)
@@ -143,5 +143,10 @@ def difference_of(home: Home, found: Run | Version) -> str:
             else "it was not in Git, or nothing ran"
         )
         raise UnknownNameError(f"run {run.id[:4]}: no difference of its code is kept: {why}")
-    kept = home.formats.load(Artifact.from_json(code["diff"]), home.objects)
+    diff = Artifact.from_json(code["diff"])
+    if run.info.get(LET_GO) and diff.text is None and home.objects.missing([diff.digest]):
+        raise UnknownNameError(
+            f"run {run.id[:4]}: the difference of its code is kept no longer", hint="`penstock gc` let go of it"
+        )
+    kept = home.formats.load(diff, home.objects)
     return str(kept["diff"]) + ("\n… cut here\n" if kept["cut"] else "")
