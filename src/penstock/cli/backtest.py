@@ -158,11 +158,12 @@ def _row(one: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     """An origin's line."""
     from penstock.cli.output import clip
     from penstock.lifecycle.backtest_page import days, interval
+    from penstock.lifecycle.records import NOT_COMPARED
 
     if one["skipped"]:
         return ["→", one["at"], f"{one['n_known']:,}", "", "", "", f"skipped: {one['skipped']}"]
     figure = one["figures"].get("gated", {}).get(found["primary"])
-    mark = "✓" if one["promoted"] else "✗" if one["outcome"] == "worse" else "="
+    mark = "✓" if one["promoted"] else "✗" if one["outcome"] in ("worse", NOT_COMPARED) else "="
     shown = interval(figure) if figure is not None else one["errors"].get("gated", "no rows came")
     champion = one["champion_at"] or "none"
     return [mark, one["at"], f"{one['n_train']:,}", champion, days(one["age_days"]), shown,

@@ -273,10 +273,10 @@ class Attempt:
 
         Whoever cannot be promoted is not compared: that would open the hold-out, and spend of its α, for nothing.
         """
-        errors = [f for f in self.load(audit).get("findings", ()) if f["grade"] == "error"]
+        reason, errors = refusal(self.load(audit))
         if not errors:
             return None
-        self.passed, self.reason = False, f"the audit refused it, so it was not compared: {errors[0]['what']}"
+        self.passed, self.reason = False, reason
         self.verdict = {
             "outcome": NOT_COMPARED,
             "summary": self.reason,
@@ -285,7 +285,7 @@ class Attempt:
             "notes": ["no look at the hold-out was spent on it"],
         }
         told = json_artifact(self.home.objects, self.verdict)
-        self._append(told, {"champion": None}, lambda _: {}, audit_errors=len(errors))
+        self._append(told, {"champion": None}, lambda _: {}, audit_errors=errors)
         return self.reason
 
     def _record(self, comparison: Artifact, about: Mapping[str, Any]) -> int | None:
@@ -408,6 +408,18 @@ class Attempt:
         figures = self.load(inputs["final", ""])
         about, new = put_opening(self.home, self.version, figures, run=self.run, who=self.who)
         return Effect((json_artifact(self.home.objects, about),), changed=new)
+
+
+def refusal(proof: Mapping[str, Any]) -> tuple[str, int]:
+    """Why an audit refuses a version, and for how many errors; "" and 0 where it does not.
+
+    Examples
+    --------
+    >>> refusal({"findings": [{"grade": "note", "what": "few rows"}, {"grade": "error", "what": "`paid` is a copy"}]})
+    ('the audit refused it, so it was not compared: `paid` is a copy', 1)
+    """
+    errors = [one for one in proof.get("findings", ()) if one["grade"] == "error"]
+    return (f"the audit refused it, so it was not compared: {errors[0]['what']}", len(errors)) if errors else ("", 0)
 
 
 NOTHING = Artifact(digest_bytes(b"null"), "json", 4, "null")

@@ -20,10 +20,11 @@ from penstock.engine.events import Listener, silent
 from penstock.engine.local import Effect, Execution, Outcome
 from penstock.errors import UsageError
 from penstock.lifecycle import rivals
-from penstock.lifecycle.attempt import NOTHING, keywords
+from penstock.lifecycle.attempt import NOTHING, keywords, refusal
 from penstock.lifecycle.kept import costs
 from penstock.lifecycle.lower import PARTS
 from penstock.lifecycle.past import CALENDAR, STATE, WHAT
+from penstock.lifecycle.records import NOT_COMPARED
 from penstock.lifecycle.register import json_artifact
 from penstock.lifecycle.run import Opener, Request, carry_out
 from penstock.stats.looks import alpha_left, next_level
@@ -75,10 +76,10 @@ class Succession:
         """Whether the model of an origin takes over."""
         given, at = self._given(node, inputs), node.id.partition("@")[2]
         comparison, audit = self._load(given["comparison"]), self._load(given["audit"])
-        errors = [one for one in audit.get("findings", ()) if one["grade"] == "error"]
+        refused, _ = refusal(audit)
         past = self._load(given.get("past_about")) or {}
         same = bool(past) and past["judged"] == given["judged"].digest and past["decision"] == _digest(given)
-        passed = comparison["outcome"] == "better" and not errors
+        passed = comparison["outcome"] == "better" and not refused
         promoted = passed and not same
         state = {name: given.get(f"past_{name}", NOTHING) for name in STATE}
         if promoted:
@@ -97,15 +98,14 @@ class Succession:
             if not past:
                 state |= {"first": given["served"], "first_about": made}
             past = about
-        if not same:
+        if not same and not refused:  # who is refused opens no hold-out
             looked = _after(self._load(given.get("past_looks")), comparison, won=passed)
             state["looks"] = json_artifact(self.home.objects, looked)
         first = self._load(state["first_about"]) or {}
-        sentence = f"the audit refused it: {errors[0]['what']}" if errors else comparison["sentence"]
         decision = {
-            "outcome": comparison["outcome"],
-            "verdict": "the same model as the champion" if same else sentence,
-            "rules": [rule["text"] for rule in comparison["rules"]],
+            "outcome": NOT_COMPARED if refused else comparison["outcome"],
+            "verdict": "the same model as the champion" if same else refused or comparison["sentence"],
+            "rules": [] if refused else [rule["text"] for rule in comparison["rules"]],
             "passed": passed,
             "promoted": promoted,
             "champion_at": past.get("at"),
