@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 JOBS ?= 2
+BACKENDS := airflow prefect dagster kubeflow dask
+ONLY ?= $(BACKENDS)
 EXTRAS := serve sql duckdb excel postgres s3 pandera mlflow
 PY := .venv/bin/python
 STAMP := .venv/.penstock-stamp
@@ -10,10 +12,11 @@ STAMP := .venv/.penstock-stamp
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv mlflow lock test format lint types imports docstrings doctest unit campaign demo bench changelog clean
+.PHONY: help venv mlflow backends lock test test-backends format lint types imports docstrings doctest unit campaign \
+	demo bench changelog clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## make .venv from the hashed lock (uv, or venv and pip)
 
@@ -27,19 +30,39 @@ mlflow: .venv-mlflow/.penstock-stamp ## make .venv-mlflow, a real MLflow server 
 	@$(PYTHON) tools/venv.py mlflow
 	@touch $@
 
+backends: $(ONLY:%=.venv-%/.penstock-stamp) ## make .venv-airflow, .venv-dask, …, an engine each; ONLY="dask airflow" for some
+
+.venv-%/.penstock-stamp: requirements/backends/%.txt pyproject.toml tools/venv.py
+	@$(PYTHON) tools/venv.py $*
+	@touch $@
+
+COMPILE := uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 \
+	--custom-compile-command "make lock"
+
 # XGBoost asks for a GPU library of 300 MB and does without it on a machine that has no GPU.
-lock: ## write requirements/dev.txt anew (needs uv)
-	uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 \
-		--no-emit-package nvidia-nccl-cu12 --no-emit-package nvidia-nccl-cu13 \
-		--custom-compile-command "make lock" --upgrade \
+# An engine's lock starts from the first: what both hold keeps its version there, for digests must be equal.
+lock: ## write requirements/*.txt and requirements/backends/*.txt anew (needs uv)
+	$(COMPILE) --no-emit-package nvidia-nccl-cu12 --no-emit-package nvidia-nccl-cu13 --upgrade \
 		pyproject.toml $(EXTRAS:%=--extra %) --group dev -o requirements/dev.txt
-	uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 \
-		--custom-compile-command "make lock" --upgrade requirements/mlflow.in -o requirements/mlflow.txt
+	$(COMPILE) --upgrade requirements/mlflow.in -o requirements/mlflow.txt
+	$(COMPILE) --upgrade requirements/backends/airflow.in -o requirements/backends/airflow.txt
+	for name in $(filter-out airflow,$(BACKENDS)); do \
+		cp requirements/dev.txt requirements/backends/$$name.txt && \
+		$(COMPILE) pyproject.toml --extra sql --extra postgres requirements/backends/$$name.in \
+			-o requirements/backends/$$name.txt || exit 1; \
+	done
 
 test: venv ## the whole truth: format, lint, types, imports, docstrings, doctests, tests
 	@for part in lint types imports docstrings doctest unit; do \
 		printf '\n── %s\n' $$part; $(MAKE) --no-print-directory $$part || exit 1; \
 	done
+
+empty :=
+space := $(empty) $(empty)
+
+# The tests of one engine stay in one process, which starts it once.
+test-backends: venv backends ## the tests that need the engines themselves; ONLY="dask airflow" for some
+	$(PY) -m pytest -n $(JOBS) --dist loadscope -m "$(subst $(space), or ,$(strip $(ONLY)))" tests/backends
 
 format: venv ## rewrite the code in the one format
 	$(PY) -m ruff format .
@@ -81,6 +104,6 @@ bench: venv ## the figures, ours against the bare script, measured here
 changelog: venv ## show what the fragments in changes/ would say
 	.venv/bin/towncrier build --draft --version next
 
-clean: ## remove .venv and every cache
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks
+clean: ## remove every environment and every cache
+	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks
 	find src tests tools examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -59,6 +59,19 @@ def test_the_oldest_python_agrees_with_the_project(tool: ModuleType) -> None:
     assert 'requires-python = ">={}.{}"'.format(*tool.OLDEST) in text
 
 
+@pytest.mark.parametrize(("name", "lock", "installs"), [("dask", "backends/dask", 2), ("mlflow", "mlflow", 1)])
+def test_an_engine_and_a_peer_have_a_lock_and_an_environment_of_their_own(
+    tool: ModuleType, monkeypatch: pytest.MonkeyPatch, name: str, lock: str, installs: int
+) -> None:
+    machine = given(tool, monkeypatch, uv=True)
+    tool.choose(name)
+    assert tool.main() == 0
+    commands = [command for command in machine.commands if " install " in command]
+    assert len(commands) == installs  # Penstock itself only beside an engine
+    assert all(f".venv-{name}/bin/python" in command for command in commands)
+    assert f"requirements/{lock}.txt" in commands[0]
+
+
 @pytest.mark.parametrize("uv", [True, False])
 def test_every_install_from_the_index_is_checked_by_hash(
     tool: ModuleType, monkeypatch: pytest.MonkeyPatch, uv: bool
@@ -113,5 +126,5 @@ def test_pips_variables_hold_for_uv_too(tool: ModuleType, monkeypatch: pytest.Mo
 def test_make_help_lists_every_target() -> None:
     makefile = (TOOL.parent.parent / "Makefile").read_text()
     done = subprocess.run(["make", "-s", "help"], cwd=TOOL.parent.parent, capture_output=True, text=True, check=True)
-    targets = makefile.partition(".PHONY:")[2].partition("\n")[0].split()
+    targets = makefile.replace("\\\n", " ").partition(".PHONY:")[2].partition("\n")[0].split()
     assert [line.split()[1] for line in done.stdout.splitlines()] == targets

@@ -1,9 +1,9 @@
-"""Make `.venv` from the lock: with uv when it is there, else with venv and pip. `venv.py mlflow` makes `.venv-mlflow`.
+"""Make `.venv` from the lock: with uv when it is there, else with venv and pip. `venv.py NAME` makes `.venv-NAME`.
 
 Runs on any Python 3, so that one that is too old is told so instead of failing on the syntax. Nothing but the
 standard library is used. The lock names all that is needed, so nothing is resolved here; every package is checked
-against its hash in `requirements/dev.txt`. Penstock itself is then installed in place, with the lock's build backend;
-not beside a peer.
+against its hash. Penstock itself is then installed in place where the lock holds its build backend: in `.venv` and
+beside an engine of `requirements/backends/`, not beside a peer.
 """
 
 import os
@@ -16,6 +16,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 PYTHON = os.path.join(VENV, "bin", "python")
 LOCK = os.path.join("requirements", "dev.txt")
+COMPILE = ["--compile-bytecode"]
 SELF = ["--no-build-isolation", "--no-deps", "--editable", "."]
 
 # uv does not read pip's variables; a machine that has set only those means them for every installer.
@@ -55,7 +56,7 @@ def with_uv(uv):
     install = [uv, "pip", "install", "--quiet", "--python", PYTHON]
     if not usable() and run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, VENV], env):
         return False
-    if run([*install, "--compile-bytecode", "--no-deps", "--require-hashes", "--requirement", LOCK], env):
+    if run([*install, *COMPILE, "--no-deps", "--require-hashes", "--requirement", LOCK], env):
         return False
     return not SELF or run(install + SELF, env) == 0
 
@@ -78,10 +79,17 @@ def with_pip():
 
 
 def choose(name):
-    """Mean the environment of a peer, with a lock of its own."""
-    global VENV, PYTHON, LOCK, SELF  # noqa: PLW0603  a script: these are its settings
+    """Mean the environment of a peer or of an engine, with a lock of its own."""
+    global VENV, PYTHON, LOCK, SELF, COMPILE  # noqa: PLW0603  a script: these are its settings
     VENV = os.path.join(ROOT, ".venv-" + name)
-    PYTHON, LOCK, SELF = os.path.join(VENV, "bin", "python"), os.path.join("requirements", name + ".txt"), []
+    PYTHON = os.path.join(VENV, "bin", "python")
+    LOCK = os.path.join("requirements", name + ".txt")
+    engine = os.path.join("requirements", "backends", name + ".txt")
+    if os.path.exists(os.path.join(ROOT, engine)):
+        # An engine brings far more than its tests import: each module is compiled when it is first imported.
+        LOCK, COMPILE = engine, []
+    with open(os.path.join(ROOT, LOCK)) as lock:
+        SELF = SELF if "\nhatchling==" in lock.read() else []
 
 
 def main():
@@ -98,7 +106,9 @@ def main():
         print("uv could not do it; trying venv and pip", flush=True)
     if with_pip():
         return 0
-    print("-> .venv could not be made. pip's or uv's own message is above; needed are a package index that the")
+    print(
+        "-> {} could not be made. pip's or uv's own message is above; needed are a package index that the".format(VENV)
+    )
     print("   machine's pip or uv knows, and either uv or Python's venv and pip (Debian: python3-venv).")
     return 1
 
