@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -24,6 +25,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+from command_line import call
 
 ROOT = Path(__file__).resolve().parent.parent
 FENCE = re.compile(
@@ -142,6 +145,19 @@ class Session:
             self.start(text.rstrip().removesuffix("&"))
             return
         wanted = re.search(r"# ends with (\d+)$", text)
+        code, output = self.run(text)
+        place = f"line {said.line}: $ {text}\n{output}"
+        assert code == (int(wanted[1]) if wanted else 0), f"{place}ended with {code}"
+        if said.shown:
+            differs = difference(said.shown, output.splitlines())
+            assert differs is None, f"{place}{differs}"
+
+    def run(self, text: str) -> tuple[int, str]:
+        """Run one command: in this process where it needs no shell; gives its exit code and all that it said."""
+        words = words_of(text)
+        if words[:1] == ["penstock"]:
+            code, output, _ = call(self.folder, *words[1:], together=True)
+            return code, output
         script = f'penstock() {{ "{sys.executable}" -m penstock "$@"; }}\n{text}'
         done = subprocess.run(
             ["bash", "-c", script],
@@ -153,11 +169,7 @@ class Session:
             timeout=TIMEOUT_S,
             check=False,
         )
-        place = f"line {said.line}: $ {text}\n{done.stdout}"
-        assert done.returncode == (int(wanted[1]) if wanted else 0), f"{place}ended with {done.returncode}"
-        if said.shown:
-            differs = difference(said.shown, done.stdout.splitlines())
-            assert differs is None, f"{place}{differs}"
+        return done.returncode, done.stdout
 
     def start(self, text: str) -> None:
         """Start a server and wait until it listens."""
@@ -181,6 +193,14 @@ class Session:
         for process in self.started:
             process.send_signal(signal.SIGTERM)
             process.wait(30)
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a command; none of one that a shell must read."""
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    words = list(lexer)
+    return [] if any(set(word) <= set("();<>|&") for word in words) or set(text) & set("$`*?~\n") else words
 
 
 def difference(shown: list[str], said: list[str]) -> str | None:
@@ -216,6 +236,7 @@ WITH_COMMANDS = [page for page in PAGES if CONSOLE.search((ROOT / page).read_tex
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_processes")
 @pytest.mark.parametrize("page", WITH_COMMANDS)
 def test_the_commands_of_a_page_say_what_it_shows(page: str, tmp_path: Path) -> None:
     if shutil.which("curl") is None and "$ curl" in (ROOT / page).read_text():
@@ -276,12 +297,22 @@ $ python made.py
 made 2
 $ cat written.txt; exit 3  # ends with 3
 on…
+$ penstock runs
+no runs yet…
 ```
 """
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong"), [("made 2", "made 3"), ("# ends with 3", ""), ("on…", "to…"), ("on…", "on…\nmore")]
+    ("right", "wrong"),
+    [
+        ("made 2", "made 3"),
+        ("# ends with 3", ""),
+        ("on…", "to…"),
+        ("on…", "on…\nmore"),
+        ("no runs", "two runs"),
+        ("penstock runs", "penstock runs  # ends with 2"),
+    ],
 )
 def test_a_wrong_session_would_be_seen(right: str, wrong: str, tmp_path: Path) -> None:
     for name in ("right", "wrong"):
@@ -289,6 +320,23 @@ def test_a_wrong_session_would_be_seen(right: str, wrong: str, tmp_path: Path) -
     run_session(SESSION, tmp_path / "right")
     with pytest.raises(AssertionError):
         run_session(SESSION.replace(right, wrong), tmp_path / "wrong")
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (
+            'penstock try a.py --note "how (much) C"  # ends with 2',
+            ["penstock", "try", "a.py", "--note", "how (much) C"],
+        ),
+        ("penstock show churn | grep positive", []),
+        ("penstock runs --csv > tries.csv", []),
+        ("penstock run $FILE", []),
+        ("TOKEN=x penstock run a.py", ["TOKEN=x", "penstock", "run", "a.py"]),
+    ],
+)
+def test_what_a_shell_must_read_is_left_to_it(command: str, words: list[str]) -> None:
+    assert words_of(command) == words
 
 
 COMMON = {"--help", "--json", "--quiet", "--env"}

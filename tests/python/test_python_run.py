@@ -26,6 +26,8 @@ from penstock.lifecycle import found
 from penstock.project import open_home
 from penstock.python.result import IDLE
 
+pytestmark = pytest.mark.usefixtures("warm_processes")
+
 DECLARED = """
 import penstock as ps
 from sklearn.linear_model import LogisticRegression

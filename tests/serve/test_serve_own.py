@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from command_line import call
 from penstock.engine.own_types import own_types
 from penstock.errors import ConfigurationError, FormatError, ModelAwayError, ModelError, UntrustedTypeError
 from penstock.project import configure
@@ -454,12 +455,6 @@ def test_a_version_of_another_ledger_is_not_trusted_for_being_in_a_local_one(tro
 # ── the whole way ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def penstock(folder, *words):
-    env = os.environ | {"PYTHONPATH": str(SOURCES)}
-    command = [sys.executable, "-m", "penstock", *words]
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=110, check=False)
-
-
 LOADS = (
     "import penstock as ps; found = ps.load('fraud'); "
     "print(type(found.steps[0][1]).__name__, type(found.steps[2][1].memory_).__name__)"
@@ -472,7 +467,7 @@ def python(folder, text):
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=110, check=False)
 
 
-def test_from_run_to_serve(project, kit):
+def test_from_run_to_serve(project, kit, warm_processes):
     """Trained, rehearsed, champion; served by a host that trusts it; ended with its server, however that ends."""
     random.seed(1)
     rows = ["id,amount,age,fraud"]
@@ -480,11 +475,11 @@ def test_from_run_to_serve(project, kit):
         bad = random.random() < 0.4
         rows.append(f"{i},{random.lognormvariate(3 + bad, 0.5):.3f},{random.uniform(18, 80) - 8 * bad:.2f},{bad:d}")
     (project / "payments.csv").write_text("\n".join(rows) + "\n")
-    done = penstock(project, "run", "fraud_model.py")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "champion: fraud@1" in done.stdout
-    assert "needs: fraud.features" in penstock(project, "show", "fraud@1").stdout
-    told = json.loads(penstock(project, "show", "fraud@1", "--json").stdout)
+    done = call(project, "run", "fraud_model.py")
+    assert done.code == 0, done.out + done.err
+    assert "champion: fraud@1" in done.out
+    assert "needs: fraud.features" in call(project, "show", "fraud@1").out
+    told = json.loads(call(project, "show", "fraud@1", "--json").out)
     assert sorted(told["needs"]) == sorted(NAMES)
     page = (project / ".penstock" / "reports" / "fraud-1.html").read_text()
     assert "It needs fraud.features, modules of the project" in page
@@ -511,23 +506,23 @@ def test_from_run_to_serve(project, kit):
     edit(project / "fraud" / "helpers.py", "FLOOR = 1e-9", "FLOOR = 1e-6")
     loaded = python(project, LOADS)
     assert "UntrustedTypeError: fraud@1 cannot be loaded here: it was made with another" in loaded.stderr
-    refusal = penstock(project, "predict", "fraud", "payments.csv")
-    assert refusal.returncode == 2
-    assert "what differs: fraud.helpers:FLOOR" in refusal.stderr
-    assert "Traceback" not in refusal.stderr
-    again = penstock(project, "run", "fraud_model.py", "--quiet")
-    assert again.returncode == 7, again.stdout + again.stderr
-    assert "the champion cannot answer: it was made with another fraud.features:AmountRatio" in again.stdout
-    assert "keep both: bring its code back as it was" in penstock(project, "show", "fraud@2").stdout
+    refusal = call(project, "predict", "fraud", "payments.csv")
+    assert refusal.code == 2
+    assert "what differs: fraud.helpers:FLOOR" in refusal.err
+    assert "Traceback" not in refusal.err
+    again = call(project, "run", "fraud_model.py", "--quiet")
+    assert again.code == 7, again.out + again.err
+    assert "the champion cannot answer: it was made with another fraud.features:AmountRatio" in again.out
+    assert "keep both: bring its code back as it was" in call(project, "show", "fraud@2").out
     edit(project / "fraud" / "helpers.py", "FLOOR = 1e-6", "FLOOR = 1e-9")
     edited = "class Wider(AmountRatio):\n    def transform(self, X):\n        return 2 * super().transform(X)\n\n\n"
     edit(project / "fraud" / "features.py", "class Memory:", f"{edited}class Memory:")
     edit(project / "fraud_model.py", "import AmountRatio, Vote", "import Vote, Wider")
     edit(project / "fraud_model.py", "AmountRatio()", "Wider()")
-    fair = penstock(project, "run", "fraud_model.py")
-    assert fair.returncode in {0, 4, 7}, fair.stdout + fair.stderr
-    assert "cannot answer" not in fair.stdout
-    compared = json.loads(penstock(project, "show", "fraud@3", "--json").stdout)
+    fair = call(project, "run", "fraud_model.py")
+    assert fair.code in {0, 4, 7}, fair.out + fair.err
+    assert "cannot answer" not in fair.out
+    compared = json.loads(call(project, "show", "fraud@3", "--json").out)
     assert compared["verdict"]["against"] == "fraud@1"
 
 
