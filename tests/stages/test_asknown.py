@@ -141,6 +141,12 @@ def test_origins_outside_the_data_are_refused(asked, said):
         planned(table(), asked=asked)
 
 
+def test_an_until_that_nobody_gave_is_not_told_of():
+    """Where labels are not final yet, the last origin is earlier than the last row."""
+    with pytest.raises(DeclarationError, match="no row with a final label comes after --from"):
+        planned(table(), asked={"from": DAYS[190]}, target=Target("left", delay="30d"))
+
+
 def test_times_that_are_plain_numbers_are_refused():
     with pytest.raises(DeclarationError, match="plain numbers"):
         before(pd.DataFrame({"day": [1, 2]}), column="day", at="2026-01-01")

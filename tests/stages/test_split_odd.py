@@ -12,7 +12,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from penstock.core.split import Split
 from penstock.core.target import Roles, Target
 from penstock.errors import DataError, DeclarationError, StepOutputError
-from penstock.stages import copies, custom, keys, sides
+from penstock.stages import copies, custom, folds, keys, sides
 from penstock.stages import split as stage
 from penstock.stages.split import fold_indices
 
@@ -237,6 +237,33 @@ def test_without_a_key_copies_that_differ_in_a_column_that_no_model_sees_leave_t
     train, test, report = divide(table, roles=Roles(drop=("line",)))
     assert train.merge(test, on=["x", "city", "when", "y"]).empty
     assert report["dropped"]["copies"] > 0
+
+
+@pytest.mark.parametrize(
+    "roles", [Roles(key=("id",), drop=("home",)), Roles(drop=("id", "home")), Roles(groups=("home",), drop=("id",))]
+)
+def test_no_fold_fits_on_a_copy_of_a_row_that_it_is_judged_by(roles, monkeypatch):
+    table = pd.concat([people(150)] * 2, ignore_index=True).assign(id=range(300), home=lambda t: t.index % 100)
+    given_ = {"target": Y, "roles": roles, "split": Split(), "seed": 0, "task": "binary"}
+    columns = ["x", "city", "when", "y"]
+
+    def copied():
+        return [len(table[columns].iloc[fit].merge(table[columns].iloc[judge])) for fit, judge in
+                fold_indices(table, **given_)]  # fmt: skip
+
+    judged = np.concatenate([judge for _, judge in fold_indices(table, **given_)])
+    assert sorted(judged.tolist()) == list(range(300))
+    assert copied() == [0] * 5
+    monkeypatch.setattr(folds, "_without_copies", lambda pairs, *_: pairs)  # the control
+    assert min(copied()) > 0
+
+
+def test_rows_that_only_look_alike_stay_in_the_folds():
+    table = pd.DataFrame({"id": range(1000), "a": np.arange(1000) % 10, "b": np.arange(1000) % 3})
+    for fit, judge in fold_indices(
+        table.assign(y=table["a"] % 2), target=Y, roles=KEYED, split=Split(), seed=0, task="binary"
+    ):
+        assert len(fit) + len(judge) == 1000
 
 
 def test_the_first_of_several_copies_stays_where_it_is_when_copies_come_to_be_told_apart():

@@ -151,8 +151,9 @@ def calendar(
     ordered = np.sort(moments)
     last = ordered[-1] - _span(delay)  # younger labels are not final
     start = moment_of(asked["from"]) if asked.get("from") else _middle(ordered)
-    end = min(moment_of(asked["until"]), last) if asked.get("until") else last
-    found = _origins(start, end, every, ordered)
+    until = moment_of(asked["until"]) if asked.get("until") else None
+    end = last if until is None else min(until, last)
+    found = _origins(start, end, every, ordered, until)
     known_: dict[str, Any] = {"target": target, "roles": roles}
     told = []
     for at in found:
@@ -196,7 +197,7 @@ def _middle(ordered: Any) -> Any:
     return day if day > ordered[0] else found
 
 
-def _origins(start: Any, end: Any, every: float, ordered: Any) -> list[Any]:
+def _origins(start: Any, end: Any, every: float, ordered: Any, until: Any = None) -> list[Any]:
     """The moments from start on that lie before the end.
 
     Raises
@@ -204,9 +205,9 @@ def _origins(start: Any, end: Any, every: float, ordered: Any) -> list[Any]:
     DeclarationError
     """
     within = f"the rows that may be looked at go from {text_of(ordered[0])} to {text_of(ordered[-1])}"
-    if not start < end and start <= ordered[-1]:
+    if until is not None and not start < until:
         raise DeclarationError(
-            f"--until {text_of(end)} is not after --from {text_of(start)}; {within}", where="backtest"
+            f"--until {text_of(until)} is not after --from {text_of(start)}; {within}", where="backtest"
         )
     if not start < end:
         raise DeclarationError(

@@ -20,6 +20,29 @@ DISTINCT = 0.5
 """Below this share of distinct rows, a handful of contents would decide: copies are told apart."""
 
 
+def looks(table: Any, target: Target, roles: Roles) -> tuple[Numbers, Numbers]:
+    """A number for each row's features, and one for features and target.
+
+    Parameters
+    ----------
+    table : DataFrame or LargeTable of shape (n_rows, n_columns)
+        With a feature at least.
+    """
+    import numpy as np
+
+    features = sorted(roles.visible([str(name) for name in table.columns], target))
+    alike = np.zeros(len(table), dtype=np.uint64)
+    whole = np.empty(len(table), dtype=np.uint64)
+    start = 0
+    for part in slices(table, [*features, target.column]):
+        rows = slice(start, start + len(part))
+        start = rows.stop
+        for name in features:
+            alike[rows] = _folded(alike[rows], _numbers(part[name]))
+        whole[rows] = _folded(alike[rows], _numbers(part[target.column]))
+    return alike, whole
+
+
 def copies(table: Any, held: Mask, target: Target, roles: Roles) -> tuple[Numbers, Mask]:
     """A number for each row's features, and the training rows that equal a held-out row in features and target.
 
@@ -31,18 +54,9 @@ def copies(table: Any, held: Mask, target: Target, roles: Roles) -> tuple[Number
     """
     import numpy as np
 
-    features = sorted(roles.visible([str(name) for name in table.columns], target))
-    alike = np.zeros(len(table), dtype=np.uint64)
-    if not features:
-        return alike, np.zeros(len(table), dtype=bool)
-    whole = np.empty(len(table), dtype=np.uint64)
-    start = 0
-    for part in slices(table, [*features, target.column]):
-        rows = slice(start, start + len(part))
-        start = rows.stop
-        for name in features:
-            alike[rows] = _folded(alike[rows], _numbers(part[name]))
-        whole[rows] = _folded(alike[rows], _numbers(part[target.column]))
+    if not roles.visible([str(name) for name in table.columns], target):
+        return np.zeros(len(table), dtype=np.uint64), np.zeros(len(table), dtype=bool)
+    alike, whole = looks(table, target, roles)
     there = np.sort(whole[held])
     straddling = ~held
     if len(there):

@@ -9,7 +9,7 @@ from penstock.core.split import Split, is_splitter
 from penstock.core.target import Roles, Target
 from penstock.errors import DataError
 from penstock.stages import keys
-from penstock.stages.copies import told_apart
+from penstock.stages.copies import looks, told_apart, why_different
 from penstock.stages.custom import all_pairs
 from penstock.stages.rules import classes_of, known_before, rule_of, unit_columns, when
 
@@ -28,8 +28,8 @@ def fold_indices(
 
     By key or groups, a hash of its own gives each unit its fold, so that a row keeps its fold when the table
     grows; where a fold would lack a class, and without a key, units are dealt out in the order of their hash,
-    class by class. By time, folds chain forward: each is judged on rows newer than those it was fitted on, with
-    the gap between and the horizon purged.
+    class by class. Rows that are copies of a judged one are not fitted on, as in the split. By time, folds chain
+    forward: each is judged on rows newer than those it was fitted on, with the gap between and the horizon purged.
 
     Parameters
     ----------
@@ -81,12 +81,36 @@ def _deal(
     else:
         secret = keys.secret("fold", seed, split.salt)
         number = keys.rows(train, unit_columns(train, rule, target, roles, ()), secret)
-        number = told_apart(number, secret)[0] if rule == "content" else number
+        number, apart = told_apart(number, secret) if rule == "content" else (number, "")
+        if apart:
+            return _pairs(_round_robin(number, classes, split.folds), split.folds)
     if rule in ("key", "groups") and split.stable:
         fold = (number.astype(np.float64) * (split.folds / 2.0**64)).astype(np.intp).clip(max=split.folds - 1)
-        if _sound(_pairs(fold, split.folds), classes):
-            return _pairs(fold, split.folds)
-    return _pairs(_round_robin(number, None if rule == "groups" else classes, split.folds), split.folds)
+        if _sound(pairs := _without_copies(_pairs(fold, split.folds), train, target, roles), classes):
+            return pairs
+    fold = _round_robin(number, None if rule == "groups" else classes, split.folds)
+    return _without_copies(_pairs(fold, split.folds), train, target, roles)
+
+
+def _without_copies(
+    pairs: list[tuple[Rows, Rows]], train: pd.DataFrame, target: Target, roles: Roles
+) -> list[tuple[Rows, Rows]]:
+    """The same without rows to fit on that are copies of a row to judge by."""
+    import numpy as np
+
+    if not roles.visible([str(name) for name in train.columns], target):
+        return pairs
+    alike, whole = looks(train, target, roles)
+    ordered = np.sort(whole)
+    if not (ordered[1:] == ordered[:-1]).any():
+        return pairs
+    kept = []
+    for fit, judge in pairs:
+        straddling = np.isin(whole[fit], whole[judge])
+        if straddling.any() and not why_different(alike, straddling, len(fit), train, target):
+            fit = fit[~straddling]  # noqa: PLW2901  what is left of it
+        kept.append((fit, judge))
+    return kept
 
 
 def _round_robin(number: keys.Hashes, classes: Rows | None, folds: int) -> Rows:
