@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from penstock.core.join import asof_join
     from penstock.core.metric import Metric, metric
     from penstock.core.notes import log
+    from penstock.core.resources import Resources
     from penstock.core.secret import Secret
     from penstock.core.source import read
     from penstock.core.split import Split
@@ -64,6 +65,7 @@ _LAZY = {
     "PenstockError": "penstock.errors",
     "Plan": "penstock.python.result",
     "Ref": "penstock.core.step",
+    "Resources": "penstock.core.resources",
     "Run": "penstock.python.result",
     "Runs": "penstock.python.table",
     "Secret": "penstock.core.secret",
@@ -107,6 +109,7 @@ __all__ = [
     "PenstockError",
     "Plan",
     "Ref",
+    "Resources",
     "Run",
     "Runs",
     "Secret",

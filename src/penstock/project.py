@@ -21,6 +21,7 @@ KEYS: dict[str, type[Any]] = {
     "ledger": str,
     "seed": int,
     "jobs": int,
+    "gpus": int,
     "trust": list,
     "hosts": list,
     "redact": list,

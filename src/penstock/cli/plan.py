@@ -33,6 +33,7 @@ def command(
     """Plan and tell; nothing runs but the import of the file."""
     from penstock.cli.output import clean, document, say
     from penstock.cli.projects import WORKER, parameters, target
+    from penstock.lifecycle.requests import told
     from penstock.lifecycle.run import Request, make_plan
     from penstock.lifecycle.story import held_out
 
@@ -53,6 +54,8 @@ def command(
         return 0
     if not quiet:
         _tell(graph, plan, facts, why=why)
+        for text in told(graph, facts, found.home.config):
+            say(f" {clean(text)}")
         for text in held_out(graph, plan, lambda one: found.home.formats.load(one, found.home.objects)):
             say(f" {clean(text)}")
     say(f"{graph.name}: {counts(plan)}")

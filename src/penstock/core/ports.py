@@ -223,6 +223,8 @@ class Config:
         Overrides the workflow's seed when given.
     jobs : int
         Steps that run at once; 0 means one a core.
+    gpus : int or None
+        GPUs that steps may ask for; None for as many as are found.
     trust : tuple of str
         Exact names of further types that artifacts may hold; "module:name@sha256:…" for those of a project, "own"
         for all of this one whose code is here as it was in training.
@@ -253,6 +255,7 @@ class Config:
     ledger: str = field(repr=False)
     seed: int | None = None
     jobs: int = 0
+    gpus: int | None = None
     trust: tuple[str, ...] = ()
     release: str | None = None
     environment: str = "dev"

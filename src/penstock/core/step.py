@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn, ParamSpec, TypeVar, overload
 
+from penstock.core.resources import Resources, memory_bytes
 from penstock.core.secret import Secret
 from penstock.errors import DeclarationError, RefUseError
 
@@ -43,6 +44,7 @@ class Options:
     outputs: tuple[str, ...] = ()
     across_rows: str = ""
     because: str = ""
+    resources: Resources | None = None
 
 
 @dataclass(eq=False)
@@ -188,6 +190,7 @@ def step(
     across_rows: str = ...,
     audit: bool = ...,
     because: str = ...,
+    resources: Resources | None = ...,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 def step(
     function: Callable[..., Any] | None = None,
@@ -201,6 +204,7 @@ def step(
     across_rows: str = "",
     audit: bool = True,
     because: str = "",
+    resources: Resources | None = None,
 ) -> Any:
     """Mark a function as a step of a flow.
 
@@ -222,6 +226,8 @@ def step(
         False: the audit does not run the step again on other values, for the reason in `because`; the proof says so.
     because : str, optional
         Why it must not be run again, such as "calls a paid API".
+    resources : Resources, optional
+        Processors, memory and GPUs that it needs while it runs.
 
     Returns
     -------
@@ -253,10 +259,12 @@ def step(
     if len(set(outputs)) != len(outputs) or not all(str(o).isidentifier() for o in outputs):
         faults.append(f"step: outputs={outputs!r}: names, each once")
     faults += _answers(across_rows, because, audit=audit)
+    if resources is not None and not isinstance(resources, Resources):
+        faults.append(f"step: resources={resources!r}: ps.Resources(cpu=…, memory=…, gpu=…)")
     if faults:
         raise DeclarationError(faults)
     said = (across_rows.strip(), because.strip())
-    options = Options(retries, backoff_s, timeout_s, memory_bytes(memory), tuple(outputs), *said)
+    options = Options(retries, backoff_s, timeout_s, memory_bytes(memory), tuple(outputs), *said, resources)
     return lambda f: Step(f, options)
 
 
@@ -274,28 +282,3 @@ def _answers(across_rows: Any, because: Any, *, audit: Any) -> list[str]:
     if audit not in (True, False):
         faults.append(f"step: audit={audit!r}: True or False")
     return faults
-
-
-_UNITS = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-
-
-def memory_bytes(text: str | int | None) -> int | None:
-    """Bytes in a text such as "512MiB".
-
-    Raises
-    ------
-    DeclarationError
-
-    Examples
-    --------
-    >>> memory_bytes("2KiB")
-    2048
-    """
-    if text is None or isinstance(text, int):
-        return text
-    number = text.rstrip("BkKMGi").strip()
-    unit = text[len(text.rstrip("BkKMGi")) :]
-    try:
-        return int(float(number) * _UNITS[unit])
-    except (KeyError, ValueError):
-        raise DeclarationError(f"step: memory={text!r}: a size such as '512MiB' or '2GB'") from None

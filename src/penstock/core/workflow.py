@@ -24,6 +24,7 @@ from penstock.core.faults import Faults
 from penstock.core.gate import Improves
 from penstock.core.names import did_you_mean, listed
 from penstock.core.place import Place, here
+from penstock.core.resources import resources_faults
 from penstock.core.split import Split
 from penstock.core.split_check import check_split
 from penstock.core.step import Ref, Step
@@ -121,6 +122,8 @@ class Workflow:
         Column with the weight of a row: it reaches the fit, searches and their scorers, metrics and intervals.
     fit : Fit, optional
         Early stopping and sampling inside every fit.
+    resources : dict of str to Resources, optional
+        What a stage (`"train"`) or a step by its name needs while it runs; goes before what the step itself says.
 
     Raises
     ------
@@ -152,6 +155,7 @@ class Workflow:
     decide: Any = None
     baseline: Any = None
     audit: Any = None
+    resources: Any = None
     serve: Any = None
     score: Any = None
     retrain: Any = None
@@ -198,6 +202,8 @@ class Workflow:
         check_baseline(values["baseline"], faults)
         check_checks(values, faults)
         check_audit(values, faults)
+        for fault in resources_faults(values["resources"]):
+            faults.add(fault)
         if values["release"] not in (None, *RELEASES):
             faults.add(f"release={values['release']!r}: one of {', '.join(RELEASES)}")
         if not isinstance(values["monitor"], Monitor):

@@ -22,6 +22,7 @@ from penstock.core.ports import Formats, Objects
 from penstock.core.replay import Replay
 from penstock.core.secret import found_in
 from penstock.core.source import Found
+from penstock.engine.admission import seeing
 from penstock.engine.calling import bind, find, reader, seed_everything, split_outputs
 from penstock.engine.describe import Live
 from penstock.engine.discretion import Discretion, guarded, refuse, told
@@ -74,7 +75,7 @@ def run_task(
     began, cpu, start = time.time(), time.process_time(), time.perf_counter()
     offset = os.lseek(log, 0, os.SEEK_END) if log is not None else 0
     begin()
-    with Discretion(log):
+    with Discretion(log), seeing(task.get("gpus")):
         answer = attempt(task, node, live, runtime)
         _flush_output()
     notes: dict[str, Any] = {}

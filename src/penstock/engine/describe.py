@@ -137,6 +137,7 @@ def _node(
         part=call.part or step,
         refresh=source.refresh if isinstance(source, Query) else None,
         database=database_of(source.url, call.kwargs.get("secret")) if isinstance(source, Query) else "",
+        resources=options.resources.to_json() if options.resources is not None else {},
     )
 
 

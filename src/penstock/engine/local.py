@@ -21,6 +21,7 @@ from penstock.core.plan import Decision, Reason
 from penstock.core.ports import Home
 from penstock.core.run import Run, SourceStat
 from penstock.engine import snapshots
+from penstock.engine.admission import admission
 from penstock.engine.checkpoints import Chunks
 from penstock.engine.commit import Committer
 from penstock.engine.earlier import earlier
@@ -110,6 +111,7 @@ class Execution:
         self._corrupt: set[str] = set()
         self._given: set[str] = set()
         self._shared = ""
+        self._admission = admission(graph, home.config)
 
     # ── the loop ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -278,8 +280,7 @@ class Execution:
         if self._pool is None:
             self._pool = self._start_pool()
         tasks = []
-        for _ in range(min(self._pool.room(), len(self._queue))):
-            node = self._queue.popleft()
+        for node in self._admission.admit(self._queue, self._pool.room()):
             self._listen(Event("started", node.id, self.outcome.decisions[node.id]))
             tasks.append((node, self._task(node)))
             self._given.add(node.id)
@@ -297,6 +298,8 @@ class Execution:
         if others := snapshots.read_with(node, self.graph.nodes, self.facts):
             self._shared = self._shared or tempfile.mkdtemp(prefix="penstock-queries-")
             task["together"] = [os.path.join(self._shared, node.database), others]
+        if (visible := self._admission.visible(node.id)) is not None:
+            task["gpus"] = visible
         task |= earlier(node, self.outcome.decisions, self.facts, self.home)
         return task | self._chunks.task(node, self.outcome.decisions[node.id].recipe, self.home.ledger, self._commit)
 
@@ -306,6 +309,7 @@ class Execution:
         if self._chunks.took(node, self.outcome.decisions[node.id], data, self._commit, self._listen, self.run.id):
             return
         self._given.discard(node.id)
+        self._admission.release(node.id)
         if data.get("again"):
             if self._has_inputs(node):
                 self._queue.appendleft(node)

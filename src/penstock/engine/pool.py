@@ -39,6 +39,7 @@ class Worker:
     status: int | None = None
     killed: str = ""
     log_seen: int = 0
+    spent: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Pool:
         self.workers: list[Worker] = []
         self._exits: dict[int, int] = {}
         self._mean_s = 1.0
+        self._begun = 0
         self._watched = time.monotonic()
         self._memory = int(processes.machine_memory() * 0.9)
 
@@ -98,7 +100,7 @@ class Pool:
         batches: dict[int, list[Mapping[str, Any]]] = {}
         by_id = {}
         for node, message in tasks:
-            worker = self._least()
+            worker = self._fresh() if message.get("gpus") else self._least()
             if worker.pid and not worker.tasks:
                 worker.since = time.monotonic()
             worker.tasks.append(node)
@@ -113,12 +115,33 @@ class Pool:
         best = min(self.workers, key=lambda worker: len(worker.tasks), default=None)
         if best is not None and (not best.tasks or len(self.workers) >= self._jobs):
             return best
-        path = os.path.join(self.logs, f"worker-{len(self.workers) + 1}-{os.getpid()}.log")
+        return self._more()
+
+    def _fresh(self) -> Worker:
+        """A worker for a step that uses a GPU: a library asks once a process which ones there are."""
+        idle = [worker for worker in self.workers if not worker.tasks]
+        if idle and len(self.workers) >= self._jobs:
+            self._retire(idle[0])
+        worker = self._more()
+        worker.spent = True
+        return worker
+
+    def _more(self) -> Worker:
+        self._begun += 1
+        path = os.path.join(self.logs, f"worker-{self._begun}-{os.getpid()}.log")
         log = _open_log(path)
         worker = Worker(self._server.worker(log), log, path)
         self.workers.append(worker)
         self._selector.register(worker.lines.sock, selectors.EVENT_READ, worker)
         return worker
+
+    def _retire(self, worker: Worker) -> None:
+        """Let an idle worker end, and wait for it: until then it holds its GPU's memory."""
+        self._selector.unregister(worker.lines.sock)
+        worker.lines.close()
+        self.workers.remove(worker)
+        self._exit_of(worker.pid)
+        os.close(worker.log)
 
     def poll(self, timeout: float | None) -> list[Answer]:
         """Wait for answers, deaths and limits; at most `timeout` seconds."""
@@ -169,6 +192,8 @@ class Pool:
             worker.since = time.monotonic() if worker.tasks else None
         if worker.lines.closed:
             answers += self._died(worker)
+        elif worker.spent and not worker.tasks:
+            self._retire(worker)
         return answers
 
     def _died(self, worker: Worker) -> Iterator[Answer]:
@@ -211,7 +236,7 @@ class Pool:
             node = worker.tasks[0]
             if node.timeout_s is not None and now - worker.since >= node.timeout_s:
                 worker.killed = "time"
-            elif look and processes.resident_bytes(worker.pid) > (node.memory or self._memory):
+            elif look and processes.resident_bytes(worker.pid) > (node.limit or self._memory):
                 worker.killed = "memory"
             if worker.killed:
                 processes.kill_tree(worker.pid)
@@ -234,7 +259,7 @@ def death(worker: Worker, node: Node, status: int | None) -> dict[str, Any]:
         what = f"ran longer than its limit of {node.timeout_s:g} s and was ended, with its children"
         return {"error": "StepTimeoutError", "what": what, "where": where, "hint": "raise timeout_s, or make it faster"}
     if worker.killed == "memory":
-        limit = f"its limit of {node.memory / 2**20:,.0f} MiB" if node.memory else "90 % of the machine's memory"
+        limit = f"its limit of {node.limit / 2**20:,.0f} MiB" if node.limit else "90 % of the machine's memory"
         what = f"used more than {limit} and was ended, with its children"
         return {"error": "StepMemoryError", "what": what, "where": where, "hint": "raise memory=, or use less of it"}
     hint = "the log has what it printed"

@@ -31,6 +31,7 @@ from penstock.lifecycle.kept_code import kept
 from penstock.lifecycle.machine import machine
 from penstock.lifecycle.mirror import tell_begun, tell_run
 from penstock.lifecycle.release import policy
+from penstock.lifecycle.requests import check_fits
 from penstock.lifecycle.versions import who_am_i
 
 TURNS = 3
@@ -325,6 +326,7 @@ def carry_out(
         graph = server.opened()
         _check_forced(graph, request.force)
         facts, seen = facts_of(home, graph, request)
+        check_fits(graph, facts, home.config)
         info = info_of(home, graph, request)
         record = Run(os.urandom(8).hex(), graph.name, request.what, "running", time.time(), info=info)
         actor = act(graph, record)
