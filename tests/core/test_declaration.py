@@ -22,8 +22,9 @@ from penstock.core import names, notes, urls
 from penstock.core.flow import Graph, Node, calls_of, needs_of, params_of, set_params, step_ids, substitute
 from penstock.core.names import did_you_mean
 from penstock.core.notes import begin, log, note, take, take_pictures
+from penstock.core.resources import memory_bytes
 from penstock.core.split import duration_s
-from penstock.core.step import call_of, memory_bytes
+from penstock.core.step import call_of
 from penstock.core.target import Roles
 from penstock.core.workflow import LATER
 from penstock.errors import DeclarationError, PenstockError, RefUseError

@@ -11,9 +11,10 @@ from typing import Any
 from penstock.core.digest import digest_value
 from penstock.core.names import listed
 from penstock.core.place import declaring_folder
+from penstock.core.resources import memory_bytes
 from penstock.core.secret import Secret
 from penstock.core.split import duration_s
-from penstock.core.step import Call, Options, Ref, memory_bytes, promises
+from penstock.core.step import Call, Options, Ref, promises
 from penstock.core.urls import is_credential
 from penstock.errors import DeclarationError
 

@@ -11,7 +11,8 @@ from penstock.core.digest import digest_value
 from penstock.core.names import did_you_mean, listed
 from penstock.core.place import declaring_folder
 from penstock.core.query import is_database, read_files_by_query, read_query
-from penstock.core.step import Call, Options, Ref, memory_bytes
+from penstock.core.resources import memory_bytes
+from penstock.core.step import Call, Options, Ref
 from penstock.core.urls import is_credential, masked
 from penstock.errors import DeclarationError
 

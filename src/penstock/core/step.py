@@ -204,7 +204,7 @@ def step(
     across_rows: str = "",
     audit: bool = True,
     because: str = "",
-    resources: Resources | None = None,
+    resources: Any = None,
 ) -> Any:
     """Mark a function as a step of a flow.
 
