@@ -277,3 +277,35 @@ def test_what_scramble_found_is_no_past_while_a_table_could_not_be_cut():
     assert seen.settles(leak)
     seen.uncut = True
     assert not seen.settles(leak)
+
+
+def joined(lag, zone):
+    """A step that joins the weather of the same hour, or of hours later, to rows in local time five hours behind."""
+
+    def step(table, weather):
+        seen = weather["seen"].dt.tz_convert(zone) if zone else weather["seen"].dt.tz_convert(None) - pd.Timedelta("5h")
+        wind = weather.assign(at=seen - pd.Timedelta(hours=lag))
+        at = table["at"].dt.tz_localize("Etc/GMT+5").dt.tz_convert(zone) if zone else table["at"]
+        return table.assign(at=at).merge(wind[["at", "wind"]], on="at")
+
+    seen = hours()["at"].dt.tz_localize("UTC") + pd.Timedelta("5h")
+    weather = pd.DataFrame({"seen": seen, "wind": np.random.default_rng(3).normal(size=HOURS)})
+    return Steps({"table": hours(), "weather": weather}, [("made", step, ("table", "weather"))])
+
+
+def test_local_time_is_not_held_against_instants():
+    """Without a zone nobody knows how many hours lie between: so a join is no leak, and none is proven honest."""
+    report = tried(joined(0, None))
+    assert found(report) == []
+    [why] = [one["why"] for one in report["not_tried"] if "the table weather" in one["what"] and "zone" in one["why"]]
+    assert why == "seen has a zone: give at its own"
+
+
+@pytest.mark.parametrize(("lag", "said"), [(0, []), (3, [("error", "look-ahead")])])
+def test_instants_are_held_against_instants(lag, said):
+    assert found(tried(joined(lag, "UTC"))) == said
+
+
+def test_sabotage_zones_that_are_not_looked_at_make_an_honest_join_a_leak(monkeypatch):
+    monkeypatch.setattr(ahead, "zoned", lambda _: False)
+    assert found(tried(joined(0, None))) == [("error", "look-ahead")]

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.core.split import Split
 from penstock.stages import keys
+from penstock.stages.asknown import text_of
 from penstock.stages.betrayal import Finding
 from penstock.stages.leaks import Leak, what_moved
-from penstock.stages.probes import Behind, Declared, LookAhead, clock_of, gap_of
+from penstock.stages.probes import Behind, Declared, LookAhead, clock_of, gap_of, zoned
 from penstock.stages.walk import Blamed, Walker
 
 if TYPE_CHECKING:
@@ -133,19 +134,38 @@ def _blame(walker: Walker, probe: LookAhead, one: Blamed, found: Ahead) -> None:
         grade, what = "note", f"{what} (known at prediction time: {info.across_rows})"
     column = " + ".join(one.moved.names)
     found.findings.append(
-        Finding(grade, "look-ahead", what, column, one.moved.rows, f"{one.moved.example}, until {probe.cut}", one.step)
+        Finding(
+            grade,
+            "look-ahead",
+            what,
+            column,
+            one.moved.rows,
+            f"{one.moved.example}, until {_said(probe.cut)}",
+            one.step,
+        )
     )
     found.steps.add(one.step)
     found.columns |= set(one.moved.columns)
+
+
+def _said(cut: Any) -> str:
+    """A moment as people write it; a time that is a plain number as it is."""
+    return f"{cut:g}" if isinstance(cut, float) else text_of(cut)
 
 
 def _clocks(walker: Walker, declared: Declared) -> tuple[dict[Any, str | None], list[tuple[str, str]]]:
     """The column of times of each table that is cut, and why one is not."""
     clocks: dict[Any, str | None] = {}
     doubts = []
+    time = declared.roles.time
+    aware = zoned(walker.table(walker.steps.data)[time])
     for key in sorted(walker.taken):
         if walker.is_table(key):
             clocks[key], why = clock_of(walker.table(key), declared.roles)
+            clock = clocks[key]
+            if clock not in (None, time) and zoned(walker.table(key)[clock]) != aware:
+                clocks[key] = None  # local time beside instants: every row would be hours off
+                why = f"{time} has a zone and {clock} has none" if aware else f"{clock} has a zone: give {time} its own"
             if why and key[0] in walker.roots:
                 doubts.append((key[0], why))
     return clocks, doubts

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     Mask = npt.NDArray[np.bool_]
 
+_OFFSET = re.compile(r"\d:\d{2}\S*([+-]\d{2}:?\d{2}|Z)$")
 _ISO = re.compile(r"\d{4}-\d{2}-\d{2}([T ].*)?$")
 
 
@@ -313,6 +314,15 @@ def is_time(column: pd.Series[Any]) -> bool:
         return False
     some = column.dropna().head(50)
     return bool(len(some)) and all(isinstance(cell, str) and _ISO.match(cell) for cell in some)
+
+
+def zoned(column: pd.Series[Any]) -> bool:
+    """Whether times are instants: those of a column with a zone, or ISO 8601 text that ends with an offset."""
+    from pandas.api import types
+
+    if types.is_datetime64_any_dtype(column.dtype):
+        return getattr(column.dtype, "tz", None) is not None
+    return any(_OFFSET.search(str(cell)) is not None for cell in column.dropna().head(1))
 
 
 def gap_of(target: Target, split: Split | None, moments: Any) -> Any:
