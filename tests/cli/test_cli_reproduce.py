@@ -182,7 +182,9 @@ def test_version_of_others_runs_only_when_it_is_trusted(project: Any, monkeypatc
 def test_code_with_a_password_is_not_kept(project: Any) -> None:
     place = "postgresql://ana:s3cretly@db/x"
     declared = project.write("churn.py", DECLARED + f'\nPLACE = "{place}"\n').read_text()
-    assert project.call("run", "churn.py", "--until", "prepared", "--force", "prepared").code == 0
+    ran = project.call("run", "churn.py", "--until", "prepared", "--force", "prepared")
+    assert ran.code == 0
+    assert "note  its code is not kept, so it cannot be reproduced: churn.py holds a password" in ran.out
     stored = [path for path in project.folder.joinpath(".penstock").rglob("*") if path.is_file()]
     assert not [path for path in stored if path.suffix != ".pyc" and b"s3cretly" in path.read_bytes()]
     home = home_of(project)

@@ -134,17 +134,18 @@ def conclude(report: Report, progress: Progress, file: str) -> None:
     end = story.ending(report)
     colour = {"✗": "red", "?": "yellow"}.get(end.mark, "green")
     took = duration(report.wall_s)
+    told = [] if progress.quiet else [f"note  {clip(clean(text), width() - 6)}" for text in story.of_the_run(report)]
     if report.idle:
-        say(_idle_line(report, took))
-        for text in () if progress.quiet else story.of_the_run(report):
-            say(f"note  {clip(clean(text), width() - 6)}")
+        for line in (_idle_line(report, took), *told):
+            say(line)
         if report.exit_code or end.state == "challenger":  # what holds it back is no news, but still in force
             say(paint(f"{end.mark} {clean(end.sentence)}", colour))
         return
     if end.state == "done":
         from penstock.cli.progress import counts_text
 
-        say(paint(f"{end.mark} {counts_text(report.outcome.run.counts)} · {took}", colour))
+        for line in (paint(f"{end.mark} {counts_text(report.outcome.run.counts)} · {took}", colour), *told):
+            say(line)
         return
     last = [paint(f"{end.mark} {clean(end.sentence)} · {took}", colour)]
     attempt = report.attempt

@@ -204,8 +204,7 @@ def stored(home: Home, original: Original) -> tuple[dict[str, Any], dict[str, An
     code: dict[str, Any] = home.formats.load(files["code"], home.objects)
     if code.get("penstock") != CODE or "withheld" in code:
         why = code.get("withheld", "it has a form that this Penstock does not know")
-        raise NotReproducibleError(
-            f"the code of {original.name} is not stored: {why}", hint="a secret belongs into ps.Secret; then run again"
-        )
+        mend = "a secret belongs into ps.Secret; then run again" if "secret" in why else "mend that, then run again"
+        raise NotReproducibleError(f"the code of {original.name} is not stored: {why}", hint=mend)
     there = "machine" in files and not home.objects.missing([files["machine"].digest])
     return code, home.formats.load(files["machine"], home.objects) if there else {}
