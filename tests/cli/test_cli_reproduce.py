@@ -218,6 +218,13 @@ def test_run_that_registered_nothing_is_done_again_as_far_as_it_got(project: Any
     assert "is not kept any more" in ended.err
 
 
+def test_plan_says_that_another_processor_made_what_is_reused(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penstock.lifecycle.run.machine", lambda: {"cpu": "x86-64-v9", "threads": 1})
+    ended = project.call("plan", "churn.py", "--json")
+    reasons = {one["step"]: one["reason"]["what"] for one in json.loads(ended.out)["steps"]}
+    assert reasons["prepared"].endswith("this is x86-64-v9"), ended.out
+
+
 def library(folder: Path, release: str, value: float) -> None:
     """A library of one number, as it would be installed."""
     shutil.rmtree(folder, ignore_errors=True)

@@ -2,8 +2,14 @@
 
 import pytest
 
+from penstock.core.flow import Graph
+from penstock.core.plan import Decision, Reason
+from penstock.core.run import Run
+from penstock.engine.outcome import Outcome
 from penstock.lifecycle import machine as module
 from penstock.lifecycle.machine import cpu_level, machine
+from penstock.lifecycle.run import Report
+from penstock.lifecycle.story import of_the_run
 
 V2, V3, V4 = {"sse4_2"}, {"sse4_2", "avx2", "bmi2", "fma"}, {"sse4_2", "avx2", "bmi2", "fma", "avx512f", "avx512bw"}
 
@@ -23,6 +29,18 @@ V2, V3, V4 = {"sse4_2"}, {"sse4_2", "avx2", "bmi2", "fma"}, {"sse4_2", "avx2", "
 )
 def test_the_highest_level_whose_flags_are_all_there(flags, name, level):
     assert cpu_level(frozenset(flags), name) == level
+
+
+def test_what_another_processor_made_is_told_once_with_how_often():
+    elsewhere = Reason("elsewhere", "made on x86-64-v3, this is x86-64-v4")
+    told = {"a": elsewhere, "b": elsewhere, "c": Reason("unchanged")}
+    run = Run("a" * 16, "churn", "run", "done", 0.0)
+    outcome = Outcome(run, decisions={step: Decision(step, "reuse", why) for step, why in told.items()})
+    graph = Graph("churn", ())
+    [text] = of_the_run(Report(graph, outcome))
+    assert text.startswith("2 reused results were made on x86-64-v3, this is x86-64-v4: last digits may differ here")
+    outcome.decisions = {"a": Decision("a", "run", elsewhere), "c": Decision("c", "reuse", Reason("unchanged"))}
+    assert of_the_run(Report(graph, outcome)) == []
 
 
 def test_this_machine_is_known_and_asked_once():
