@@ -8,11 +8,15 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
 
+import penstock as ps
 from penstock.backends.tasks import JUDGE, TAKEN, TRAIN, Task, compile_flow
 from penstock.core.flow import Graph, Node
+from penstock.engine.closure import Closure
+from penstock.engine.describe import describe
 from penstock.errors import UsageError
-from penstock.lifecycle.lower import FINAL, STAGES
+from penstock.lifecycle.lower import FINAL, STAGES, lower
 
 PARTS = ("mine", "validate", "split", *TRAIN, *JUDGE)
 PREPARES = {"validate", "split"}
@@ -176,3 +180,23 @@ def test_ten_thousand_steps_compile_quickly() -> None:
     tasks = compile_flow(flow(*chain), "step")
     assert len(tasks) == 10_000
     assert tasks[-1].needs == ("s9998",)
+
+
+@ps.step
+def clean(table):
+    return table
+
+
+def test_the_tasks_of_a_declared_workflow(tmp_path) -> None:
+    declared = ps.Workflow("churn", clean(ps.read("customers.csv")), "y", LogisticRegression(), key="id")
+    outputs, about = lower(declared, str(tmp_path / "churn.py"))
+    graph = describe("churn", outputs, Closure(str(tmp_path)), about=about).graph
+    parts = compile_flow(graph)
+    assert [(task.id, task.part, task.needs) for task in parts] == [
+        ("prepare", "prepare", ()),
+        ("train", "train", ("prepare",)),
+        ("judge", "judge", ("prepare", "train")),
+    ]
+    assert [(task.refuses, task.may_skip) for task in parts] == [(False, False), (False, False), (True, False)]
+    steps = {task.id: task for task in compile_flow(graph, "step")}
+    assert [one for one, task in steps.items() if task.may_skip] == ["compare", "gate", "deploy"]

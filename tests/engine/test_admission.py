@@ -319,3 +319,23 @@ def test_requests_are_part_of_no_recipe(project) -> None:
     assert project.run().outcome.states == {"double": "done"}
     project.write(text.format(big="BIG = ps.Resources(cpu=1)", options="(resources=BIG)"))
     assert project.run().outcome.states == {"double": "reused"}
+
+
+def test_a_gpu_is_free_again_when_the_step_on_it_dies(project, monkeypatch) -> None:
+    monkeypatch.setenv(part.VISIBLE, "6")
+    project.write(
+        """
+        @ps.step(retries=1, backoff_s=0.01, resources=ps.Resources(gpu=1))
+        def fit(x: int) -> int:
+            flag = f"{os.path.dirname(__file__)}/died{x}"
+            if not os.path.exists(flag):
+                open(flag, "w").close()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return int(os.environ["CUDA_VISIBLE_DEVICES"])
+
+        flow = ps.Flow(fit(ps.Param("a", 1), name="a"), fit(ps.Param("b", 2), name="b"))
+        """
+    )
+    report = project.run(jobs=2)
+    assert report.error is None
+    assert (project.value(report, "a"), project.value(report, "b")) == (6, 6)
