@@ -262,6 +262,16 @@ def test_a_step_cannot_end_as_the_worker_does(tmp_path: Path) -> None:
     assert (answer.state, answer.exit_code) == ("failed", 5)
 
 
+def test_what_a_step_starts_cannot_answer_for_it(tmp_path: Path) -> None:
+    text = DIAMOND.replace('return {"n": n}', "return {'n': n, 'seen': os.environ.get('PENSTOCK_RESULT', 'nothing')}")
+    project, result = Project(tmp_path / "p", text), tmp_path / "answer.json"
+    env = os.environ | {"PENSTOCK_RESULT": str(result)}
+    subprocess.run(_command(project, "first"), env=env, capture_output=True, timeout=120, check=True)
+    digest = json.loads(result.read_text())["steps"]["first"]["outputs"][""]["digest"]
+    [made] = project.home.ledger.makers(digest)
+    assert json.loads(made.outputs[0].text or "") == {"n": 3, "seen": "nothing"}
+
+
 def test_a_task_that_is_terminated_ends_with_143_and_leaves_nothing_behind(tmp_path: Path) -> None:
     mark = tmp_path / "running"
     text = DIAMOND.replace(

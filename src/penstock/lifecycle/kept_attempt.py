@@ -19,6 +19,9 @@ STATE = "attempt"
 PLAIN = ("new", "ruled", "looked", "passed", "promoted", "reigns", "reigning", "reason", "golden", "fight")
 """What stands there as it is."""
 
+CHAIN = ("register", "champion", "gate", "deploy")
+"""Effects that follow each other; the last of them that has happened knows all before it. Others stand beside them."""
+
 Act = Callable[[Node, Mapping[Key, Artifact], Execution], Effect]
 
 
@@ -47,10 +50,10 @@ def state_of(attempt: Attempt) -> dict[str, Any]:
 
 def restore(attempt: Attempt, outcome: Outcome) -> None:
     """Put an attempt where the run's rows say that it stands."""
-    found = [notes[STATE] for step in outcome.states if STATE in (notes := outcome.notes.get(step, {}))]
-    if not found:
+    notes = {node.part: outcome.notes.get(node.id, {}) for node in attempt.graph.nodes if node.id in outcome.states}
+    told = next((notes[part][STATE] for part in reversed(CHAIN) if STATE in notes.get(part, {})), None)
+    if told is None:
         return
-    told = found[-1]
     for name in PLAIN:
         setattr(attempt, name, told[name])
     attempt.git, attempt.notes = dict(told["git"]), list(told["notes"])

@@ -76,6 +76,7 @@ def call(arguments: Sequence[str], entry: str, open_home: Callable[[str], Home])
         Exit code: 0 done, reused or refused, 99 skipped, 2, 3 and 6 final failures, 1 and 5 others, 130 or 143
         cancelled.
     """
+    result = os.environ.pop(RESULT, "")  # ours alone: what a step starts must not answer for it
     try:
         answer = _answered(parse(arguments), entry, open_home)
         told, error = answer.to_json(), answer.error
@@ -91,7 +92,7 @@ def call(arguments: Sequence[str], entry: str, open_home: Callable[[str], Home])
         print(f"penstock: {error}", file=sys.stderr, flush=True)
         if trace := getattr(error, "facts", {}).get("traceback") or getattr(error, "traceback", ""):
             print(trace, file=sys.stderr, flush=True)
-    _write(told)
+    _write(told, result)
     return int(told["exit"])
 
 
@@ -142,10 +143,10 @@ def _failed(error: PenstockError) -> dict[str, Any]:
     return told | {"error": error.to_json()}
 
 
-def _write(told: dict[str, Any]) -> None:
+def _write(told: dict[str, Any], path: str) -> None:
     """The answer to its file, whole or not at all, and to standard output."""
     line = json.dumps(told, separators=(",", ":"), allow_nan=False, default=str)
-    if path := os.environ.get(RESULT):
+    if path:
         with open(f"{path}.part", "w", encoding="utf-8") as file:
             file.write(line)
         os.replace(f"{path}.part", path)
