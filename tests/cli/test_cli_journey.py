@@ -20,8 +20,8 @@ churn · run ID · churn.py
  ✓ deploy T  20 golden rows answered over HTTP as in training
   better than the baseline: roc_auc N [N, N]
 → champion: churn@1 (local store) · T
-note  only 26 held-out rows have churned = 0: about 63 held-out rows would hold 30
-note  only 29 held-out rows have churned = 1: about 57 held-out rows would hold 30
+note  only 26 held-out rows have churned = 0: about 60 held-out rows would hold 30
+note  only 29 held-out rows have churned = 1: about 61 held-out rows would hold 30
 page  .penstock/reports/churn-1.html
 next  penstock serve churn · penstock show churn@1 · penstock schema accept churn.py
 """
