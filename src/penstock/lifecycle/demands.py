@@ -40,6 +40,10 @@ def demands(workflow: Workflow, own: tuple[Metric, ...], kind: str | None) -> di
     if faults:
         raise DeclarationError(faults, where=f"workflow {workflow.name}")
     columns = {f"metric {one.name}": one.columns for one in own if one.columns}
+    asked = [getattr(rule, "column", None) or getattr(rule, "by", None) for rule in named_rules(workflow.gate, own)]
+    parts = tuple(dict.fromkeys(one for one in asked if isinstance(one, str) and one not in workflow.slices))
+    if parts:  # a first version has no champion, and a rule about a column that is not there would pass
+        columns["gate"] = parts
     if isinstance(workflow.baseline, str):
         columns["baseline"] = (workflow.baseline,)
     if workflow.audit is not None and workflow.audit.waive:
