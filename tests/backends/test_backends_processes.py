@@ -6,12 +6,15 @@ import json
 import os
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
-from tests.backends.engines.processes import BACKENDS, ROOT, Processes, ask
+from tests.backends.engines.prefect import Prefect
+from tests.backends.engines.processes import BACKENDS, ROOT, Processes, Refused, ask
 
 # A child in a session of its own whose parent is gone; it takes no notice of SIGTERM, and listens everywhere.
 ORPHAN = """
@@ -107,21 +110,46 @@ def test_a_command_that_fails_says_what_it_said(processes):
         processes.run("-c", "import no_such_module")
 
 
-class Refusing(BaseHTTPRequestHandler):
+class Answers(BaseHTTPRequestHandler):
+    left: ClassVar[list[tuple[int, bytes]]] = []
+
     def do_GET(self) -> None:
-        self.send_response(422)
+        status, text = self.left.pop(0)
+        self.send_response(status)
         self.end_headers()
-        self.wfile.write(b'{"detail": "n must be a number"}')
+        self.wfile.write(text)
 
     def log_message(self, *_: object) -> None:
         pass
 
 
-def test_what_an_engine_refuses_is_told_in_its_own_words():
-    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
-        threading.Thread(target=server.handle_request).start()
-        with pytest.raises(OSError, match=r"422 from (.|\n)*n must be a number"):
-            ask(f"http://127.0.0.1:{server.server_port}")
+@pytest.fixture
+def answering():
+    """Give the answers, one a request; a function that takes them and gives the server's URL."""
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+
+        def given(*answers: tuple[int, bytes]) -> str:
+            Answers.left[:] = answers
+            threading.Thread(target=lambda: [server.handle_request() for _ in answers]).start()
+            return f"http://127.0.0.1:{server.server_port}"
+
+        yield given
+
+
+def test_what_an_engine_refuses_is_told_in_its_own_words(answering):
+    url = answering((422, b'{"detail": "n must be a number"}'))
+    with pytest.raises(Refused, match=r"422 from (.|\n)*n must be a number") as raised:
+        ask(url)
+    assert raised.value.status == 422
+
+
+def test_a_prefect_that_is_busy_is_asked_again_and_one_that_refuses_is_not(answering, monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    prefect = object.__new__(Prefect)
+    prefect.url = answering((503, b"{}"), (503, b"{}"), (200, b"[7]"), (404, b"{}"))
+    assert prefect.api("flow_runs") == [7]
+    with pytest.raises(Refused, match="404"):
+        prefect.api("flow_runs")
 
 
 def pinned(path: Path) -> dict[str, set[str]]:

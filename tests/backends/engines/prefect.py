@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from penstock.testing.postgres import free_port
-from tests.backends.engines.processes import Processes, ask
+from tests.backends.engines.processes import Processes, Refused, ask
 
 ENDED = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
+BUSY = 503
 
 
 class Prefect:
@@ -17,6 +19,7 @@ class Prefect:
 
     * `--host` is needed, and `--analytics-off` beside `DO_NOT_TRACK`.
     * Whoever calls or serves a flow finds the server by `PREFECT_API_URL`; without it each call starts one of its own.
+    * Its SQLite has one writer: on a loaded machine the API answers 503, and means that one may ask again.
     * A served deployment asks for runs every `PREFECT_RUNNER_POLL_FREQUENCY` (10 s by default); it runs each flow in
       a process of its own, which imports Prefect anew.
     * A state has a type (`COMPLETED`) and a name (`Skipped`): what is shown is the name.
@@ -36,6 +39,7 @@ class Prefect:
             "PREFECT_RUNNER_POLL_FREQUENCY": "1",
             "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "0.5",
             "PREFECT_API_REQUEST_TIMEOUT": "120",
+            "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
             "PREFECT_SERVER_API_DEFAULT_LIMIT": "200",
         }
         try:
@@ -47,8 +51,15 @@ class Prefect:
             raise
 
     def api(self, path: str, body: Any = None, *, method: str | None = None) -> Any:
-        """Ask the API: a path below `/api/`."""
-        return ask(f"{self.url}/{path}", body, method=method)
+        """Ask the API: a path below `/api/`; again, as Prefect's own client does, where its database was busy."""
+        for _ in range(60):
+            try:
+                return ask(f"{self.url}/{path}", body, method=method)
+            except Refused as refused:
+                if refused.status != BUSY:
+                    raise
+            time.sleep(1)
+        raise AssertionError(f"{path}: Prefect's database was busy for a minute\n{self.processes.logs()}")
 
     def serve(self, name: str, text: str) -> None:
         """Write a file that ends in `FLOW.serve(…)`, run it in a process, and wait until its deployment is ready.

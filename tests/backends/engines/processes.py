@@ -202,13 +202,21 @@ def _listeners() -> Iterator[tuple[str, tuple[str, int]]]:
                 yield words[9], (socket.inet_ntop(family, packed), int(port, 16))
 
 
+class Refused(OSError):
+    """An answer that is no success, in its own words, with its HTTP `status`."""
+
+    def __init__(self, url: str, status: int, text: str) -> None:
+        super().__init__(f"{status} from {url}: {text[:2000]}")
+        self.status = status
+
+
 def ask(url: str, body: Any = None, *, method: str | None = None, **headers: str) -> Any:
     """Ask a server; its JSON (a text, where it is none). A body makes it a POST.
 
     Raises
     ------
     OSError
-        It did not answer, or not with success: the text holds its answer.
+        It did not answer, or not with success (`Refused`).
     """
     data = None if body is None else json.dumps(body).encode()
     sent = {"Content-Type": "application/json", "Accept": "application/json", **headers}
@@ -217,7 +225,7 @@ def ask(url: str, body: Any = None, *, method: str | None = None, **headers: str
         with urllib.request.urlopen(request, timeout=60) as answer:
             text = answer.read().decode()
     except urllib.error.HTTPError as error:
-        raise OSError(f"{error.code} from {url}: {error.read().decode(errors='replace')[:2000]}") from error
+        raise Refused(url, error.code, error.read().decode(errors="replace")) from error
     try:
         return json.loads(text)
     except ValueError:
