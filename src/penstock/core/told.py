@@ -42,6 +42,7 @@ def workflow_rows(w: Any) -> list[tuple[str, str, str]]:
         ("gate", "gate", _several(w.gate)),
         ("", "release", w.release or "auto on a ledger of one's own, ci on a shared one"),
         ("monitor", "monitor", _monitor(w)),
+        ("engine", "resources", _asked(w.resources)),
     ]
 
 
@@ -90,6 +91,11 @@ def _several(values: Any, otherwise: str = "none") -> str:
     if values is None or (isinstance(values, list | tuple) and not values):
         return otherwise
     return ", ".join(map(short, values)) if isinstance(values, list | tuple) else short(values)
+
+
+def _asked(resources: Any) -> str:
+    """What steps ask for, by name."""
+    return ", ".join(f"{name}: {short(one)}" for name, one in (resources or {}).items()) or "one processor a step"
 
 
 def _one(value: Any, otherwise: str) -> str:
