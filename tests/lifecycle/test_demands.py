@@ -19,4 +19,6 @@ def test_a_column_that_a_rule_of_the_gate_names_is_to_be_there(rule):
 
 
 def test_rules_without_a_column_ask_for_none():
+    """How a value is to be reached is no column: `AtLeast(by="bound")`."""
+    assert asked([ps.AtLeast("roc_auc", 0.7), ps.AtMost("neg_log_loss", 0.7, by="point")]) == {}
     assert asked([ps.Improves(), ps.Beats("baseline", by=0.1), ps.NotWorse(), ps.Faster(by=0.2)]) == {}

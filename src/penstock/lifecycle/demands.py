@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from penstock.core.flow import calls_of, step_ids
-from penstock.core.gate import RATES
+from penstock.core.gate import RATES, MaxGap, NoWorseOn
 from penstock.core.metric import Metric, named_rules, scorer_names
 from penstock.core.names import DECIDE, SCORERS, TASKS, tasks_of
 from penstock.core.workflow import Workflow
 from penstock.errors import DeclarationError
+
+PARTED = (MaxGap, NoWorseOn)
+"""Rules that name a column."""
 
 
 def demands(workflow: Workflow, own: tuple[Metric, ...], kind: str | None) -> dict[str, Any]:
@@ -40,8 +43,9 @@ def demands(workflow: Workflow, own: tuple[Metric, ...], kind: str | None) -> di
     if faults:
         raise DeclarationError(faults, where=f"workflow {workflow.name}")
     columns = {f"metric {one.name}": one.columns for one in own if one.columns}
-    asked = [getattr(rule, "column", None) or getattr(rule, "by", None) for rule in named_rules(workflow.gate, own)]
-    parts = tuple(dict.fromkeys(one for one in asked if isinstance(one, str) and one not in workflow.slices))
+    rules = named_rules(workflow.gate, own)
+    asked = [rule.by if isinstance(rule, MaxGap) else rule.column for rule in rules if isinstance(rule, PARTED)]
+    parts = tuple(dict.fromkeys(one for one in asked if one not in workflow.slices))
     if parts:  # a first version has no champion, and a rule about a column that is not there would pass
         columns["gate"] = parts
     if isinstance(workflow.baseline, str):
