@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,8 @@ SKIPPED = 99
 """Exit code of a step that a refusal before it left out."""
 GRACE_S = 10.0
 """Seconds that a worker has to end after it was asked to."""
+ASK_S = 0.2
+"""Seconds between two questions whether a worker is still wanted."""
 MARGIN_S = 30.0
 """Seconds by which a backend's own time limit exceeds the step's, which the worker holds."""
 
@@ -79,6 +82,7 @@ def call(
     environment: Mapping[str, str] | None = None,
     echo: Callable[[str], None] = lambda _: None,
     timeout_s: float | None = None,
+    unwanted: Callable[[], bool] | None = None,
 ) -> Told:
     """Start the worker, wait for it, and read its answer.
 
@@ -92,6 +96,9 @@ def call(
         Takes each line of the worker's log as it is written.
     timeout_s : float, optional
         Seconds after which the worker is ended, with all its children. It holds the steps' own limits itself.
+    unwanted : callable, optional
+        Asked a few times a second, by the thread that waits; as soon as it says so the worker is ended. For backends
+        that cannot interrupt a task.
 
     Raises
     ------
@@ -100,7 +107,7 @@ def call(
     """
     handle, path = tempfile.mkstemp(prefix="penstock-answer-", suffix=".json")
     os.close(handle)
-    given = {**os.environ, **(environment or {}), "PENSTOCK_RESULT": path}
+    given = {**os.environ, **(environment or {}), "PENSTOCK_RESULT": path, "PENSTOCK_TIED": "1"}
     try:
         process = subprocess.Popen(
             list(command),
@@ -115,7 +122,7 @@ def call(
         reader = threading.Thread(target=_read, args=(process, echo), daemon=True)
         reader.start()
         try:
-            code = process.wait(timeout_s)
+            code = _wait(process, timeout_s, unwanted)
         except BaseException as stop:
             code = end(process)
             if not isinstance(stop, subprocess.TimeoutExpired):
@@ -127,6 +134,20 @@ def call(
         for name in (path, f"{path}.part"):
             with contextlib.suppress(OSError):
                 os.unlink(name)
+
+
+def _wait(process: subprocess.Popen[str], timeout_s: float | None, unwanted: Callable[[], bool] | None) -> int:
+    """The exit code of a worker that ends by itself, or is ended because nobody wants it any more."""
+    if unwanted is None:
+        return process.wait(timeout_s)
+    over = None if timeout_s is None else time.monotonic() + timeout_s
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(ASK_S)
+        if over is not None and time.monotonic() > over:
+            raise subprocess.TimeoutExpired(process.args, timeout_s or 0.0)
+        if unwanted():
+            return end(process)
 
 
 def end(process: subprocess.Popen[str]) -> int:

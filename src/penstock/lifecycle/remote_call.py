@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from penstock.core.ports import Home
+from penstock.core.processes import die_with_parent
 from penstock.engine.events import Event
 from penstock.errors import CancelledError, InternalError, PenstockError, UsageError, bounded
 from penstock.lifecycle.naming import split_file
@@ -26,6 +27,8 @@ from penstock.lifecycle.sweep import given_of, single
 
 RESULT = "PENSTOCK_RESULT"
 """Variable of the environment that names the file for the answer."""
+TIED = "PENSTOCK_TIED"
+"""Set by a caller that waits in the thread that started us: when it is killed, nobody is left to end us."""
 SERVER = "penstock.serve"
 
 
@@ -77,6 +80,8 @@ def call(arguments: Sequence[str], entry: str, open_home: Callable[[str], Home])
         cancelled.
     """
     result = os.environ.pop(RESULT, "")  # ours alone: what a step starts must not answer for it
+    if os.environ.pop(TIED, ""):
+        die_with_parent()
     try:
         answer = _answered(parse(arguments), entry, open_home)
         told, error = answer.to_json(), answer.error

@@ -64,9 +64,9 @@ class Dask:
         where = ("--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0")
         return (*where, "--scheduler-file", self._file)
 
-    def start_worker(self, name: str) -> None:
+    def start_worker(self, name: str, *words: object) -> None:
         """Start one more worker, of one thread."""
-        words = ("--name", name, "--nthreads", 1, self._nanny, *self._resources, *self._loopback())
+        words = ("--name", name, "--nthreads", 1, self._nanny, *self._resources, *self._loopback(), *words)
         module = "distributed.cli.dask_worker"
         self._pids[name] = self.processes.start(name, *words, module=module).pid
 

@@ -1,0 +1,343 @@
+"""Dask: each task is a future that a Dask worker carries out by starting ours; futures wait for futures."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from penstock import __version__
+from penstock.backends.backend import Done, Ended, Finding, Options
+from penstock.backends.call import GRACE_S
+from penstock.backends.compiled import Compiled
+from penstock.backends.dask_task import TaskFailedError, carry_out, look, place_of, running
+from penstock.backends.tasks import Task
+from penstock.engine.processes import cores
+from penstock.engine.wire import rebuilt
+from penstock.errors import CancelledError, MissingExtraError, PenstockError, StepError, UsageError, bounded
+
+NAME = "dask"
+PORT = 8786
+"""Where a Dask scheduler listens, unless it is told otherwise."""
+CONNECT_S = 20.0
+"""Seconds in which a scheduler answers, and in which a first worker comes."""
+INSTALL = "pip install 'penstock[dask]'"
+TICK_S = 0.2
+
+
+class Dask:
+    """Runs flows on a Dask cluster, or on one of its own on this machine; implements `Backend`."""
+
+    name = NAME
+    away = False  # whether its workers see the project is looked at on each of them, when it runs
+
+    def check(self, flow: Compiled, options: Options) -> list[Finding]:
+        """What of this flow does not work there.
+
+        Parameters
+        ----------
+        flow : Compiled
+        options : Options
+        """
+        from importlib.util import find_spec
+
+        found = []
+        if find_spec("distributed") is None:
+            found.append(Finding("error", "dask's library distributed is not installed", INSTALL))
+        for word, given in (("schedule", options.schedule), ("image", options.image), ("secret", options.secrets)):
+            if given:
+                what = f"--{word}: Dask has none"
+                found.append(Finding("error", what, "leave it out; its workers have what they were started with"))
+        for task in flow.tasks:
+            for name in _needed_resources(task):
+                what = f"{task.id} runs where a Dask worker was started with {name}, and on no cluster made for the run"
+                found.append(Finding("note", what, f'dask worker HOST:{PORT} --resources "{name}=1"'))
+        return found
+
+    def export(self, flow: Compiled, options: Options) -> str:  # noqa: ARG002  the port's
+        """There is none: Dask keeps no flows.
+
+        Raises
+        ------
+        UsageError
+        """
+        hint = f"penstock run {os.path.basename(flow.request.file)} --on dask://HOST:{PORT}"
+        raise UsageError("dask keeps no flows: there is no file to write", hint=hint)
+
+    def run(self, flow: Compiled, where: str, options: Options, done: Done) -> Ended:
+        """Run the flow on the cluster at a place, or on one of this machine's processes, and wait for its end.
+
+        Parameters
+        ----------
+        flow : Compiled
+        where : str
+            "HOST", "HOST:8786" or "tls://HOST:8786" of a scheduler; "" for a cluster made for this run.
+        options : Options
+        done : callable
+
+        Raises
+        ------
+        UsageError
+            No scheduler answers there, it has no workers, or one of them does not see the project.
+        StepError
+            A task ended without a word of ours, such as one whose Dask workers died again and again.
+        MissingExtraError
+        """
+        with _client(flow, where) as client:
+            offered = _looked_at(client, flow, options)
+            return _Run(flow, client, options, offered).carry_out(done)
+
+
+def job_of(flow: Compiled, task: Task, run: str, options: Options) -> dict[str, Any]:
+    """What goes to a Dask worker for one task: text and numbers alone.
+
+    Parameters
+    ----------
+    flow : Compiled
+    task : Task
+    run : str
+        Dask's id of the run, which is ours to choose.
+    options : Options
+        Without a `python` of its own each Dask worker starts ours with the Python that it runs on.
+    """
+    calls = []
+    for steps in task.calls:
+        limits = [flow.graph.node(step).timeout_s for step in steps]
+        limit = None if None in limits else sum(one for one in limits if one is not None)
+        calls.append({"steps": list(steps), "arguments": flow.command(steps, NAME, run)[1:], "limit_s": limit})
+    return {
+        "task": task.id,
+        "calls": calls,
+        "python": options.python,
+        "environment": dict(options.environment),
+        "retries": task.retries,
+        "backoff_s": task.backoff_s,
+    }
+
+
+def key_of(flow: str, run: str, task: str) -> str:
+    """Dask's name of a task.
+
+    Tasks whose keys have the part before the first number in common count as of one kind: of one that took its time
+    Dask learns that others are worth taking to a worker that is idle. Else all would stay where their inputs are.
+
+    Examples
+    --------
+    >>> key_of("churn", "9b1f", "train")
+    'churn-9b1f-train'
+    """
+    return f"{flow}-{run}-{task}"
+
+
+def resources_of(task: Task, offered: Mapping[str, str]) -> dict[str, float]:
+    """What a task asks of a Dask worker, in Dask's terms.
+
+    GPUs and labels are always asked for; processors and memory where some worker says how much it has, for others run
+    one task a thread. A label `zone="eu"` is one of the resource "zone:eu".
+
+    Parameters
+    ----------
+    task : Task
+    offered : dict
+        Names of what workers offer, by their small letters.
+
+    Examples
+    --------
+    >>> resources_of(Task("fit", ("fit",), (("fit",),), resources={"gpu": 1, "cpu": 2}), {"gpu": "GPU"})
+    {'GPU': 1.0}
+    """
+    found = {
+        offered.get(kind, kind): float(task.resources[kind]) for kind in _needed_resources(task) if ":" not in kind
+    }
+    found |= {offered.get(name, name): 1.0 for name in _needed_resources(task) if ":" in name}
+    for kind in ("cpu", "memory"):
+        if kind in task.resources and kind in offered:
+            found[offered[kind]] = float(task.resources[kind])
+    return found
+
+
+def _needed_resources(task: Task) -> list[str]:
+    """Names without which a task cannot run; of a label its name and value."""
+    labels = task.resources.get("labels", {})
+    return [
+        *(["gpu"] if task.resources.get("gpu") else []),
+        *(f"{name}:{value}".lower() for name, value in labels.items()),
+    ]
+
+
+@contextlib.contextmanager
+def _client(flow: Compiled, where: str) -> Iterator[Any]:
+    """A client of the cluster, which goes on when it was there before."""
+    try:
+        import distributed
+    except ImportError as error:
+        raise MissingExtraError(f"--on dask needs another library: {error}", hint=INSTALL) from error
+    if not where:
+        n_workers = min(flow.home.config.jobs or cores(), len(flow.tasks))
+        with (
+            distributed.LocalCluster(
+                n_workers=n_workers,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address=None,
+                memory_limit=0,  # of the Dask worker, not of ours, which holds its steps' limits itself
+            ) as cluster,
+            distributed.Client(cluster, set_as_default=False) as client,
+        ):
+            yield client
+        return
+    address = address_of(where)
+    try:
+        client = distributed.Client(address, timeout=CONNECT_S, set_as_default=False)
+    except (OSError, ValueError) as error:
+        what = f"no Dask scheduler answers at {address}: {bounded(str(error) or type(error).__name__, 200)}"
+        raise UsageError(what, hint=f"dask scheduler --host HOST --port {PORT} starts one") from error
+    with client:
+        yield client
+
+
+def address_of(where: str) -> str:
+    """A scheduler's address as Dask has it.
+
+    Examples
+    --------
+    >>> address_of("host"), address_of("host:9000"), address_of("tls://host:9000")
+    ('tcp://host:8786', 'tcp://host:9000', 'tls://host:9000')
+    """
+    scheme, _, rest = where.rpartition("://")
+    rest = rest.rstrip("/")
+    port = "" if rest.rpartition("]")[2].count(":") else f":{PORT}"
+    return f"{scheme or 'tcp'}://{rest}{port}"
+
+
+def _looked_at(client: Any, flow: Compiled, options: Options) -> dict[str, str]:
+    """Names of what its workers offer, once each of them is seen to have what the run needs.
+
+    Raises
+    ------
+    UsageError
+        With all that is wrong.
+    """
+    hint = f"dask worker {client.scheduler.address} starts one, with --nthreads 1"
+    try:
+        client.wait_for_workers(1, timeout=CONNECT_S)
+    except TimeoutError as error:
+        raise UsageError(f"{client.scheduler.address} has no workers", hint=hint) from error
+    file = flow.file or flow.request.file
+    try:
+        seen: dict[str, dict[str, str]] = client.run(look, file)
+    except Exception as error:  # of a worker that cannot import us, or ended meanwhile
+        what = f"a Dask worker cannot run Penstock: {type(error).__name__}: {bounded(str(error), 300)}"
+        raise UsageError(what, hint=f"install penstock {__version__} where Dask's workers run") from error
+    here = look(flow.request.file)["file"], place_of(flow.home.config.store), place_of(flow.home.config.ledger)
+    faults = [f"{at}: {fault}" for at, told in seen.items() for fault in _faults(told, file, here, options)]
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    offered = {name.lower(): name for worker in workers for name in worker.get("resources", {})}
+    for task in flow.tasks:
+        asked = resources_of(task, offered)
+        if not any(all(w.get("resources", {}).get(name, 0) >= n for name, n in asked.items()) for w in workers):
+            words = " ".join(f"{name}={amount:g}" for name, amount in asked.items())
+            faults.append(f'{task.id} needs a worker started with --resources "{words}", and there is none')
+    if faults:
+        more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
+        what = f"{client.scheduler.address} cannot run {flow.name}: {'; '.join(faults[:5])}{more}"
+        raise UsageError(what, hint="its workers need the project, its store, its ledger and Penstock as here")
+    return offered
+
+
+def _faults(told: Mapping[str, str], file: str, here: tuple[str, str, str], options: Options) -> Iterator[str]:
+    """What a worker lacks."""
+    if told["version"] != __version__ and not options.python:
+        yield f"has penstock {told['version']}, and this is {__version__}"
+    if not told["file"]:
+        yield f"sees no {file}"
+    elif told["file"] != here[0]:
+        yield f"sees another {file}"
+    elif told["error"]:
+        yield told["error"]
+    else:
+        for name, place in zip(("store", "ledger"), here[1:], strict=True):
+            if told[name] != place:
+                yield f"has another {name} (PENSTOCK_{name.upper()}, PENSTOCK_ENV)"
+
+
+@dataclass(slots=True)
+class _Run:
+    """One run while it is carried out."""
+
+    flow: Compiled
+    client: Any
+    options: Options
+    offered: Mapping[str, str]
+    run: str = field(default_factory=lambda: uuid.uuid4().hex)
+    _faults: list[BaseException] = field(default_factory=list)
+
+    def carry_out(self, done: Done) -> Ended:
+        """Submit all tasks, tell of each that ends, and leave nothing behind when interrupted."""
+        from distributed import as_completed
+
+        futures: dict[str, Any] = {}
+        try:
+            for task in self.flow.tasks:
+                futures[task.id] = self._submit(task, [futures[need] for need in task.needs])
+            tasks = {future.key: task for task in self.flow.tasks for future in (futures[task.id],)}
+            failed = False
+            for future in as_completed(list(futures.values()), loop=self.client.loop):
+                failed = self._ended(future, tasks[future.key], done) or failed
+        except BaseException:
+            self._cancel(list(futures.values()))
+            raise
+        if self._faults:
+            raise self._faults[0]
+        return Ended(self.run, "error" if failed else "finished", self.client.dashboard_link or "")
+
+    def _submit(self, task: Task, needs: list[Any]) -> Any:
+        return self.client.submit(
+            carry_out,
+            job_of(self.flow, task, self.run, self.options),
+            *needs,
+            key=key_of(self.flow.name, self.run, task.id),
+            retries=task.retries,
+            resources=resources_of(task, self.offered) or None,
+            pure=False,
+        )
+
+    def _ended(self, future: Any, task: Task, done: Done) -> bool:
+        """Tell of one task; whether it failed."""
+        if future.status == "finished":
+            done(self.run, task.steps)
+            return False
+        if future.status == "cancelled":
+            raise CancelledError(f"{task.id} was cancelled on the cluster", hint="run again: what is done is reused")
+        error = future.exception()
+        if isinstance(error, TaskFailedError):
+            if error.told["task"] != task.id:  # it waited for one that failed
+                return True
+            if error.told["run"]:
+                done(self.run, task.steps)
+            self._keep(error.told)
+        else:
+            what = bounded(f"{type(error).__name__}: {error}", 500)
+            hint = "its workers' logs tell why; a worker that the system ends for its memory needs --memory-limit"
+            self._faults.append(StepError(f"Dask gave it up: {what}", where=f"task {task.id}", hint=hint))
+        return True
+
+    def _keep(self, told: Mapping[str, Any]) -> None:
+        """The fault of a task that the ledger does not know of."""
+        if told["run"]:
+            return
+        fault: PenstockError = StepError(told["reason"], where=f"task {told['task']}")
+        self._faults.append(rebuilt(told["error"]) if told["error"] else fault)
+
+    def _cancel(self, futures: list[Any]) -> None:
+        """Cancel what waits and runs, and wait until no worker of ours is left."""
+        with contextlib.suppress(Exception):
+            self.client.cancel(futures, force=True)
+            end = time.monotonic() + 2 * GRACE_S
+            while any(self.client.run(running, self.run).values()) and time.monotonic() < end:
+                time.sleep(TICK_S)
