@@ -268,7 +268,7 @@ class Runner:
                 if cancel_when is not None:
                     self.cluster.processes.wait("step that runs", cancel_when.exists)
                     process.send_signal(signal.SIGINT)
-                process.wait(240)
+                process.wait(560)
             finally:
                 process.kill()
             out.seek(0)
