@@ -91,10 +91,10 @@ def test_steps_of_every_library_are_proven_refused_and_answered(project):
     assert leak["example"].startswith("customer_id=c")
     refused = project.call("run")
     assert refused.code == 4
-    assert "the audit refused it, so it was not compared: step last" in refused.out
+    assert "the audit found an error, so it was not compared: step last" in refused.out
     assert [one for one in json.loads(project.call("log", "--json").out) if one["kind"] == "look"] == []
     shown = project.call("show", "churn@1")
-    assert "  gate: the audit refused it, so it was not compared: step last" in shown.out
+    assert "  gate: the audit found an error, so it was not compared: step last" in shown.out
     assert " ✗ audit" in refused.out
 
     project.write("churn.py", declared(LEAK, 'audit=ps.Audit(waive={"last": "a constant of the firm"}),'))

@@ -23,6 +23,34 @@ def looks(shop):
     return [one for one in json.loads(shop.call("log", "--json").out) if one["kind"] == "look"]
 
 
+@pytest.fixture
+def by_log_loss(pair):
+    """Another first metric: what the gate has not asked."""
+    file = pair.folder / "churn.py"
+    declared = file.read_text()
+    file.write_text(declared.replace('["roc_auc", "neg_log_loss"]', '["neg_log_loss", "roc_auc"]'))
+    yield
+    file.write_text(declared)
+
+
+def test_what_the_gate_has_judged_is_told_and_spends_no_look(pair):
+    before = looks(pair)
+    ended = pair.call("compare", "churn@2")
+    assert (ended.code, ended.err, looks(pair)) == (4, "", before)
+    lines = pair.scrubbed(ended.out).splitlines()
+    assert [line.split()[0] for line in lines[2:4]] == ["roc_auc", "log_loss"]
+    assert lines[4] == "✗ churn@2: worse than churn@1: roc_auc N [N, N]"
+    assert lines[5] == "  no look spent: the gate has judged it (look 2, run ID)"
+    turned = pair.call("compare", "churn@1", "churn@2", "--json")
+    found = json.loads(turned.out)
+    assert (turned.code, found["outcome"], found["look"], looks(pair)) == (0, "better", None, before)
+    assert found["sentence"].startswith("better than churn@2: churn@2 is worse than churn@1: roc_auc −0.")
+    assert found["judged_by"]["rule"] == "Improves(metric=None, confidence=0.95)"
+    assert found["metrics"]["roc_auc"]["challenger"]["value"] > found["metrics"]["roc_auc"]["champion"]["value"]
+    assert found["metrics"]["roc_auc"]["difference"]["low"] > 0
+
+
+@pytest.mark.usefixtures("by_log_loss")
 def test_the_worse_one_against_the_champion_ends_with_4_and_spends_one_look(pair):
     before = len(looks(pair))
     ended = pair.call("compare", "churn@2")
@@ -30,10 +58,10 @@ def test_the_worse_one_against_the_champion_ends_with_4_and_spends_one_look(pair
     lines = pair.scrubbed(ended.out).splitlines()
     assert lines[0].startswith("churn@2 against churn@1 · ")
     assert lines[0].endswith(" held-out rows that neither has learned from")
-    assert [line.split()[0] for line in lines[2:4]] == ["roc_auc", "log_loss"]
-    assert lines[4] == "✗ churn@2: worse than churn@1: roc_auc N [N, N]"
+    assert [line.split()[0] for line in lines[2:4]] == ["log_loss", "roc_auc"]
+    assert lines[4].startswith("✗ churn@2: worse than churn@1: log_loss higher by N [N, N]")
     assert lines[5] == f"  look {before + 1}, on record"
-    assert "note: look" in lines[6]
+    assert "of α N, half of it for each way, N is left" in lines[6]
     assert len(looks(pair)) == before + 1
     assert looks(pair)[0]["what"] == "the hold-out was opened to hold churn@2 against churn@1"
     again = pair.call("compare", "churn@2", "churn@champion")
@@ -42,6 +70,7 @@ def test_the_worse_one_against_the_champion_ends_with_4_and_spends_one_look(pair
     assert len(looks(pair)) == before + 1
 
 
+@pytest.mark.usefixtures("by_log_loss")
 def test_from_the_other_side_it_is_the_same_look_and_ends_with_0(pair):
     pair.call("compare", "churn@2")
     before = len(looks(pair))
@@ -50,7 +79,7 @@ def test_from_the_other_side_it_is_the_same_look_and_ends_with_0(pair):
     assert (found["look"], len(looks(pair))) == (None, before)
     assert (ended.code, found["exit_code"], found["outcome"], found["equal"]) == (0, 0, "better", False)
     assert (found["first"], found["second"]) == ("churn@1", "churn@2")
-    assert found["sentence"].startswith("better than churn@2: roc_auc +")
+    assert found["sentence"].startswith("better than churn@2: log_loss lower by ")
     body = looks(pair)[0]["body"]
     assert (body["won"], body["search"]) == (False, True)  # by hand nothing is earned back
     assert body["share"] > 0
@@ -94,7 +123,7 @@ def test_no_run_ends_between_the_hold_out_and_the_record_of_the_look(pair):
     assert len(looks(pair)) == before + 1
 
 
-@pytest.mark.usefixtures("third")
+@pytest.mark.usefixtures("third", "by_log_loss")
 def test_a_level_that_another_run_spends_meanwhile_is_followed_by_the_next(pair, monkeypatch):
     asked = []
 

@@ -151,6 +151,7 @@ class World:
         rules=(),
         more=None,
         search=False,
+        fought=True,
         meanwhile=None,
         **settings,
     ):
@@ -163,7 +164,7 @@ class World:
         def compare(inputs):
             [about] = [json.loads(artifact["text"]) for _, output, artifact in inputs if output == "about"]
             told = {"outcome": outcome, "sentence": SENTENCES[outcome], "rules": list(rules), "of": model}
-            told["looks"] = {"search": search, "share": about["looks"]["share"]}
+            told["looks"] = {"search": search, "share": about["looks"]["share"]} if fought else {}
             if meanwhile is not None:
                 meanwhile()
             return {**told, "against": about["champion"]}
@@ -276,7 +277,7 @@ def test_who_does_not_pass_stays_outside_and_the_look_is_spent(world, outcome, c
     assert len(world.stream("look")) == 2
 
 
-REFUSED = f"the audit refused it, so it was not compared: {FINDING['what']}"
+REFUSED = f"the audit found an error, so it was not compared: {FINDING['what']}"
 
 
 def test_a_version_that_the_audit_refuses_opens_no_hold_out(world):
@@ -306,6 +307,13 @@ def test_sabotage_without_the_refusal_the_hold_out_is_opened(world, monkeypatch)
     monkeypatch.setattr(Attempt, "_refusal", lambda *_: None)
     world.run("one", findings=(FINDING,))
     assert len(world.stream("look")) == 1
+
+
+def test_a_gate_that_could_fight_nobody_is_on_record_without_a_look(world):
+    world.run()
+    report = world.run("two", "not enough evidence", search=True, fought=False)
+    assert (report.exit_code, report.attempt.looked, len(world.stream("look"))) == (7, False, 1)
+    assert (len(world.stream("verdict")), "looks" in world.stream("verdict")[-1].body) == (2, False)
 
 
 # ── one look ─────────────────────────────────────────────────────────────────────────────────────────────────

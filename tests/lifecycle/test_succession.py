@@ -50,5 +50,5 @@ def test_whoever_passes_reigns_and_has_looked(home):
 def test_whoever_the_audit_refuses_neither_reigns_nor_has_looked(home):
     state, decision = succeed(home, [{"grade": "error", "what": "a leak"}])
     assert (decision["promoted"], decision["outcome"], decision["rules"]) == (False, "not compared", [])
-    assert decision["verdict"] == "the audit refused it, so it was not compared: a leak"
+    assert decision["verdict"] == "the audit found an error, so it was not compared: a leak"
     assert state["looks"] is None

@@ -103,3 +103,27 @@ def test_a_comparison_that_knows_of_no_look_is_what_it_was():
     found = verdict(4.0, (Beats(),))
     assert "looks" not in found
     assert not {"level", "p_value"} & set(found["rules"][0]["figures"])
+
+
+@pytest.mark.parametrize("rule", [Beats(), Improves(), NotWorse(margin=0.1), Beats("7")])
+def test_a_rule_that_has_nobody_to_fight_spends_nothing_and_alone_it_is_no_look(rule):
+    told = {"share": 0.2, "unanswered": "its code is gone"}
+    alone = unanswered((rule,), **told)
+    assert (alone["outcome"], alone["looks"]) == ("not enough evidence", {})
+    assert "cannot answer" in alone["sentence"]
+    assert alone["notes"] == ["no rule could be held against anything: no look at the hold-out was spent"]
+    beside = unanswered((AtLeast("r2", -9.0), rule), **told)["looks"]
+    assert (beside["search"], beside["level"]) == (False, None)  # the bound has looked
+    fought = unanswered((Beats("baseline"), rule), **told)["looks"]
+    assert (fought["search"], fought["level"]) == (True, pytest.approx(0.01))
+
+
+def unanswered(rules, **told):
+    data = table(0.0)
+    looks = {"generation": "ab12", "number": 2, "tests": 1, "share": told["share"], "left": 0.4}
+    return compare(
+        data, data, fitted=Values("good"), champion=None, rules=rules, metrics=(METRIC,), slices=(),
+        about={"champion": "churn@6", "looks": looks, "unanswered": told["unanswered"]}, target=Target("y"),
+        roles=Roles(), schema={"task": "regression"}, seed=0,
+        rivals={"7": {"fitted": None, "seen": None, "held": None}},
+    )  # fmt: skip

@@ -85,18 +85,21 @@ def _tell(fought: Fight, *, quiet: bool) -> None:
 
     verdict, a, b = fought.verdict, fought.first.name, fought.second.name
     mark, colour = MARKS.get(verdict["outcome"], ("?", "yellow"))
+    by_gate = verdict.get("judged_by")
     if not quiet:
         say(paint(f"{a} against {b} · {verdict['n_rows']:,} held-out rows that neither has learned from", "bold"))
         rows = []
         for _, one in sorted(verdict["metrics"].items(), key=lambda item: item[0] != verdict["primary"]):
             name, *shown = clean(one["challenger"]["shown"]["name"]), *map(_shown, (one["challenger"], one["champion"]))
-            rows.append([name, *shown, clean(one["difference"]["text"])])
-        for line in columns(["", a, b, "difference"], rows):
+            rows.append([name, *shown, *([] if by_gate else [clean(one["difference"]["text"])])])
+        for line in columns(["", a, b, *([] if by_gate else ["difference"])], rows):
             say(f"  {line}")
     say(paint(f"{mark} {a}: {clean(verdict['sentence'])}", colour))
     if quiet:
         return
     looked = "no look spent: this fight is on record" if fought.look is None else f"look {fought.look}, on record"
+    if by_gate:
+        looked = f"no look spent: the gate has judged it (look {by_gate['look']}, run {by_gate['run'][:4]})"
     say(f"  {looked}")
     for note in verdict["notes"]:
         say(f"  note: {clean(note)}")

@@ -17,6 +17,7 @@ from penstock.errors import ConflictError, MissingExtraError, UntrustedTypeError
 from penstock.lifecycle import promote, rivals
 from penstock.lifecycle.final import put_opening
 from penstock.lifecycle.looks import OVERTAKEN, fight_of, generation_of, look_body, next_look
+from penstock.lifecycle.onrecord import question_of
 from penstock.lifecycle.own import both, bundle_types, same_code, unlike
 from penstock.lifecycle.records import NOT_COMPARED
 from penstock.lifecycle.register import bundle, declaration_of, git_state, json_artifact, register
@@ -61,6 +62,8 @@ class Attempt:
         Name of the champion that it found; "" where there was none.
     fight : str
         Digest of what the comparison is made from.
+    question : str
+        Digest of what the champion is asked for; "" where there is none.
     """
 
     home: Home
@@ -85,6 +88,7 @@ class Attempt:
     reason: str = ""
     golden: int = 0
     fight: str = ""
+    question: str = ""
     notes: list[str] = field(default_factory=list)
 
     def effects(self) -> dict[str, Callable[[Node, Mapping[Key, Artifact], Execution], Effect]]:
@@ -167,6 +171,9 @@ class Attempt:
                 seen, told = self._seen_by(present, theirs, execution)
                 held = theirs.get("held", NOTHING)
                 about |= told
+            bounds = [self.load(one["decision"])["threshold"] if "decision" in one else None for one in (ours, theirs)]
+            test = execution.known.get(("split", "test"))
+            self.question = question_of(self.graph, test, mine, theirs["estimator"], seen, bounds)
         return self._opponents((fitted, seen, held), about, found, execution)
 
     def _opponents(
@@ -295,12 +302,14 @@ class Attempt:
         """
 
         def look(verdict: int) -> dict[str, Any] | None:
+            if self.verdict is not None and self.verdict.get("looks") == {}:  # no rule could be fought
+                return {}
             told = self._spent(about["looks"])
             if told is None:
                 return None
             assert self.version is not None
             looked = {"version": self.version.number, "against": about["champion"], "verdict": verdict, "run": self.run}
-            return looked | told
+            return looked | told | ({"question": self.question} if self.question else {})
 
         return self._append(comparison, about, look)
 
@@ -416,10 +425,12 @@ def refusal(proof: Mapping[str, Any]) -> tuple[str, int]:
     Examples
     --------
     >>> refusal({"findings": [{"grade": "note", "what": "few rows"}, {"grade": "error", "what": "`paid` is a copy"}]})
-    ('the audit refused it, so it was not compared: `paid` is a copy', 1)
+    ('the audit found an error, so it was not compared: `paid` is a copy', 1)
     """
     errors = [one for one in proof.get("findings", ()) if one["grade"] == "error"]
-    return (f"the audit refused it, so it was not compared: {errors[0]['what']}", len(errors)) if errors else ("", 0)
+    return (
+        (f"the audit found an error, so it was not compared: {errors[0]['what']}", len(errors)) if errors else ("", 0)
+    )
 
 
 NOTHING = Artifact(digest_bytes(b"null"), "json", 4, "null")

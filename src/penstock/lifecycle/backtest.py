@@ -134,8 +134,9 @@ def _next(before: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _after(before: Mapping[str, Any] | None, comparison: Mapping[str, Any], *, won: bool) -> dict[str, Any]:
     before = before or {"n": 0, "won": []}
-    search = bool((comparison.get("looks") or {}).get("search"))
-    return {"n": before["n"] + 1, "won": [*before["won"], *([won] if search else [])]}
+    looks = comparison.get("looks")
+    search = bool((looks or {}).get("search"))
+    return {"n": before["n"] + (looks != {}), "won": [*before["won"], *([won] if search else [])]}
 
 
 def _digest(given: Mapping[str, Artifact]) -> str | None:

@@ -19,6 +19,7 @@ from penstock.errors import ConflictError, UsageError
 from penstock.lifecycle.attempt import NOTHING
 from penstock.lifecycle.looks import COMPARED, OVERTAKEN, fight_of, look_body, next_look
 from penstock.lifecycle.lower import effect, stage
+from penstock.lifecycle.onrecord import on_record, question_of, told
 from penstock.lifecycle.own import check_code, same_code
 from penstock.lifecycle.register import json_artifact
 from penstock.lifecycle.run import TURNS, Request, carry_out
@@ -33,15 +34,17 @@ TRIES = 20
 
 
 def lower_fight(workflow: Workflow) -> tuple[tuple[Ref, ...], dict[str, Any]]:
-    """The steps of a fight: metrics as they are declared today.
+    """The steps of a fight: metrics as they are declared today, those of the gate among them as for a gate.
 
     Parameters
     ----------
     workflow : Workflow
     """
     given = effect("fighters", outputs=GIVEN)
-    own: dict[str, Any] = {"own": found} if (found := own_metrics(workflow.metrics, ())) else {}
-    told = stage(
+    own: dict[str, Any] = (
+        {"own": found} if (found := own_metrics(workflow.metrics, workflow.gate, workflow.decide)) else {}
+    )
+    compared = stage(
         "compare",
         Ref(given, "test"),
         first=Ref(given, "first"),
@@ -56,7 +59,7 @@ def lower_fight(workflow: Workflow) -> tuple[tuple[Ref, ...], dict[str, Any]]:
         **own,
         entry="penstock.stages.fight:fight",
     )
-    return (Ref(effect("fought", Ref(told), Ref(given, "about"))),), {"workflow": workflow.name}
+    return (Ref(effect("fought", Ref(compared), Ref(given, "about"))),), {"workflow": workflow.name}
 
 
 @dataclass
@@ -74,9 +77,10 @@ class Fight:
     Attributes
     ----------
     verdict : dict
-        From `stages.fight`, as told from the side of the first.
+        From `stages.fight`, as told from the side of the first; with "judged_by" where a gate has asked the same.
     look : int or None
-        Number of the look that it put on record; None where an equal fight is on record already.
+        Number of the look that it put on record; None where an equal fight, or a gate that asked the same, is on
+        record already.
     overtaken : bool
         Whether another run has spent the level at which it decided, so that nothing is on record.
     """
@@ -123,10 +127,14 @@ class Fight:
         given = {"fitted": models["first"].digest, "seen": seen.digest, "about": {**about, "test": test.digest}}
         given["second"] = models["second"].digest
         self.fight = fight_of(self.graph, execution.known, given)
+        thresholds = [about[who]["threshold"] for who in SIDES]
+        question = question_of(self.graph, test, models["first"], models["second"], seen, thresholds)
+        if (found := on_record(self.home.ledger, newer.workflow, question, self._load)) is not None:
+            self.verdict = told(*found, newer, older, turned=self.first.number != newer.number)
+            return Effect(skip="the gate has judged this", changed=False)
         about["looks"] = next_look(self.home.ledger, newer.workflow, generation, self.fight)
-        told = json_artifact(self.home.objects, about)
-        schema = files[newer.number]["schema"]
-        return Effect((test, models["first"], models["second"], seen, schema, told), changed=False)
+        schema, rest = files[newer.number]["schema"], json_artifact(self.home.objects, about)
+        return Effect((test, models["first"], models["second"], seen, schema, rest), changed=False)
 
     def _in_order(self) -> list[Version]:
         """The newer one first, whoever was named first: told from either side it is one comparison, and one look."""
@@ -148,7 +156,9 @@ class Fight:
         found = result.outputs[1] if result is not None else None
         if found is None or (found.text is None and self.home.objects.missing([found.digest])):
             raise UsageError(
-                f"the held-out rows of {base.name} are not kept any more", hint="`penstock run` makes them again"
+                f"the held-out rows of {base.name} are not kept any more",
+                hint="`penstock run` makes them again where the file still holds out the same rows; else compare a "
+                "version of the present hold-out",
             )
         return found
 
@@ -156,7 +166,7 @@ class Fight:
         """Put the look on record, once for equal artifacts."""
         artifact, about = inputs["compare", ""], self._load(inputs["fighters", "about"])
         self.verdict = self._load(artifact)[SIDES[self._in_order().index(self.first)]]
-        ledger, name, told = self.home.ledger, stream(self.first.workflow, "look"), about["looks"]
+        ledger, name, looks = self.home.ledger, stream(self.first.workflow, "look"), about["looks"]
         if artifact.text is None:
             self.home.objects.publish([artifact.digest])
         body = {
@@ -164,7 +174,7 @@ class Fight:
             "against": self.second.name,
             "verdict": None,
             "run": self.run,
-            **look_body(told, self.fight, search=True, won=False, again=False),
+            **look_body(looks, self.fight, search=True, won=False, again=False),
             "comparison": artifact.to_json(),
             "artifacts": {"comparison": artifact.digest} if artifact.text is None else {},
         }
@@ -172,7 +182,7 @@ class Fight:
             if any(one.body.get("fight") == self.fight for one in ledger.stream(name)):
                 return Effect((artifact,), changed=False)
             last = head(ledger, name)
-            if next_look(ledger, self.first.workflow, told["generation"], self.fight)["share"] != told["share"]:
+            if next_look(ledger, self.first.workflow, looks["generation"], self.fight)["share"] != looks["share"]:
                 break
             try:
                 [entry] = ledger.append([Entry(name, last.number + 1 if last else 1, body, who=self.who, why=COMPARED)])

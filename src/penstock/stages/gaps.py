@@ -27,7 +27,7 @@ def no_worse_on(rule: NoWorseOn, c: Comparison) -> Judged:
         return nothing_yet(rule, f"NoWorseOn({rule.column!r})")
     if c.champion is None:
         text = f"not enough evidence on slices of {rule.column}: the champion cannot answer: {c.champion_error}"
-        return Judged(repr(rule), "unknown", f"{text} ?", text, kind="slices", against="champion")
+        return Judged(repr(rule), "unknown", f"{text} ?", text, kind="slices", against="champion", fought=False)
     metric, finely = finer(rule, "champion", c)
     lead = c.lead(metric)
     margin = rule.margin if rule.margin is not None else max(SLICE_MARGIN * lead if math.isfinite(lead) else 0.0, 0.0)

@@ -205,7 +205,8 @@ def _beats(rule: Any, metric: str, against: str, by: float, c: Comparison) -> Ju
     if against == "champion" and c.first:
         against, note = "baseline", "no champion yet: "
     d = c.difference(metric, against, rule.confidence)
-    fight = _Fight(rule, metric, against, d, by, note, _on_which(against, c), more=searched(rule.confidence, d, by, c))
+    more = searched(rule.confidence, d, by, c) if _fought(against, c) else {}
+    fight = _Fight(rule, metric, against, d, by, note, _on_which(against, c), more=more)
     than = f"than {c.who(against)}" + (f" by {scoring.number(by)}" if by else "")
     return _judged(fight, c, f"better {than}", f"{'not better' if by else 'worse'} {than}", f"it is better {than}")
 
@@ -262,7 +263,7 @@ def _default_margin(d: Difference, lead: float) -> float:
 def _outcome(fight: _Fight, c: Comparison) -> tuple[str, str]:
     """pass, fail or unknown, and why unknown where that is not the interval."""
     d, required = fight.d, fight.required
-    if fight.against != "baseline" and c.error(fight.against):
+    if not _fought(fight.against, c):
         return "unknown", f"{_versed(fight.against, c)} cannot answer: {c.error(fight.against)}"
     if fight.against == "champion" and c.same_estimator and d.value == 0 and d.n_informative == 0 and required < 0:
         # No draw on few rows: it is the very same estimator, and the metric reads nothing in which the two differ.
@@ -306,7 +307,13 @@ def _judged(fight: _Fight, c: Comparison, passed: str, failed: str, doubted: str
     sentence = f"{claim}: {difference_text(fight.metric, fight.d)}" + (f" ({reason})" if reason else "")
     text = f"{fight.note}{sentence}{fight.after} {MARKS[outcome]}"
     told = sentence if fight.note.startswith("no champion") else fight.note + sentence
-    return Judged(repr(fight.rule), outcome, text, told, kind="difference", against=fight.against, figures=figures)
+    said_so: dict[str, Any] = {"kind": "difference", "against": fight.against, "figures": figures}
+    return Judged(repr(fight.rule), outcome, text, told, fought=_fought(fight.against, c), **said_so)
+
+
+def _fought(against: str, c: Comparison) -> bool:
+    """Whether there is somebody to be held against: a version that is not there, or cannot answer, is not fought."""
+    return against == "baseline" or not c.error(against)
 
 
 def _versed(against: str, c: Comparison) -> str:

@@ -40,6 +40,8 @@ class Judged:
     against : str
         "champion", "baseline", another alias or version, or "".
     figures : dict
+    fought : bool
+        False where the model that it is to be held against gives no answer: nothing was looked at.
     """
 
     rule: str
@@ -50,6 +52,7 @@ class Judged:
     kind: str = "none"
     against: str = ""
     figures: dict[str, Any] = field(default_factory=dict)
+    fought: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -61,6 +64,7 @@ class Judged:
             "kind": self.kind,
             "against": self.against,
             "figures": self.figures,
+            **({} if self.fought else {"fought": False}),
         }
 
 

@@ -14,6 +14,7 @@ from penstock.stats.paired import Difference
 if TYPE_CHECKING:
     from penstock.stages.comparison import Comparison
 
+NO_LOOK = "no rule could be held against anything: no look at the hold-out was spent"
 TWO_SIDED = 1.959963984540054
 """Standard errors from a figure to either end of its 95 % interval."""
 
@@ -56,13 +57,16 @@ def with_looks(verdict: dict[str, Any], looks: Mapping[str, Any]) -> dict[str, A
     Parameters
     ----------
     verdict : dict
-        Its "notes" say so too, from the second look on.
+        Its "notes" say so too, from the second look on. Where no rule could be fought it was no look: "looks" is {}.
     looks : dict
         `Comparison.looks`; of a comparison that knows of none the verdict stays as it is.
     """
     if not looks:
         return verdict
-    found = [one["figures"] for one in verdict["rules"] if one["decides"] and "level" in one["figures"]]
+    rules = [one for one in verdict["rules"] if one["decides"]]
+    if not any(one.get("fought", True) for one in rules):
+        return {**verdict, "looks": {}, "notes": [*verdict["notes"], NO_LOOK]}
+    found = [one["figures"] for one in rules if "level" in one["figures"]]
     share, sides = float(looks["share"]), int(looks.get("sides", 1))
     alpha = round(max((one["level"] * sides / share for one in found), default=0.0), 12)
     primary = verdict["metrics"][verdict["primary"]]["challenger"]
@@ -78,6 +82,8 @@ def with_looks(verdict: dict[str, Any], looks: Mapping[str, Any]) -> dict[str, A
         "left": alpha * (float(looks["left"]) - share) if found else None,
         "too_good": json_number(luck),
     }
+    if sides > 1:
+        spent["sides"] = sides
     note = note_of(spent, scoring.shown_name(verdict["primary"]))
     return {**verdict, "looks": spent, "notes": [*verdict["notes"], *([note] if note else [])]}
 
@@ -94,7 +100,8 @@ def note_of(spent: Mapping[str, Any], metric: str) -> str:
         return ""
     text = f"look {spent['number']} at this hold-out: "
     if spent["search"]:
-        text += f"it spent {spent['level']:.2g} of α {spent['alpha']:.2g}, {spent['left']:.2g} is left"
+        ways = ", half of it for each way" if spent.get("sides", 1) > 1 else ""
+        text += f"it spent {spent['level']:.2g} of α {spent['alpha']:.2g}{ways}, {spent['left']:.2g} is left"
     else:
         text += "no search, so it spent nothing of α"
     if spent["too_good"] is None:
