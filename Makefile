@@ -63,6 +63,7 @@ space := $(empty) $(empty)
 # The tests of one engine stay in one process, which starts it once.
 test-backends: venv backends ## the tests that need the engines themselves; ONLY="dask airflow" for some
 	$(PY) -m pytest -n $(JOBS) --dist loadscope -m "$(subst $(space), or ,$(strip $(ONLY)))" tests/backends
+	$(if $(filter file,$(origin ONLY)),$(PY) -m pytest -n $(JOBS) --dist loadscope -m backends packages)
 
 format: venv ## rewrite the code in the one format
 	$(PY) -m ruff format .
