@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from penstock.backends.dagster import to_dagster
     from penstock.core.audit import Audit
     from penstock.core.data_check import Check, check
     from penstock.core.fit import Fit
@@ -86,6 +87,7 @@ _LAZY = {
     "run": "penstock.python.running",
     "runs": "penstock.python.table",
     "step": "penstock.core.step",
+    "to_dagster": "penstock.backends.dagster",
 }
 
 __all__ = [
@@ -130,6 +132,7 @@ __all__ = [
     "run",
     "runs",
     "step",
+    "to_dagster",
 ]
 
 

@@ -95,6 +95,8 @@ class Backend(Protocol):
         As the command line and the ledger know it.
     away : bool
         Whether its steps run on machines other than this one, which see no folder of it.
+    group : str, optional
+        What makes one task of an export that does not say; "part" where there is no such attribute.
     """
 
     name: str

@@ -26,8 +26,14 @@ def command(
         bool, typer.Option("--check", help="Write nothing: say what it becomes and what is wrong.")
     ] = False,
     group: Annotated[
-        str, typer.Option("--group", metavar="step|part|workflow", help="What makes one task: a step, a part, or all.")
-    ] = "part",
+        str,
+        typer.Option(
+            "--group",
+            metavar="step|part|workflow",
+            show_default=False,
+            help="What makes one task: a step, a part, or all. A part, or as the backend has it.",
+        ),
+    ] = "",
     python: Annotated[
         str, typer.Option("--python", metavar="PATH", show_default=False, help="The Python that runs the steps there.")
     ] = "",
@@ -70,6 +76,7 @@ def command(
     from penstock.lifecycle.sweep import given_of, single
 
     chosen = named(backend)
+    group = group or getattr(chosen, "group", "part")
     options = Options(schedule, image, python, group, secrets=tuple(secret or ()), more=parameters(option))
     found = target(file, env)
     place = f"{found.file}:{found.variable}" if found.variable else found.file

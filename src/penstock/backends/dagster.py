@@ -1,0 +1,271 @@
+"""Dagster: a flow as software-defined assets, each of which starts the worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from penstock.backends.backend import Done, Ended, Finding, Options
+from penstock.backends.compiled import Compiled, compiled, text_of
+from penstock.backends.dagster_assets import ASSET_SCHEDULE, NAME, Native, definitions_of, word
+from penstock.backends.tasks import compile_flow
+from penstock.core.digest import digest_value
+from penstock.core.flow import Graph
+from penstock.errors import MissingExtraError, UsageError
+from penstock.lifecycle.found import find
+from penstock.lifecycle.run import Request
+from penstock.project import open_home
+
+if TYPE_CHECKING:
+    import dagster
+
+NAMED_TIMES = ("@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually")
+"""Schedules that are no five fields."""
+TIMEZONE = "timezone"
+"""The option that only this backend knows."""
+
+
+def to_dagster(
+    *declared: Any,
+    group: str = "step",
+    schedule: str = "",
+    timezone: str = "UTC",
+    watch: bool = False,
+    until: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    settings: Mapping[str, str] | None = None,
+    full: bool = False,
+    env: str | None = None,
+    python: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    executor: Any = None,
+) -> dagster.Definitions:
+    """Flows as Dagster's assets, with a job, a sensor and, if asked for, a schedule each.
+
+    Parameters
+    ----------
+    declared : Workflow, Flow, Ref or str
+        One or several: in hand, as an imported file declares them, or "churn.py" or "churn.py:variable".
+    group : {"step", "part", "workflow"}, default="step"
+        What makes one asset: a step, a part (prepare, train, judge), or all.
+    schedule : str
+        A cron expression, "@daily" and its like, or "asset:NAME[,NAME…]": when these assets were made anew.
+    timezone : str, default="UTC"
+        Of the schedule.
+    watch : bool, default=False
+        Whether the sensor that starts a run when a source file has changed is on from the beginning.
+    until : str, optional
+        Last step.
+    params : dict, optional
+        Other defaults of the flow's parameters; a run sets them in the config of the resource "NAME_params".
+    settings : dict, optional
+        Path → value, as `penstock run --set` has them.
+    full : bool, default=False
+        As `penstock run --full`.
+    env : str, optional
+        Environment whose settings hold.
+    python : str, optional
+        Path of the Python that runs the steps; this one by default.
+    environment : dict, optional
+        Variables that each step gets.
+    executor : dagster.ExecutorDefinition, optional
+        Of the flows' jobs. By default each step is a process, forked from one that has imported Dagster.
+
+    Returns
+    -------
+    dagster.Definitions
+        To be assigned to a variable of a code location's module; `dagster.Definitions.merge` joins it with others.
+
+    Raises
+    ------
+    MissingExtraError
+        Dagster is not installed.
+    UsageError
+        Nothing was given, no file declares it, or two flows have one name.
+    PenstockError
+        The declaration has a fault.
+
+    Examples
+    --------
+    A file ``definitions.py``, for ``dagster dev -f definitions.py``::
+
+        import penstock as ps
+
+        defs = ps.to_dagster("churn.py", schedule="0 6 * * *")
+    """
+    dg = _dagster()
+    if not declared:
+        raise UsageError("to_dagster: a workflow, a flow or a file is meant", hint='to_dagster("churn.py")')
+    extra: dict[str, Any] = ({"set": dict(settings)} if settings else {}) | ({"full": True} if full else {})
+    native = Native(schedule, timezone, watch, executor, dict(environment or {}))
+    found: list[Compiled] = []
+    keep: dict[str, str] = {}
+    for one in declared:
+        given = {"group": group, "until": until, "params": dict(params or {}), "extra": extra, "env": env}
+        flow, kept = _compiled(one, given, python)
+        found.append(flow)
+        keep |= kept
+    names = [word(flow.name) for flow in found]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(f"to_dagster: several flows are called {', '.join(twice)}", hint="give each its own name=")
+    made = dg.Definitions.merge(*(definitions_of(flow, native) for flow in found))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        return made.with_reconstruction_metadata(keep)
+
+
+def _dagster() -> Any:
+    try:
+        import dagster
+    except ImportError as error:
+        raise MissingExtraError(f"Dagster: {error}", hint="pip install 'penstock[dagster]'") from error
+    return dagster
+
+
+def _compiled(declared: Any, given: dict[str, Any], python: str | None) -> tuple[Compiled, dict[str, str]]:
+    """A declaration made ready, and what the processes of its steps need in order not to do it again.
+
+    A step's process loads the definitions anew. Dagster hands it what was kept when they were loaded first: so it
+    imports no file of the user's, and sees the flow as the code location has it.
+    """
+    target = find(declared)
+    key = f"penstock/{digest_value('compiled', [target.file, target.variable, repr(sorted(given.items()))])[:16]}"
+    if (kept := _kept(key)) is not None:
+        data = json.loads(kept)
+        if given["env"] is not None:
+            os.environ["PENSTOCK_ENV"] = given["env"]
+        graph = Graph.from_json(data["graph"])
+        texts = {name: text_of(value) for name, value in given["params"].items()}
+        request = Request(target.file, target.variable, params=texts, until=given["until"], extra=given["extra"])
+        home, tasks = open_home(target.file), compile_flow(graph, given["group"])
+        flow = Compiled(home, graph, tasks, request)
+    else:
+        flow = compiled(declared, **given)
+        kept = json.dumps({"graph": slim(flow.graph).to_json()})
+    return (replace(flow, python=python) if python else flow), {key: kept}
+
+
+def slim(graph: Graph) -> Graph:
+    """A flow without what only the worker needs: arguments, the parts of its code, and most of what it declares."""
+    nodes = tuple(replace(node, tree=None) for node in graph.nodes)
+    about = {name: graph.about[name] for name in ("workflow",) if name in graph.about}
+    return replace(graph, nodes=nodes, codes={}, about=about)
+
+
+def _kept(key: str) -> str | None:
+    """What Dagster kept when the code location was loaded; None where it is loaded now, or by nobody."""
+    try:
+        from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
+
+        context = DefinitionsLoadContext.get()
+        if context.load_type != DefinitionsLoadType.RECONSTRUCTION:
+            return None
+        found = context.reconstruction_metadata.get(key)
+    except (ImportError, AttributeError):  # not part of what Dagster promises: without it the file is read again
+        return None
+    return str(found) if found is not None else None
+
+
+class Dagster:
+    """Assets, checks, jobs, schedules and sensors, in the project's own code location."""
+
+    name = NAME
+    away = False
+    group = "step"
+
+    def check(self, flow: Compiled, options: Options) -> list[Finding]:
+        """What Dagster cannot do of it."""
+        from importlib.util import find_spec
+
+        found = []
+        if options.image:
+            what = f"--image {options.image}: Dagster starts the worker by a Python of the machine that runs its steps"
+            found.append(Finding("error", what, "leave it out: the image is that of Dagster's code location"))
+        if fault := schedule_fault(options.schedule):
+            found.append(Finding("error", fault, 'a cron expression such as "0 6 * * 1", "@daily", or asset:NAME'))
+        if unknown := sorted(set(options.more) - {TIMEZONE}):
+            found.append(Finding("error", f"--option {', '.join(unknown)}: not of Dagster", f"{TIMEZONE}=NAME is one"))
+        if find_spec("dagster") is None:
+            what = "Dagster is not installed here: whatever loads the definitions needs it beside Penstock"
+            found.append(Finding("warning", what, "pip install 'penstock[dagster]' there"))
+        if options.secrets:
+            what = f"{', '.join(options.secrets)}: taken from the environment of Dagster's processes"
+            found.append(Finding("note", what, "set them for the code location, or in a .env file beside it"))
+        asking = [task.id for task in flow.tasks if set(task.resources) - {"labels"}]
+        if asking:
+            what = (
+                f"{', '.join(asking[:5])}: a machine alone does not hold what they ask for (the tag dagster-k8s/config)"
+            )
+            found.append(
+                Finding("note", what, "there, pools bound what runs at once: dagster instance concurrency set")
+            )
+        return found
+
+    def export(self, flow: Compiled, options: Options) -> str:
+        """A small ``definitions.py``."""
+        given: dict[str, Any] = {"group": options.group}
+        given |= {"schedule": options.schedule} if options.schedule else {}
+        given |= {TIMEZONE: options.more[TIMEZONE]} if TIMEZONE in options.more else {}
+        given |= {"until": flow.request.until} if flow.request.until else {}
+        given |= {"params": dict(flow.request.params)} if flow.request.params else {}
+        given |= {"settings": dict(flow.request.extra["set"])} if flow.request.extra.get("set") else {}
+        given |= {"full": True} if flow.request.extra.get("full") else {}
+        given |= {"env": flow.home.config.environment} if flow.home.config.environment != "dev" else {}
+        given |= {"python": options.python} if options.python else {}
+        given |= {"environment": dict(options.environment)} if options.environment else {}
+        words = [f"    {_quoted(flow.target)},", *(f"    {name}={_quoted(value)}," for name, value in given.items())]
+        lines = [
+            f'"""{word(flow.name)} as Dagster\'s assets: dagster dev -f definitions.py."""',
+            "",
+            "import penstock as ps",
+        ]
+        return "\n".join([*lines, "", "defs = ps.to_dagster(", *words, ")", ""])
+
+    def run(self, flow: Compiled, where: str, options: Options, done: Done) -> Ended:
+        """Run the job in this process, one step after another, on the instance of `DAGSTER_HOME` if there is one.
+
+        Raises
+        ------
+        UsageError
+            A place was named.
+        MissingExtraError
+        """
+        if where:
+            hint = "leave out what follows the name: a run goes to the instance of DAGSTER_HOME"
+            raise UsageError(f"dagster://{where}: Dagster's webserver takes no runs from here", hint=hint)
+        os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
+        dg = _dagster()
+        kept = bool(os.environ.get("DAGSTER_HOME"))
+        native = Native(environment=options.environment, listen=done, echo=kept)
+        job = definitions_of(flow, native).resolve_job_def(word(flow.name))
+        quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+        with dg.DagsterInstance.get() if kept else dg.DagsterInstance.ephemeral() as instance:
+            ended = job.execute_in_process(run_config=quiet, instance=instance, raise_on_error=False)
+        return Ended(ended.run_id, "SUCCESS" if ended.success else "FAILURE")
+
+
+def schedule_fault(schedule: str) -> str:
+    """What is wrong with a schedule; "" for nothing, or none.
+
+    Examples
+    --------
+    >>> schedule_fault("0 6 * * 1"), schedule_fault("daily")
+    ('', "schedule 'daily': not understood by Dagster")
+    """
+    plain = not schedule or schedule in NAMED_TIMES or len(schedule.split()) == 5
+    if plain or (schedule.startswith(ASSET_SCHEDULE) and schedule != ASSET_SCHEDULE):
+        return ""
+    return f"schedule {schedule!r}: not understood by Dagster"
+
+
+def _quoted(value: Any) -> str:
+    """A value as Python has it, texts in the usual quotes."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_quoted(name)}: {_quoted(one)}" for name, one in value.items()) + "}"
+    return repr(value)
