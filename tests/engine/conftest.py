@@ -16,6 +16,7 @@ import pytest
 import penstock
 from penstock.core.artifact import Artifact
 from penstock.core.digest import digest_code
+from penstock.core.fan import FORMAT, unpack
 from penstock.core.flow import Graph, Node
 from penstock.core.ports import Config, Home
 from penstock.core.run import Run
@@ -65,7 +66,7 @@ class FakePool:
 
     def _run(self, node, message):
         try:
-            inputs = [self.objects.read(data["digest"]) for _, _, data in message["inputs"]]
+            inputs = [self._read(Artifact.from_json(data)) for _, _, data in message["inputs"]]
         except (CorruptObjectError, MissingObjectError) as error:
             return {"error": error.to_json(), "corrupt": error.digest}
         self.calls.append(node.id)
@@ -75,6 +76,11 @@ class FakePool:
             return {"error": {"error": "StepError", "what": str(error), "where": "", "hint": ""}}
         values = values if isinstance(values, tuple) else (values,)
         return {"outputs": [Artifact(*self._stage(value)).to_json() for value in values]}
+
+    def _read(self, artifact):
+        if artifact.format == FORMAT:
+            return b",".join(map(self._read, unpack(artifact.text or self.objects.read(artifact.digest))))
+        return self.objects.read(artifact.digest) if artifact.text is None else artifact.text.encode()
 
     def _stage(self, value):
         digest, size = self.objects.stage(value)

@@ -65,7 +65,7 @@ def command(
 def _document(plan: Plan) -> dict[str, Any]:
     data = plan.to_json()
     for step, decision in zip(data["steps"], plan.decisions, strict=True):
-        step["because"] = str(decision.reason)
+        step["because"] = decision.because
     actions = ("run", "wait", "reuse", "skip")
     return data | {"counts": {action: plan.count(action) for action in actions}}  # type: ignore[arg-type]  # literals
 
@@ -76,7 +76,7 @@ def _tell(graph: Graph, plan: Plan, facts: Facts, *, why: bool) -> None:
     label = max((len(decision.step) for decision in plan.decisions), default=0)
     for decision in plan.decisions:
         head = f" {paint(f'{decision.action:<5}', _COLOURS[decision.action])}  {clean(decision.step):<{label}}  "
-        reason = clean(str(decision.reason))
+        reason = clean(decision.because)
         say(head + (reason if why else clip(reason, width() - label - 10)))
         for text in _all(graph, decision, facts) if why else ():
             say(f" {'':<5}  {'':<{label}}  {clean(text)}")

@@ -185,7 +185,7 @@ class Progress:
 
     def _explain(self, event: Event) -> None:
         if self.verbose and event.decision is not None:
-            self._print(paint(f"   {event.step}: {event.decision.reason}", "dim"))
+            self._print(paint(f"   {event.step}: {event.decision.because}", "dim"))
 
     def _show_log(self, node: Node) -> None:
         """With `-v`, what the step printed."""

@@ -236,4 +236,4 @@ def to_json(report: Report) -> dict[str, Any]:
 
 def _reason(report: Report, step: str) -> str:
     decision = report.outcome.decisions.get(step)
-    return str(decision.reason) if decision is not None else ""
+    return decision.because if decision is not None else ""

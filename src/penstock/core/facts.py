@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from penstock.core.fan import Fan
 from penstock.core.run import Decided, Result
 from penstock.core.source import Found
 
@@ -35,6 +36,8 @@ class Facts:
         Step id of a query whose newest snapshot stands for it → its age, in words.
     cpu : str
         Level of this machine's processor; "" where it does not matter.
+    fans : dict
+        Recipe of a mapped step that is to run → the step, spread out over its items, where these are known.
     """
 
     sources: dict[str, str] = field(default_factory=dict)
@@ -47,3 +50,4 @@ class Facts:
     reading: dict[str, str] = field(default_factory=dict)
     snapshots: dict[str, str] = field(default_factory=dict)
     cpu: str = ""
+    fans: dict[str, Fan] = field(default_factory=dict)

@@ -49,6 +49,9 @@ class Node:
         Of a query: what one transaction can see, by a name; queries with the same one are read together.
     resources : dict
         What it asks for, as `Resources.to_json` gives it; part of no recipe.
+    mapped : bool
+        The first argument is ["map", items], and the function is called once for each (`core.fan`); limits, tries and
+        resources are those of one call.
     """
 
     id: str
@@ -69,6 +72,7 @@ class Node:
     refresh: str | None = None
     database: str = ""
     resources: Mapping[str, Any] = field(default_factory=dict)
+    mapped: bool = False
 
     @property
     def limit(self) -> int | None:

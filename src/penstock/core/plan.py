@@ -78,6 +78,8 @@ class Decision:
         Of a step that is reused.
     tree : Any
         The resolved argument tree of the recipe.
+    items : (int, int) or None
+        Of a mapped step that runs, where its items are known: how many there are, and how many of them are to run.
     """
 
     step: str
@@ -86,10 +88,26 @@ class Decision:
     recipe: str | None = None
     outputs: tuple[Artifact, ...] = ()
     tree: Any = None
+    items: tuple[int, int] | None = None
+
+    @property
+    def because(self) -> str:
+        """The reason in words, with the count of items.
+
+        Examples
+        --------
+        >>> Decision("score", "run", Reason("parameter", "argument [0][2] 7 → 8"), items=(100, 1)).because
+        '100 items, 1 to run · parameter changed: argument [0][2] 7 → 8'
+        """
+        if self.items is None:
+            return str(self.reason)
+        total, run = self.items
+        return f"{total:,} item{'' if total == 1 else 's'}, {run:,} to run · {self.reason}"
 
     def to_json(self) -> dict[str, Any]:
         """As plain data, without the tree."""
-        return {"step": self.step, "action": self.action, "reason": self.reason.to_json(), "recipe": self.recipe}
+        data = {"step": self.step, "action": self.action, "reason": self.reason.to_json(), "recipe": self.recipe}
+        return data if self.items is None else data | {"items": {"total": self.items[0], "run": self.items[1]}}
 
 
 @dataclass(frozen=True, slots=True)

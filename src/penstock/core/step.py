@@ -60,6 +60,8 @@ class Call:
     function: Callable[..., Any] | None = None
     part: str = ""
     uncacheable: str = ""
+    mapped: bool = False
+    """The first argument is a list of items, and the function is called once for each."""
 
 
 def _refuse(what: str, instead: str) -> Callable[..., NoReturn]:
@@ -171,7 +173,48 @@ class Step:
         Ref, or tuple of Ref
             One for each of the step's `outputs`.
         """
-        call = Call(self.entry, name or self.name, args, kwargs, self.options, function=self.function)
+        return self._promised(Call(self.entry, name or self.name, args, kwargs, self.options, function=self.function))
+
+    def map(self, items: Any, /, *args: Any, name: str | None = None, **kwargs: Any) -> Any:
+        """Promise the outputs of one call for each item of a list, as a list in the order of the items.
+
+        Parameters
+        ----------
+        items : list, tuple or Ref
+            Plain values or references; or a reference to a list that an earlier step gives. Each becomes the first
+            argument of a call.
+        *args, **kwargs
+            Further arguments, the same for all items.
+        name : str, optional
+            Step id, to tell two calls of one function apart.
+
+        Returns
+        -------
+        Ref, or tuple of Ref
+            One for each of the step's `outputs`: a list with a result for each item. An item whose result is known
+            does not run again, whatever its place; equal items run once.
+
+        Raises
+        ------
+        DeclarationError
+            The items are no list.
+
+        Examples
+        --------
+        >>> @step
+        ... def double(x: int) -> int:
+        ...     return 2 * x
+        >>> double.map([1, 2, 3])
+        <Ref double>
+        """
+        if type(items) not in (list, tuple) and not isinstance(items, Ref):
+            what = f"{self.name}.map: a list is meant, or a reference to one, not a {type(items).__name__}"
+            raise DeclarationError(what, hint=f"{self.name}.map([…]), or list(…) of what can be gone through")
+        call = Call(self.entry, name or self.name, (items, *args), kwargs, self.options, function=self.function)
+        call.mapped = True
+        return self._promised(call)
+
+    def _promised(self, call: Call) -> Any:
         if not self.options.outputs:
             return Ref(call)
         return tuple(Ref(call, output) for output in self.options.outputs)

@@ -244,8 +244,10 @@ def parts_of(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             stack += [(f"{here}.{k}", v) for k, v in vars(item).items()]
 
 
-_ITEMS = frozenset({"list", "tuple", "set", "frozenset", "slice", "partial", "source"})
-"""Tags whose second part is (or holds) further trees, in order."""
+_ITEMS = frozenset({"list", "tuple", "set", "frozenset", "slice", "partial"})
+"""Tags whose second part holds further trees, in order."""
+_ONE = frozenset({"source", "map"})
+"""Tags whose second part is a tree."""
 _NAMED = frozenset({"estimator", "data", "object"})
 """Tags whose third part maps names to further trees."""
 
@@ -263,7 +265,7 @@ def children(tree: Any) -> list[tuple[str, Any]]:
     if type(tree) is not list or not tree:
         return []
     tag = tree[0]
-    if tag == "source":
+    if tag in _ONE:
         return [("", tree[1])]
     if tag in _ITEMS:
         return [(f"[{i}]", item) for i, item in enumerate(tree[1])]
@@ -281,8 +283,10 @@ def rebuilt(tree: Any, change: Callable[[Any], Any]) -> Any:
     if type(tree) is not list or not tree:
         return tree
     tag = tree[0]
+    if tag in _ONE:
+        return [tag, change(tree[1])]
     if tag in _ITEMS:
-        return [tag, change(tree[1]) if tag == "source" else [change(item) for item in tree[1]]]
+        return [tag, [change(item) for item in tree[1]]]
     if tag == "dict":
         return [tag, [[key, change(value)] for key, value in tree[1]]]
     if tag in _NAMED:

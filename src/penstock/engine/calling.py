@@ -6,9 +6,11 @@ import importlib
 import random
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from penstock.core.artifact import Artifact
+from penstock.core.fan import FORMAT, ITEM, Results
 from penstock.core.flow import Node, substitute
 from penstock.core.ports import Formats, Objects
 from penstock.core.secret import Secret, reveal
@@ -17,8 +19,30 @@ from penstock.engine.describe import Live
 from penstock.errors import StepOutputError
 
 FRAMES = ("pandas", "polars", "pyarrow")
+LISTED = "list of "
+"""Before what a parameter asks for, where its annotation is a plain list."""
+TABLES = ("parquet", FORMAT)
+"""Formats of a table and of several: read as pandas where nothing else is asked for."""
 Load = Callable[[tuple[str, str], str], Any]
 """Takes (step, output) and "pandas", "polars", "arrow", "path", "stored" or ""; gives a copy of the value."""
+
+
+class _Item:
+    """Stands for the item of a list that an earlier step made."""
+
+
+def one_of(call: Call, place: int) -> Call:
+    """The call of a mapped step for one of its items.
+
+    Parameters
+    ----------
+    call : Call
+    place : int
+        Of the item in the declared list; of a list that an earlier step made `bind` asks for `core.fan.ITEM`.
+    """
+    items = call.args[0]
+    item = _Item() if isinstance(items, Ref) else items[place]
+    return replace(call, args=(item, *call.args[1:]), mapped=False)
 
 
 def bind(
@@ -31,7 +55,10 @@ def bind(
 
     def value_of(argument: Any, want: str) -> Any:
         if isinstance(argument, Ref):
-            return load((live.ids[id(call_of(argument))], output_of(argument)), want)
+            value = load((live.ids[id(call_of(argument))], output_of(argument)), want.removeprefix(LISTED))
+            return list(value) if want.startswith(LISTED) and isinstance(value, Results) else value
+        if isinstance(argument, _Item):
+            return load(ITEM, want.removeprefix(LISTED))
         if type(argument) in (list, tuple):
             return type(argument)(value_of(item, want) for item in argument)
         if type(argument) is dict:
@@ -54,7 +81,7 @@ def reader(inputs: Mapping[tuple[str, str], Artifact], formats: Formats, objects
 
     def load(key: tuple[str, str], want: str) -> Any:
         artifact = inputs[key]
-        return formats.load(artifact, objects, want or ("pandas" if artifact.format == "parquet" else ""))
+        return formats.load(artifact, objects, want or ("pandas" if artifact.format in TABLES else ""))
 
     return load
 
@@ -62,6 +89,7 @@ def reader(inputs: Mapping[tuple[str, str], Artifact], formats: Formats, objects
 def wants_of(function: Callable[..., Any]) -> dict[str, str]:
     """What each parameter's annotation asks for: "pandas", "polars", "arrow", "path", or "stored" by our own stages.
 
+    Before it stands `LISTED` where the annotation is a plain list.
     Annotations may be texts (`from __future__ import annotations`), so they are read as texts.
     """
     wants = {}
@@ -75,6 +103,11 @@ def wants_of(function: Callable[..., Any]) -> dict[str, str]:
             wants[name] = "arrow"
         elif text.endswith("Path'>") or text in ("Path", "pathlib.Path", "os.PathLike"):
             wants[name] = "path"
+        if (
+            text.startswith(("list[", "list'", "typing.List", "List[", "builtins.list", "builtins.<class 'list'>"))
+            or text == "list"
+        ):
+            wants[name] = LISTED + wants.get(name, "")
     return wants
 
 

@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from penstock.core import checkpoints
@@ -23,7 +23,7 @@ from penstock.core.replay import Replay
 from penstock.core.secret import found_in
 from penstock.core.source import Found
 from penstock.engine.admission import seeing
-from penstock.engine.calling import bind, find, reader, seed_everything, split_outputs
+from penstock.engine.calling import bind, find, one_of, reader, seed_everything, split_outputs
 from penstock.engine.describe import Live
 from penstock.engine.discretion import Discretion, guarded, refuse, told
 from penstock.engine.replay import Replayer
@@ -65,7 +65,10 @@ def work(lines: Lines, live: Live, runtime: Runtime, log: int | None = None) -> 
     while not lines.closed:
         for task in lines.receive():
             checkpoints.begin(task.get("checkpoints"), lines.send if "checkpoints" in task else None)
-            lines.send(run_task(task, nodes[task["step"]], live, runtime, log))
+            node = nodes[task["step"]]
+            if "item" in task:
+                node = replace(node, id=f"{node.id}, item {task['item']}", mapped=False)
+            lines.send(run_task(task, node, live, runtime, log))
 
 
 def run_task(
@@ -109,7 +112,9 @@ def attempt(task: Mapping[str, Any], node: Node, live: Live, runtime: Runtime) -
 
 def run_step(task: Mapping[str, Any], node: Node, live: Live, runtime: Runtime) -> list[Artifact]:
     """Load the inputs, call the function, keep what it gives."""
-    call = live.calls[node.id]
+    call = live.calls[task["step"]]
+    if "item" in task:
+        call = one_of(call, task["item"])
     function = call.function or find(call.entry)
     inputs = {(step, output): Artifact.from_json(data) for step, output, data in task["inputs"]}
     args, kwargs = bind(call, function, live, reader(inputs, runtime.formats, runtime.objects))

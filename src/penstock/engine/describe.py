@@ -103,12 +103,17 @@ def _node(
     step = ids[id(call)]
     uncacheable = call.uncacheable
     special = _references(ids, params)
+    items = _items(call, step, special)
     try:
-        tree = encode([list(call.args), call.kwargs], "", special)
+        args = list(call.args) if items is None else [None, *call.args[1:]]
+        tree = encode([args, call.kwargs], "", special)
     except NotCanonical as problem:
         uncacheable = str(problem).replace("parameter [0]", "argument ").replace("parameter [1].", "parameter ")
         needs = [(ids[id(need)], "") for need in needs_of(call)]
         tree = ["list", [["ref", *need] for need in _outputs_needed(call, ids) or needs]]
+        tree = tree if items is None else ["list", [["list", [None, *tree[1]]], ["dict", []]]]
+    if items is not None:
+        tree[1][0][1][0] = items
     code = ""
     if call.kind != "effect":
         # What a step receives is read back as a pandas table, whether its own code names pandas or not.
@@ -138,7 +143,24 @@ def _node(
         refresh=source.refresh if isinstance(source, Query) else None,
         database=database_of(source.url, call.kwargs.get("secret")) if isinstance(source, Query) else "",
         resources=options.resources.to_json() if options.resources is not None else {},
+        mapped=call.mapped,
     )
+
+
+def _items(call: Call, step: str, special: Callable[[Any], Any]) -> Any:
+    """The items of a mapped call, which must be told apart by what they are; None of any other call.
+
+    Raises
+    ------
+    DeclarationError
+    """
+    if not call.mapped:
+        return None
+    try:
+        return ["map", encode(call.args[0], "", special)]
+    except NotCanonical as problem:
+        what = f"{step}.map: item {problem.path} is of type {problem.kind}, which cannot be told from another"
+        raise DeclarationError(what, hint="map over plain values, estimators or references") from problem
 
 
 def _with_replayed(nodes: list[Node], calls: list[Call], ids: Mapping[int, str]) -> list[Node]:
@@ -183,7 +205,7 @@ def _replayed(replay: Replay, special: Callable[[Any], Any]) -> Any:
             continue
         takes = [(place.get(id(call_of(ref)), -1), output_of(ref)) for ref in refs_among([call.args, call.kwargs])]
         said = (call.options.outputs, call.options.across_rows, call.options.because)
-        steps.append([call.entry, [list(call.args), call.kwargs], takes, said])
+        steps.append([call.entry, [list(call.args), call.kwargs], takes, said, *(["map"] if call.mapped else [])])
     return ["data", "penstock.core.replay:Replay", {"steps": encode(steps, "steps", special), **_ends(replay, special)}]
 
 

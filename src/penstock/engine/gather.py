@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
@@ -13,13 +14,15 @@ from typing import Any
 from penstock.core.artifact import Artifact
 from penstock.core.facts import Facts
 from penstock.core.flow import Graph, Node
+from penstock.core.plan import Decision
 from penstock.core.ports import Ledger, Objects
 from penstock.core.run import SourceStat
 from penstock.core.source import Found
 from penstock.engine import listing, snapshots
+from penstock.engine.fan import fan_of
 from penstock.engine.fetch import Fetcher, several
 from penstock.engine.planner import decide, recipe_of
-from penstock.errors import SourceNotFoundError
+from penstock.errors import PenstockError, SourceNotFoundError
 
 RACY_S = 2.0
 """A file younger than this when hashed is not remembered: it could change again within the clock's grain."""
@@ -83,6 +86,7 @@ def gather(
         for node in level:
             decision = decide(node, known, facts, recipes.get(node.id))
             if decision.action != "reuse":
+                look_at_items(node, decision, known, facts, ledger, objects)
                 continue
             known.update(zip(((node.id, name) for name in node.names), decision.outputs, strict=True))
             for user in users.get(node.id, ()):
@@ -131,6 +135,22 @@ def ask(
     stored = {a.digest for result in results.values() for a in result.outputs if a.text is None}
     facts.missing |= objects.missing(stored) if stored else set()
     return recipes
+
+
+def look_at_items(
+    node: Node,
+    decision: Decision,
+    known: dict[tuple[str, str], Artifact],
+    facts: Facts,
+    ledger: Ledger,
+    objects: Objects,
+) -> None:
+    """Of a mapped step that is to run, learn which of its items are known."""
+    if not node.mapped or decision.recipe is None:
+        return
+    with contextlib.suppress(PenstockError):  # what is wrong with the list is told by the step when it runs
+        facts.fans[decision.recipe] = fan = fan_of(node, known, objects)
+        ask(fan.children, known, facts, ledger, objects)
 
 
 def learn(facts: Facts, found: Mapping[str, Found]) -> None:

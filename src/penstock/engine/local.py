@@ -29,6 +29,7 @@ from penstock.engine.events import Event, EventKind, Listener, silent
 from penstock.engine.fetch import Fetcher
 from penstock.engine.gather import ask, learn, probe
 from penstock.engine.logs import keep_log, sweep_logs
+from penstock.engine.mapped import Fans, Running
 from penstock.engine.outcome import Effect, Key, Outcome, counts_of
 from penstock.engine.planner import decide
 from penstock.engine.pool import Answer, Pool
@@ -110,7 +111,7 @@ class Execution:
         self._heals: dict[Key, int] = {}
         self._corrupt: set[str] = set()
         self._given: set[str] = set()
-        self._shared = ""
+        self._shared, self._fans = "", Fans()
         self._admission = admission(graph, home.config)
 
     # ── the loop ────────────────────────────────────────────────────────────────────────────────────────────
@@ -208,7 +209,7 @@ class Execution:
 
     def _enqueue(self, node: Node, decision: Decision) -> None:
         """A step that must run; an equal recipe in flight is waited for, not run twice."""
-        if self._common is not None:
+        if self._common is not None and node.id not in self._fans:
             self._common.check(node, decision)
         self.outcome.decisions[node.id] = decision
         if decision.recipe is not None and decision.recipe in self._flying:
@@ -216,9 +217,46 @@ class Execution:
             return
         if decision.recipe is not None:
             self._flying[decision.recipe] = []
-        self._queue.append(node)
+        if node.mapped:
+            self._spread(node, decision)
+        else:
+            self._queue.append(node)
+
+    def _spread(self, node: Node, decision: Decision) -> None:
+        """Decide on each item of a mapped step."""
+        self._record.act()
+        try:
+            running, todo = self._fans.spread(node, decision, self.known, self.facts, self.home)
+        except (StepError, CorruptObjectError, MissingObjectError) as error:
+            self._failed(node, {"error": error.to_json(), "corrupt": error.facts.get("digest"), "wall_s": 0.0})
+            return
+        self.outcome.decisions[node.id] = running.decision
+        self._listen(Event("started", node.id, running.decision))
+        for child, one in todo:
+            self._enqueue(child, one)
+        self._gathered(running)
+
+    def _gathered(self, running: Running | None) -> None:
+        """Tell how far a mapped step is, and end it with the last of its items; None is one that was taken back."""
+        if running is None:
+            return
+        node = running.fan.node
+        self._listen(Event("progress", node.id, running.decision, facts=running.progress()))
+        if not running.ended:
+            return
+        for child in self._fans.drop(node.id):
+            self.outcome.decisions.pop(child.id, None)
+        data = running.answer()
+        self.outcome.notes[node.id] = data["notes"]
+        if "error" in data:
+            self._failed(node, data)
+        else:
+            self._done(node, running.outputs_in_order(self.home.objects), data)
 
     def _reuse(self, node: Node, decision: Decision) -> None:
+        if node.id in self._fans:  # another step with its recipe has just run
+            self._gathered(self._fans.done(node.id, decision.outputs, reused=True))
+            return
         self.outcome.decisions[node.id] = decision
         self._record.reused(node, decision)
         self._finish(node, decision.outputs, "reused")
@@ -281,7 +319,8 @@ class Execution:
             self._pool = self._start_pool()
         tasks = []
         for node in self._admission.admit(self._queue, self._pool.room()):
-            self._listen(Event("started", node.id, self.outcome.decisions[node.id]))
+            if node.id not in self._fans:
+                self._listen(Event("started", node.id, self.outcome.decisions[node.id]))
             tasks.append((node, self._task(node)))
             self._given.add(node.id)
         if tasks:
@@ -290,7 +329,7 @@ class Execution:
 
     def _task(self, node: Node) -> dict[str, Any]:
         inputs = [[step, output, self.known[step, output].to_json()] for step, output in node.needs]
-        task: dict[str, Any] = {"step": node.id, "inputs": inputs}
+        task = self._fans.task(node, inputs, self.home.objects)
         if node.kind == "source":
             task["source"] = self.facts.sources.get(node.id)
             if (found := self.facts.found.get(node.id)) is not None:
@@ -306,18 +345,21 @@ class Execution:
     def _take(self, answer: Answer) -> None:
         """What a worker answered: done, failed, or to be given out again."""
         node, data = answer.node, answer.data
+        if node.id in self._fans and node.id not in self.outcome.decisions:  # nobody waits for it any more
+            self._admission.release(node.id)
+            return
         if self._chunks.took(node, self.outcome.decisions[node.id], data, self._commit, self._listen, self.run.id):
             return
         self._given.discard(node.id)
         self._admission.release(node.id)
         if data.get("again"):
-            if self._has_inputs(node):
-                self._queue.appendleft(node)
-            else:
-                self._decide_again([node])
+            self._queue.appendleft(node)
+            if not self._has_inputs(node):
+                self._decide_again([])
             return
-        keep_log(answer)
-        self.outcome.notes[node.id] = data.get("notes", {})
+        keep_log(replace(answer, node=self._fans.parent(node)))
+        if not self._fans.took(node.id, data):
+            self.outcome.notes[node.id] = data.get("notes", {})
         if "outputs" in data:
             self._done(node, tuple(map(Artifact.from_json, data["outputs"])), data)
         else:
@@ -329,10 +371,14 @@ class Execution:
         if result is not None:
             self.facts.results[result.recipe] = result
             self.facts.missing -= {artifact.digest for artifact in outputs}
-        self._finish(node, outputs, "done")
-        self._listen(Event("done", node.id, decision, outputs, data["wall_s"], data.get("notes", {})))
+        if node.id in self._fans:
+            self._gathered(self._fans.done(node.id, outputs))
+        else:
+            self._finish(node, outputs, "done")
+            self._listen(Event("done", node.id, decision, outputs, data["wall_s"], data.get("notes", {})))
         for twin in self._flying.pop(decision.recipe or "", ()):
-            self._reuse(twin, replace(self.outcome.decisions[twin.id], action="reuse", outputs=outputs))
+            if twin.id in self.outcome.decisions:
+                self._reuse(twin, replace(self.outcome.decisions[twin.id], action="reuse", outputs=outputs))
 
     def _failed(self, node: Node, data: Mapping[str, Any]) -> None:
         if data.get("corrupt") and self._heal(node, data["corrupt"]):
@@ -344,17 +390,28 @@ class Execution:
         retriable = isinstance(error, StepError) and error.retriable
         decision = self.outcome.decisions[node.id]
         self._record.failed(node, decision, data)
-        if retriable and tries <= node.retries and self.outcome.error is None:
-            wait = node.backoff_s * 2 ** (tries - 1)
-            self._listen(Event("retry", node.id, decision, facts=data["error"] | {"wait_s": wait, "try": tries + 1}))
+        if retriable and tries <= node.retries and not node.mapped and self.outcome.error is None:
+            wait, told = node.backoff_s * 2 ** (tries - 1), self._fans.parent(node).id
+            self._listen(Event("retry", told, decision, facts=data["error"] | {"wait_s": wait, "try": tries + 1}))
             heapq.heappush(self._later, (time.monotonic() + wait, next(self._order), node))
+            return
+        twins = self._flying.pop(decision.recipe or "", [])
+        if node.id in self._fans:
+            self._item_failed([node, *twins], data)
             return
         if isinstance(error, StepError):
             error.step = node.id
         self.outcome.states[node.id] = "failed"
         self.outcome.error = self.outcome.error or error
-        self._flying.pop(decision.recipe or "", None)
         self._listen(Event("failed", node.id, decision, (), data.get("wall_s", 0.0), data["error"]))
+
+    def _item_failed(self, nodes: list[Node], data: Mapping[str, Any]) -> None:
+        """An item of a mapped step failed; the others go on. A step that waited for its result runs by itself."""
+        for node in nodes:
+            if node.id not in self._fans:
+                self._enqueue(node, self.outcome.decisions[node.id])
+            else:
+                self._gathered(self._fans.failed(node.id, data["error"]))
 
     def _again_from_source(self, node: Node) -> bool:
         """The file is another than when it was hashed: hash it again and decide anew, a few times."""
@@ -369,11 +426,14 @@ class Execution:
         tries = self._heals[reader.id, digest] = self._heals.get((reader.id, digest), 0) + 1
         return tries <= MOST_HEALS
 
-    def _heal(self, reader: Node, digest: str) -> bool:
+    def _heal(self, node: Node, digest: str) -> bool:
         """Move a corrupt object aside and run its makers again, then whatever waits for it."""
+        reader = self._fans.parent(node)
         makers = [n for n in self.graph.nodes if any(self._has(n, name, digest) for name in n.names)]
         if not (makers or digest in self._corrupt) or not self._may_heal(reader, digest):
             return False
+        if reader is not node:
+            self._queue.append(node)  # from where it is taken back with the other items of its step
         if makers:
             self.home.objects.quarantine(digest)
             self._corrupt.add(digest)
@@ -389,6 +449,14 @@ class Execution:
 
     def _decide_again(self, nodes: list[Node]) -> None:
         """Take steps back to before they were decided on, and with them all whose inputs were taken back."""
+        nodes = self._fans.take_back(nodes, self.known)
+        dead = self._fans.dead([*self._queue, *(entry[2] for entry in self._later)])
+        self._queue = deque(node for node in self._queue if node.id not in dead)
+        self._later = [entry for entry in self._later if entry[2].id not in dead]
+        for recipe in {self.outcome.decisions[step].recipe or "" for step in dead}:
+            for twin in self._flying.pop(recipe, ()):
+                if not self._fans.dead([twin]):
+                    self._enqueue(twin, self.outcome.decisions[twin.id])
         lost = {n.id: n for n in [*self._queue, *(n for _, _, n in self._later)] if not self._has_inputs(n)}
         again = {node.id: node for node in nodes} | lost
         for node in list(again.values()):

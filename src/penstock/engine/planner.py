@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from penstock.core.artifact import Artifact
 from penstock.core.digest import digest_recipe
 from penstock.core.facts import Facts
+from penstock.core.fan import Fan, named_by
 from penstock.core.flow import Graph, Node
 from penstock.core.plan import Decision, Plan, Reason
 from penstock.core.run import Decided, Result
@@ -65,7 +67,7 @@ def decide(node: Node, known: Known, facts: Facts, found: tuple[str, Any] | None
     if node.id in facts.forced:
         return Decision(node.id, "run", Reason("forced"), recipe, tree=tree)
     if result is not None:
-        gone = [a.digest for a in result.outputs if a.digest in facts.missing]
+        gone = [digest for a in result.outputs for digest in named_by(a) if digest in facts.missing]
         if not gone:
             return Decision(node.id, "reuse", _why_reused(node, result, facts), recipe, result.outputs, tree)
         return Decision(node.id, "run", Reason("missing", gone[0][:12]), recipe, tree=tree)
@@ -74,6 +76,42 @@ def decide(node: Node, known: Known, facts: Facts, found: tuple[str, Any] | None
     now = Decided(node.id, recipe, node.code, tree, facts.sources.get(node.id))
     reason = why_changed(node, now, facts.previous.get(node.id), facts.codes)
     return Decision(node.id, "run", reason, recipe, tree=tree)
+
+
+def decide_item(
+    child: Node, fan: Fan, decision: Decision, known: Known, facts: Facts, recipe: tuple[str, Any] | None = None
+) -> Decision:
+    """What happens to one item of a mapped step that runs; what made the step run is the reason of the item too.
+
+    Parameters
+    ----------
+    child : Node
+        One of the fan's.
+    fan : Fan
+    decision : Decision
+        The one on the mapped step.
+    known : mapping
+        Artifacts of all steps that the mapped step needs.
+    facts : Facts
+        `facts.results` must have been asked for the child's recipe.
+    recipe : (recipe, tree), optional
+        What `recipe_of` gave for the child, where it has been asked before.
+    """
+    found = decide(child, known, facts, recipe)
+    if fan.node.id in facts.forced and found.recipe is not None:
+        return Decision(child.id, "run", Reason("forced"), found.recipe, tree=found.tree)
+    if found.reason.why == "new":
+        return replace(found, reason=decision.reason)
+    return found
+
+
+def counted(node: Node, decision: Decision, known: Known, facts: Facts) -> Decision:
+    """A decision on a mapped step with the count of its items and of those to run, where these are known."""
+    fan = facts.fans.get(decision.recipe or "") if node.mapped and decision.action == "run" else None
+    if fan is None:
+        return decision
+    run = sum(decide_item(child, fan, decision, known, facts).action == "run" for child in fan.children)
+    return replace(decision, items=(len(fan.places), run))
 
 
 def _why_reused(node: Node, result: Result, facts: Facts) -> Reason:
@@ -104,7 +142,7 @@ def plan(graph: Graph, facts: Facts) -> Plan:
             decision = Decision(node.id, "wait", Reason("effect"))
             running[node.id] = node.id
         else:
-            decision = decide(node, known, facts)
+            decision = counted(node, decide(node, known, facts), known, facts)
             if decision.action == "reuse":
                 known.update(zip(((node.id, name) for name in node.names), decision.outputs, strict=True))
             else:

@@ -43,6 +43,7 @@ class Record:
         made: Mapping[str, Any],
     ) -> None:
         self._graph, self._facts, self._commit, self._run = graph, facts, commit, run
+        self._steps = {node.id for node in graph.nodes}
         self._codes = {digest: dict(parts) for digest, parts in graph.codes.items()}
         self._seen, self._made, self._is_begun = seen, dict(made), False
         self._attempts: dict[str, int] = {}
@@ -117,6 +118,7 @@ class Record:
             self._commit.add(step_run=row)
             return None
         made = self._made | {"run": self._run.id, "step": node.id, "wall_s": round(data["wall_s"], 6)}
+        made |= data.get("made", {})
         source = self._facts.sources.get(node.id)
         result = Result(decision.recipe, node.code, decision.tree, source, outputs, made)
         self._commit.add(result=result, step_run=row, codes=self._parts_of(node))
@@ -126,7 +128,9 @@ class Record:
         return result
 
     def _remember(self, node: Node, decision: Decision) -> None:
-        """Keep the decision for the reasons of the next run, when it is another than the last."""
+        """Keep the decision for the reasons of the next run, when it is another than the last; none on an item."""
+        if node.id not in self._steps:
+            return
         before = self._facts.previous.get(node.id)
         if decision.recipe is None or (before is not None and before.recipe == decision.recipe):
             return

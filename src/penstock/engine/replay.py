@@ -11,17 +11,20 @@ import sys
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 from penstock.core import checkpoints
 from penstock.core.artifact import Artifact
+from penstock.core.fan import FORMAT, pack
+from penstock.core.flow import Node
 from penstock.core.notes import note, take, take_pictures
 from penstock.core.ports import Formats, Objects
 from penstock.core.replay import Change, Key, Raised, Replay, Replayable, refs_among
 from penstock.core.secret import hidden_tree
 from penstock.core.step import Call, call_of, output_of
-from penstock.engine.calling import bind, find, seed_everything, split_outputs
+from penstock.engine.calling import Load, bind, find, seed_everything, split_outputs
 from penstock.engine.describe import Live
 from penstock.errors import CorruptObjectError, MissingObjectError, bounded
 
@@ -92,7 +95,10 @@ class Replayer:
 
     def digest(self, value: Any) -> str:
         """Digest of the bytes that a value would be kept as."""
-        return self._formats.dump(value, Scratch().stage).digest
+        stage = Scratch().stage
+        if isinstance(value, Several):
+            return pack([self._formats.dump(one, stage) for one in value], stage).digest
+        return self._formats.dump(value, stage).digest
 
     def call(self, step: str, given: Mapping[Key, Any], change: Change) -> dict[Key, Any]:
         """Run a step as `child.run_step` would, on other inputs; what it prints and logs is dropped.
@@ -110,12 +116,14 @@ class Replayer:
             return self._as(given[key], want) if key in given else self._changed(key, want, change)
 
         try:
-            args, kwargs = bind(call, function, self._live, load)
-            checkpoints.begin()  # what a search remembers is of other rows
-            seed_everything(self._seed)
-            with _unheard(), _within(node.timeout_s):
-                value = function(*args, **kwargs)
-            parts = split_outputs(value, node, function)
+            if call.mapped:
+                (items,), _ = bind(replace(call, args=call.args[:1], kwargs={}), function, self._live, load)
+                each = [self._once(replace(call, args=(one, *call.args[1:])), node, function, load) for one in items]
+                parts: list[Any] = [Several(given) for given in zip(*each, strict=True)] or [
+                    Several() for _ in node.names
+                ]
+            else:
+                parts = self._once(call, node, function, load)
         except (CorruptObjectError, MissingObjectError):
             raise
         except (Exception, SystemExit) as error:
@@ -123,11 +131,21 @@ class Replayer:
             raise Raised(step, bounded(hidden_tree(f"{type(error).__name__}: {said}"), 200)) from error
         return {(step, name): part for name, part in zip(node.names, parts, strict=True)}
 
+    def _once(self, call: Call, node: Node, function: Callable[..., Any], load: Load) -> list[Any]:
+        """What a step gives, or a mapped one for an item."""
+        args, kwargs = bind(call, function, self._live, load)
+        checkpoints.begin()  # what a search remembers is of other rows
+        seed_everything(self._seed)
+        with _unheard(), _within(node.timeout_s):
+            value = function(*args, **kwargs)
+        return split_outputs(value, node, function)
+
     def _changed(self, key: Key, want: str, change: Change) -> Any:
         """An output of the run as a step wants it, changed where it is a table."""
         artifact = self._inputs[key]
         if artifact.format != "parquet":
-            return self._formats.load(artifact, self._objects, want)
+            asked = "pandas" if artifact.format == FORMAT and not want else want
+            return self._formats.load(artifact, self._objects, asked)
         if want != "path":
             form = "pandas" if want in ("", "stored") else want
             return change(key, self._formats.load(artifact, self._objects, form))
@@ -137,6 +155,8 @@ class Replayer:
 
     def _as(self, value: Any, want: str) -> Any:
         """A value as its format would read it back from the store; a copy."""
+        if isinstance(value, Several):
+            return [self._as(one, want if _library(one) or want == "path" else "") for one in value]
         library = _library(value)
         wanted = "pandas" if library and want in ("", "stored") else want
         if library == "pandas" and wanted == "pandas":
@@ -148,6 +168,10 @@ class Replayer:
             self._files.append(scratch)  # the step may read it later
         kept = self._formats.dump(value, scratch.stage)
         return self._formats.load(kept, cast("Objects", scratch), wanted)  # a format only reads and fetches
+
+
+class Several(list[Any]):
+    """What a mapped step gave when it ran again: a value for each item."""
 
 
 def _library(value: Any) -> str:

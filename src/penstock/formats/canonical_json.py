@@ -56,9 +56,19 @@ def load(artifact: Artifact, objects: Objects) -> Any:
     ------
     FormatError, CorruptObjectError, MissingObjectError
     """
+    return loads(text_of(artifact, objects))
+
+
+def text_of(artifact: Artifact, objects: Objects) -> str | bytes:
+    """The text of an artifact that stands in its row or in the store, verified against its digest.
+
+    Raises
+    ------
+    CorruptObjectError, MissingObjectError
+    """
     text = artifact.text
     if text is None:
-        return loads(objects.read(artifact.digest))
+        return objects.read(artifact.digest)
     data = text.encode("utf-8", "surrogatepass")
     if hashlib.sha256(data).hexdigest() != artifact.digest:
         raise CorruptObjectError(
@@ -66,7 +76,7 @@ def load(artifact: Artifact, objects: Objects) -> Any:
             hint="Run `penstock fsck`; the step that made it will run again.",
             digest=artifact.digest,
         )
-    return loads(text)
+    return text
 
 
 def dumps(value: Any) -> bytes:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.artifact import Artifact, Batched, Written
+from penstock.core.fan import FORMAT as LIST
+from penstock.core.fan import Results, pack, unpack
 from penstock.errors import FormatError, bounded
 from penstock.formats import canonical_json
 
@@ -90,6 +92,8 @@ class FormatRegistry:
         if kind is Written:
             digest, size = stage(value.path)
             return Artifact(digest, value.format, size, None, tuple(value.refs))
+        if kind is Results:
+            return pack(value.artifacts, stage)
         if kind is Batched:
             from penstock.formats import parquet_stored
 
@@ -143,6 +147,8 @@ class FormatRegistry:
             return canonical_json.load(artifact, objects)
         if want not in WANTS:
             raise FormatError(f"There is no reading as {bounded(want, 40)!r}.", hint=f"One of {', '.join(WANTS[1:])}.")
+        if kind == LIST:
+            return Results(unpack(canonical_json.text_of(artifact, objects)), lambda one: self._one(one, objects, want))
         if want == "path" and kind not in ("path", "json"):
             return objects.fetch(artifact.digest)
         if kind == "parquet":
@@ -159,6 +165,11 @@ class FormatRegistry:
                 hint="Change the annotation of the step's parameter, or return a table from its maker.",
             )
         return self._load_other(artifact, objects, want)
+
+    def _one(self, artifact: Artifact, objects: Objects, want: str) -> Any:
+        """One of several values: what is asked for of tables is not asked of others."""
+        asked = want if want == "path" or artifact.format in ("parquet", LIST) else ""
+        return self.load(artifact, objects, asked)
 
     def _load_other(self, artifact: Artifact, objects: Objects, want: str) -> Any:
         kind = artifact.format

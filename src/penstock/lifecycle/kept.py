@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from penstock.core.fan import mapped_by
 from penstock.core.ports import Home
 from penstock.core.run import Run
 from penstock.engine.outcome import Outcome
@@ -18,7 +19,7 @@ MOST_TEXT = 30_000
 
 
 def costs(home: Home, outcome: Outcome) -> dict[str, Any]:
-    """What the steps that ran cost.
+    """What the steps that ran cost; a mapped step's row has the sum of its items'.
 
     Returns
     -------
@@ -28,7 +29,7 @@ def costs(home: Home, outcome: Outcome) -> dict[str, Any]:
     """
     if "done" not in outcome.states.values():
         return {}
-    rows = [row for row in home.ledger.step_runs(outcome.run.id) if row.action == "run"]
+    rows = [row for row in home.ledger.step_runs(outcome.run.id) if row.action == "run" and not mapped_by(row.step)]
     found: dict[str, Any] = {
         "cpu_s": round(sum(row.cpu_s for row in rows), 3),
         "peak_bytes": max((row.peak_bytes for row in rows), default=0),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.core.artifact import Artifact
+from penstock.core.fan import items_text, mapped_by
 from penstock.core.notes import FIGURES
 from penstock.core.plan import Reason
 from penstock.core.ports import Home
@@ -51,15 +52,22 @@ class StepSeen:
 
 
 def steps_of(home: Home, run: Run) -> dict[str, StepSeen]:
-    """Steps of a run by id, in the order in which they ended; of a run that reused everything by its recipes."""
+    """Steps of a run by id, in the order in which they ended; of a run that reused everything by its recipes.
+
+    Of a mapped step the count of its items stands before the reason; they are no steps of their own here.
+    """
     found: dict[str, StepSeen] = {}
     for row in home.ledger.step_runs(run.id):
+        if mapped_by(row.step):
+            continue
         found.pop(row.step, None)
+        items = row.notes.get("items") if row.action == "run" else None
+        told = items_text(items) + " · " if isinstance(items, Mapping) and "distinct" in items else ""
         found[row.step] = StepSeen(
             row.step,
             row.action,
             row.state,
-            str(Reason.from_json(row.reason)),
+            told + str(Reason.from_json(row.reason)),
             row.recipe,
             row.wall_s,
             row.peak_bytes,

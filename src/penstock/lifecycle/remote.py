@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from penstock.core.digest import digest_value
+from penstock.core.fan import mapped_by
 from penstock.core.flow import Graph
 from penstock.core.names import did_you_mean
 from penstock.core.plan import Decision, Reason
@@ -36,7 +37,7 @@ from penstock.lifecycle.kept_code import kept
 from penstock.lifecycle.machine import machine
 from penstock.lifecycle.mirror import tell_run
 from penstock.lifecycle.run import Report as RunReport
-from penstock.lifecycle.run import Request, attempt_of, conclude, facts_of, fetcher_of, info_of, open_server
+from penstock.lifecycle.run import Request, attempt_of, conclude, facts_of, fetcher_of, info_of, jobs_of, open_server
 
 SKIPPED = 99
 """Exit code of a step that a refusal before it left out."""
@@ -240,7 +241,7 @@ class _Call:
                     facts,
                     self.home,
                     self.run,
-                    lambda: Pool(server, 1, logs),
+                    lambda: Pool(server, self._jobs(), logs),
                     effects=kept_effects(attempt) if attempt is not None else {},
                     seen=seen,
                     listen=_after(copy, self.listen),
@@ -253,6 +254,12 @@ class _Call:
                 self._ended("cancelled", "")
             raise
         return self._told(outcome, outcome.error, attempt)
+
+    def _jobs(self) -> int:
+        """Processes of this task: one, but for a mapped step, whose items share what the task may use."""
+        mapped = [self.graph.node(step) for step in self.part.steps if self.graph.node(step).mapped]
+        each = max((node.resources.get("cpu", 1) for node in mapped), default=0)
+        return max(1, int(jobs_of(self.home) // max(each, 1))) if mapped else 1
 
     def _attempt(self, before: Outcome) -> Attempt | None:
         found = attempt_of(self.home, self.graph, self.run, self.request, self.rehearse)
@@ -358,7 +365,7 @@ def _states(graph: Graph, run: Run, rows: list[StepRun]) -> dict[str, str]:
     before = done_before(graph, run, rows)
     states = dict(before.states)
     for row in rows:
-        if row.step not in states and row.state in ("failed", "skipped"):
+        if row.step not in states and row.state in ("failed", "skipped") and not mapped_by(row.step):
             states[row.step] = row.state
     for node in graph.nodes:
         if node.id not in states and refusal_before(graph, node.id, before):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.core.artifact import Artifact
+from penstock.core.fan import items_text
 from penstock.core.flow import Graph, Node
 from penstock.core.plan import Plan
 from penstock.core.ports import Config
@@ -127,6 +128,8 @@ def fact(node: Node, known: Known, load: Load, notes: Mapping[str, Any]) -> str:
         return _trained(report) if node.id == "train" else str(report["summary"])
     if is_stage(node) and node.id == "deploy" and (node.id, "") in known:
         return f"{load(known[node.id, ''])['golden']} golden rows answered over HTTP as in training"
+    if node.mapped and "items" in notes:
+        return items_text(notes["items"])
     return " · ".join(logged(notes))
 
 

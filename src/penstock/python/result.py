@@ -398,7 +398,7 @@ class Plan:
 
     def __init__(self, decided: Decided, note: str = "") -> None:
         self.name, self.note = decided.flow, note
-        self.steps = {one.step: (one.action, str(one.reason)) for one in decided.decisions}
+        self.steps = {one.step: (one.action, one.because) for one in decided.decisions}
 
     def count(self, action: str) -> int:
         """How many steps have an action."""

@@ -129,6 +129,8 @@ def _follow_results(ledger: KeptLedger, reach: Reach, young: list[Run]) -> list[
     makers = {run.id for run in young}
     # A run that reused everything made nothing: what its flow last decided on is what it reused.
     last = {one.recipe for flow in {run.flow for run in young} for one in ledger.decided(flow).values()}
+    for result in ledger.results(list(last)).values():  # a mapped step names those of its items
+        last.update(result.made.get("items", ()))
     decided = frozenset(reach.found)
     reach.follow([digest for run in young for digest in run.kept.values()], decided=False)
     kept = set(makers)
