@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from penstock.backends.dagster import to_dagster
+    from penstock.backends.prefect import to_prefect
     from penstock.core.audit import Audit
     from penstock.core.data_check import Check, check
     from penstock.core.fit import Fit
@@ -88,6 +89,7 @@ _LAZY = {
     "runs": "penstock.python.table",
     "step": "penstock.core.step",
     "to_dagster": "penstock.backends.dagster",
+    "to_prefect": "penstock.backends.prefect",
 }
 
 __all__ = [
@@ -133,6 +135,7 @@ __all__ = [
     "runs",
     "step",
     "to_dagster",
+    "to_prefect",
 ]
 
 

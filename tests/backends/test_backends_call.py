@@ -88,6 +88,14 @@ def test_a_limit_ends_the_worker_and_its_children(tmp_path: Path) -> None:
     assert not _runs(child)
 
 
+@pytest.mark.parametrize("unwanted", [True, False])
+def test_a_worker_that_nobody_wants_any_more_is_ended(tmp_path: Path, unwanted: bool) -> None:
+    begun = tmp_path / "begun"
+    text = f"open({str(begun)!r}, 'w').close(); import time; time.sleep({600 if unwanted else 0.5})"
+    told = call(python(text), unwanted=lambda: unwanted and begun.exists())
+    assert told.code == (-15 if unwanted else 0)
+
+
 def _runs(pid: int) -> bool:
     try:
         return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

@@ -69,16 +69,17 @@ class Prefect:
         file = self.processes.folder / f"{name}.py"
         file.write_text(text)
         self.processes.start(name, "python", file)
-        self.processes.wait(f"deployment {name}", lambda: self._deployment(name).get("status") == "READY")
+        self.processes.wait(f"deployment {name}", lambda: self.deployment(name).get("status") == "READY")
 
-    def _deployment(self, name: str) -> dict[str, Any]:
+    def deployment(self, name: str) -> dict[str, Any]:
+        """What the API shows of a deployment; {} where there is none."""
         found = self.api("deployments/filter", {"deployments": {"name": {"any_": [name]}}})
         return found[0] if found else {}
 
     def trigger(self, name: str, **parameters: Any) -> str:
         """Start a run of a deployment; its id."""
         body = {"parameters": parameters}
-        return str(self.api(f"deployments/{self._deployment(name)['id']}/create_flow_run", body)["id"])
+        return str(self.api(f"deployments/{self.deployment(name)['id']}/create_flow_run", body)["id"])
 
     def wait(self, run: str, seconds: float = 300) -> str:
         """Wait until a run has ended; the name of its state, such as `Completed`."""

@@ -93,6 +93,15 @@ class Processes:
         self._started[name].wait(30)
         self._ended.append(self._started.pop(name))
 
+    def stop(self, name: str, patience: float = 30) -> None:
+        """End one process in order; what it started is ended with the engine."""
+        self._started[name].terminate()
+        try:
+            self._started[name].wait(patience)
+        except subprocess.TimeoutExpired:
+            self._started[name].kill()
+        self.forget(name)
+
     def logs(self, last: int = 3_000) -> str:
         """The ends of all logs, for a message."""
         files = sorted(self.folder.glob("*.log"))

@@ -1,0 +1,302 @@
+"""Prefect 3: a flow of ours as one of Prefect's, to be called, served or deployed like any other."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from penstock.backends.backend import Done, Ended, Finding, Options
+from penstock.backends.compiled import WORKER, Compiled, compiled
+from penstock.backends.prefect_run import Plan, carry_out
+from penstock.backends.preflight import described
+from penstock.core.digest import digest_value
+from penstock.core.flow import set_params
+from penstock.errors import MissingExtraError, UsageError
+from penstock.lifecycle.run import jobs_of
+
+if TYPE_CHECKING:
+    import prefect
+
+NAME = "prefect"
+RESERVED = ("return_state", "wait_for")
+"""Arguments that Prefect takes itself when a flow is called."""
+WORDS = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
+"""Cron's words for common schedules."""
+FILE = '''\
+"""{flow} on Prefect: `python FILE` serves it. Written by `penstock export prefect`."""
+
+from penstock import to_prefect
+
+flow = to_prefect({arguments})
+
+if __name__ == "__main__":
+    flow.serve({serve})
+'''
+
+
+class Prefect:
+    """Runs flows on Prefect 3.
+
+    Attributes
+    ----------
+    name : str
+    away : bool
+        The steps run on the machine of the flow run: the one that serves it, or a worker of a work pool.
+    """
+
+    name = NAME
+    away = False
+
+    def check(self, flow: Compiled, options: Options) -> list[Finding]:
+        """What Prefect does not take of a flow.
+
+        Parameters
+        ----------
+        flow : Compiled
+        options : Options
+        """
+        found = list(_refused(flow))
+        if options.image:
+            what = "steps run in the process that runs the flow on Prefect, not in an image of their own"
+            remedy = "leave --image out, and deploy the flow with image= to a work pool that starts containers"
+            found.append(Finding("error", what, remedy))
+        if options.schedule.startswith("asset:"):
+            what = f"--schedule {options.schedule}: this export makes no triggers of Prefect's assets"
+            remedy = "give a cron expression, or a trigger in Prefect's own terms: flow.serve(triggers=[…])"
+            found.append(Finding("error", what, remedy))
+        elif options.schedule and not _is_cron(options.schedule):
+            what = f"--schedule {options.schedule}: no cron expression of five fields, and none of {', '.join(WORDS)}"
+            found.append(Finding("error", what, 'such as --schedule "0 6 * * 1"'))
+        if unknown := sorted(options.more):
+            found.append(Finding("error", f"--option {unknown[0]}: Prefect has none", "edit the file that is written"))
+        if asking := [task.id for task in flow.tasks if {"cpu", "memory", "gpu"} & task.resources.keys()]:
+            what = f"{', '.join(asking[:5])}: Prefect holds nothing back for what a task asks for"
+            remedy = "limit the tag of a task, such as: prefect concurrency-limit create gpu 1"
+            found.append(Finding("note", what, remedy))
+        return found
+
+    def export(self, flow: Compiled, options: Options) -> str:
+        """A file whose `flow` is Prefect's, and which serves it when it is run.
+
+        Parameters
+        ----------
+        flow : Compiled
+        options : Options
+        """
+        place = flow.target if flow.file else _short(flow.target)
+        extra = flow.request.extra
+        given: dict[str, Any] = {
+            "group": options.group if options.group != "part" else None,
+            "until": flow.request.until,
+            "params": dict(flow.request.params),
+            "set": dict(extra.get("set", {})),
+            "env": flow.home.config.environment if flow.home.config.environment != "dev" else None,
+            "python": options.python,
+            "full": bool(extra.get("full")),
+            "secrets": options.secrets,
+        }
+        arguments = [repr(place), *(f"{name}={value!r}" for name, value in given.items() if value)]
+        serve = [f"name={flow.name!r}"]
+        if options.schedule:
+            serve.append(f"cron={WORDS.get(options.schedule, options.schedule)!r}")
+        return FILE.format(flow=flow.name, arguments=", ".join(arguments), serve=", ".join(serve))
+
+    def run(self, flow: Compiled, where: str, options: Options, done: Done) -> Ended:
+        """Run the flow in this process, under Prefect's eyes, and wait for its end.
+
+        Parameters
+        ----------
+        flow : Compiled
+        where : str
+            Must be "": PREFECT_API_URL names the server, and without it Prefect starts one for as long as it takes.
+        options : Options
+        done : callable
+
+        Raises
+        ------
+        UsageError
+            A place was named.
+        MissingExtraError
+        """
+        if where:
+            what = f"prefect://{where}: the server of Prefect is not named here"
+            raise UsageError(what, hint="set PREFECT_API_URL=http://HOST:4200/api and give --on prefect")
+        # Progress is told by us; Prefect's own lines go to its server alone.
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+        os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+        native = _native(flow, options.secrets, done, __name__, "flow")
+        from prefect.utilities.urls import url_for
+
+        state: Any = native(return_state=True)
+        run = str(state.state_details.flow_run_id)
+        return Ended(run, str(state.name), str(url_for("flow-run", run) or ""))
+
+
+def to_prefect(
+    declared: Any,
+    *,
+    group: str = "part",
+    until: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    set: Mapping[str, str] | None = None,  # noqa: A002  the option of the command line
+    full: bool = False,
+    env: str | None = None,
+    python: str | None = None,
+    secrets: Sequence[str] = (),
+    variable: str = "flow",
+) -> prefect.Flow[Any, Any]:
+    """A workflow or flow as one of Prefect's: call it, or `.serve()` or `.deploy()` it.
+
+    Parameters
+    ----------
+    declared : Workflow, Flow, Ref, or str
+        As another file declares it, or that file's path, "churn.py" or "churn.py:variable". A relative path starts
+        from the folder of the calling file where the file is there, else from the current folder.
+    group : {"part", "step", "workflow"}, default="part"
+        What makes one task: prepare, train and judge; each step; or all of it.
+    until : str, optional
+        Last step.
+    params : dict, optional
+        Other defaults of the flow's parameters.
+    set : dict, optional
+        Path → value of the declaration's own parameters, as `penstock run --set`.
+    full : bool
+        Whether samples are left out and all rows used.
+    env : str, optional
+        Environment whose settings hold.
+    python : str, optional
+        Path of the Python that runs the steps; this one by default.
+    secrets : sequence of str
+        Variables that the steps find in their environment, each from Prefect's Secret block of the same name in
+        lower case with dashes: "DATABASE_URL" from the block "database-url".
+    variable : str
+        Name of the global variable that holds the flow, by which a deployment finds it again.
+
+    Returns
+    -------
+    prefect.Flow
+        Its parameters are those of the declaration, typed by their defaults.
+
+    Raises
+    ------
+    UsageError
+        No file declares it, or Prefect cannot take a parameter's name.
+    MissingExtraError
+        Prefect is not installed.
+    PenstockError
+        As for a plan.
+
+    Examples
+    --------
+    The file ``churn_prefect.py`` beside ``churn.py``::
+
+        from penstock import to_prefect
+
+        flow = to_prefect("churn.py")
+
+        if __name__ == "__main__":
+            flow.serve(name="churn", cron="0 6 * * 1")
+    """
+    _prefect()
+    caller = sys._getframe(1).f_globals  # noqa: SLF001  where a deployment looks for the flow
+    if isinstance(declared, str | os.PathLike):
+        declared = _beside(os.fspath(declared), str(caller.get("__file__", "")))
+    extra: dict[str, Any] = {"set": dict(set)} if set else {}
+    flow = compiled(
+        declared,
+        group=group,
+        until=until,
+        params=params,
+        extra=extra | ({"full": True} if full else {}),
+        env=env,
+        python=os.path.abspath(python) if python else None,
+    )
+    return _native(flow, tuple(secrets), None, str(caller.get("__name__", __name__)), variable)
+
+
+def _native(flow: Compiled, secrets: tuple[str, ...], done: Done | None, module: str, variable: str) -> Any:
+    """A flow of Prefect's that carries out ours."""
+    native = _prefect()
+    wrong = next(iter(_refused(flow)), None)
+    if wrong is not None:
+        raise UsageError(wrong.what, hint=wrong.remedy)
+    commands = {
+        task.id: tuple((flow.python, "-P", "-m", WORKER, *flow.arguments(steps, NAME)) for steps in task.calls)
+        for task in flow.tasks
+    }
+    plan = Plan(flow.name, flow.home.config.root, flow.tasks, commands, secrets)
+
+    def carry(**params: Any) -> Any:
+        return carry_out(plan, params, done)
+
+    carry.__signature__ = signature(flow)  # type: ignore[attr-defined]  # what `inspect` reads
+    carry.__module__, carry.__name__, carry.__qualname__ = module, variable, variable
+    from prefect.task_runners import ThreadPoolTaskRunner
+
+    return native.Flow(
+        carry,
+        name=flow.name,
+        version=digest_value("flow", [[node.id, node.code] for node in flow.graph.nodes])[:16],
+        description="\n".join(f"* {line}" for line in described(flow, Prefect(), Options())[:-1]),
+        task_runner=ThreadPoolTaskRunner(max_workers=jobs_of(flow.home)),
+        persist_result=False,
+        log_prints=False,
+    )
+
+
+def signature(flow: Compiled) -> Any:
+    """The parameters of a flow as those of a function: by name, with default and type."""
+    from inspect import Parameter, Signature
+
+    values = set_params(flow.graph.params, flow.request.params)
+    kinds = {name: str | None if value is None else type(value) for name, value in flow.graph.params.items()}
+    named = Parameter.KEYWORD_ONLY
+    return Signature([Parameter(n, named, default=value, annotation=kinds[n]) for n, value in values.items()])
+
+
+def _refused(flow: Compiled) -> list[Finding]:
+    """Parameters that are none of a Python function's, or that Prefect keeps for itself."""
+    found = []
+    for name in flow.graph.params:
+        if not name.isidentifier() or name in RESERVED or name.startswith("_"):
+            what = f"Param({name!r}): a parameter of a Prefect flow cannot be called so"
+            found.append(Finding("error", what, "give it another name, of letters, digits and _, a letter first"))
+    return found
+
+
+def _prefect() -> Any:
+    try:
+        import prefect
+    except ImportError:
+        raise MissingExtraError("this needs Prefect", hint="pip install 'penstock[prefect]'") from None
+    return prefect
+
+
+def _is_cron(text: str) -> bool:
+    return text in WORDS or len(text.split()) == 5
+
+
+def _beside(declared: str, caller: str) -> str:
+    """A path as seen from the calling file, where the file is there."""
+    file, colon, variable = declared.rpartition(":")
+    path = file if colon and variable.isidentifier() else declared
+    beside = os.path.join(os.path.dirname(os.path.abspath(caller)), path) if caller else path
+    if os.path.isfile(beside):
+        return f"{beside}:{variable}" if path == file and colon else beside
+    return declared
+
+
+def _short(target: str) -> str:
+    """A path below the current folder, as seen from it; any other as it is."""
+    relative = os.path.relpath(target)
+    return target if relative.startswith(os.pardir) else relative

@@ -1,0 +1,296 @@
+"""Prefect: what a flow becomes there, and every promise of a backend kept by the engine itself."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import penstock as ps
+from penstock.backends.backend import Options
+from penstock.backends.call import Told
+from penstock.backends.compiled import Compiled, compiled
+from penstock.backends.prefect import WORDS, Prefect, signature
+from penstock.backends.prefect_artifact import markdown
+from penstock.backends.prefect_run import error_of, tags_of
+from penstock.backends.tasks import Task
+from penstock.core.flow import Graph
+from penstock.errors import MissingExtraError, StepError, StepTimeoutError, UsageError
+from penstock.testing.backend_suite import BackendSuite, Project, TaskEnded, Went
+from tests.backends.engines.processes import ROOT
+
+if TYPE_CHECKING:
+    from tests.backends.engines.prefect import Prefect as Engine
+
+FLOW = """
+import penstock as ps
+from penstock import Param
+
+@ps.step(retries=2, timeout_s=5.0)
+def first(n: int, loud: bool, share: float, since: str, until):
+    return n
+
+some = Param("n", 1), Param("loud", False), Param("share", 0.5), Param("since", "2026"), Param("until")
+flow = ps.Flow(first(*some), name="small")
+"""
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    """A flow of one step with a parameter of each kind, two of them set."""
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "penstock.toml").write_text("")
+    (folder / "flows.py").write_text(FLOW)
+    return compiled(str(folder / "flows.py"), params={"n": 4, "loud": True})
+
+
+def with_params(flow: Compiled, **params: Any) -> Compiled:
+    graph = Graph(flow.graph.name, flow.graph.nodes, params=params)
+    return replace(flow, graph=graph, request=replace(flow.request, params={}))
+
+
+def test_parameters_are_typed_and_have_the_defaults_of_this_export(small: Compiled) -> None:
+    found = signature(small).parameters
+    assert {name: one.default for name, one in found.items()} == {
+        "n": 4, "loud": True, "share": 0.5, "since": "2026", "until": None,
+    }  # fmt: skip
+    assert [found[name].annotation for name in ("n", "loud", "share", "since")] == [int, bool, float, str]
+    assert found["until"].annotation == str | None
+
+
+def test_an_export_is_a_short_file_that_compiles(small: Compiled, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(small.request.file).parent)
+    text = Prefect().export(small, Options(schedule="@weekly", group="step", secrets=("DATABASE_URL",)))
+    compile(text, "flows_prefect.py", "exec")
+    assert "flow = to_prefect('flows.py', group='step', params={'n': '4', 'loud': 'true'}" in text
+    assert "secrets=('DATABASE_URL',)" in text
+    assert "    flow.serve(name='small', cron='0 0 * * 0')" in text
+    assert len(text.splitlines()) < 12
+
+
+def test_an_export_for_another_machine_names_the_file_there(small: Compiled) -> None:
+    there = replace(small, file="/srv/flows.py")
+    assert "to_prefect('/srv/flows.py'" in Prefect().export(there, Options())
+
+
+def test_what_prefect_cannot_do_is_said_with_a_remedy(small: Compiled) -> None:
+    asking = replace(small.tasks[0], resources={"gpu": 1})
+    flow = replace(with_params(small, **{"as-of": 1, "return_state": 2, "fine": 3}), tasks=(asking,))
+    options = Options(schedule="asset:rows", image="python:3.11", more={"pool": "x"})
+    found = Prefect().check(flow, options)
+    assert [one.grade for one in found] == ["error"] * 5 + ["note"]
+    assert all(one.remedy for one in found)
+    text = " ".join(one.what for one in found)
+    for word in ("as-of", "return_state", "asset:rows", "not in an image", "--option pool", "first"):
+        assert word in text
+
+
+@pytest.mark.parametrize(("schedule", "wrong"), [("@daily", 0), ("0 6 * * 1", 0), ("@reboot", 1), ("tomorrow", 1)])
+def test_schedules_are_cron_expressions(small: Compiled, schedule: str, wrong: int) -> None:
+    assert len(Prefect().check(small, Options(schedule=schedule))) == wrong
+
+
+def test_words_of_cron_are_five_fields() -> None:
+    assert {len(text.split()) for text in WORDS.values()} == {5}
+
+
+def test_without_prefect_the_command_that_installs_it_is_told(small: Compiled, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "prefect", None)
+    with pytest.raises(MissingExtraError, match=r"penstock\[prefect\]"):
+        ps.to_prefect(small.request.file)
+
+
+def test_a_server_is_named_by_prefects_own_variable(small: Compiled) -> None:
+    with pytest.raises(UsageError, match="PREFECT_API_URL"):
+        Prefect().run(small, "host:4200", Options(), lambda *_: None)
+
+
+def test_tags_are_part_labels_and_gpu() -> None:
+    task = Task("fit", ("fit",), (("fit",),), part="train", resources={"gpu": 1, "labels": {"queue": "big"}})
+    assert list(tags_of(task)) == ["train", "queue=big", "gpu"]
+
+
+def test_a_failure_comes_as_what_it_was() -> None:
+    told = Told(5, {"error": {"error": "StepTimeoutError", "what": "over 2 s", "where": "step slow"}})
+    assert isinstance(error_of(told, ("slow",)), StepTimeoutError)
+    nothing = error_of(Told(-9), ("slow",))
+    assert isinstance(nothing, StepError)
+    assert "no answer" in str(nothing)
+
+
+def test_an_artifact_has_verdict_version_figures_and_links(tmp_path: Path) -> None:
+    page = tmp_path / ".penstock" / "reports" / "churn-7.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("")
+    figures = {"value": 0.8457, "low": 0.755, "high": 0.907, "required": 0.6, "n": 81}
+    rule = {"text": "roc_auc ≥ 0.6 | *x*", "outcome": "pass", "figures": figures}
+    step = {"state": "done", "wall_s": 0.25, "peak_bytes": 3 << 20, "outputs": {"": {"digest": "ab" * 32}}}
+    told = [
+        {"run": "ab12", "steps": {"train": step}},
+        {"run": "ab12", "steps": {"gate": {"state": "done"}}, "version": "churn@7", "champion": True,
+         "verdict": {"outcome": "better", "sentence": "better than required", "rules": [rule]}},
+    ]  # fmt: skip
+    text = markdown("churn", str(tmp_path), told)
+    assert "**churn@7** · champion" in text
+    assert "**better**: better than required" in text
+    assert "| roc\\_auc ≥ 0.6 \\| \\*x\\* | pass | 0.8457 | 0.755 … 0.907 | 0.6 | 81 |" in text
+    assert "| train | done | 0.25 | 3 | `abababababab` |" in text
+    assert f"[report](file://{page})" in text
+    assert "`penstock show ab12`" in text
+
+
+# ── on the engine itself ─────────────────────────────────────────────────────────────────────────────────────
+
+CALL = """
+import sys
+from penstock import to_prefect
+
+flow = to_prefect({file!r}, group={group!r}, python={python!r})
+
+if __name__ == "__main__":
+    {run}
+"""
+WORDS_OF_SUITE: dict[str, TaskEnded] = {"Completed": "success", "Refused": "success", "Skipped": "skipped"}
+
+
+class Runner:
+    """Calls a flow in a process of its own; serves one that is to be cancelled, for only that can be."""
+
+    name = "prefect"
+    lacks = frozenset[str]()
+
+    def __init__(self, engines: Any) -> None:
+        self.engines = engines
+        self.served = 0
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that runs now."""
+        engine: Engine = self.engines.get("prefect")
+        engine.processes.env["PYTHONPATH"] = str(ROOT / "src")
+        return engine
+
+    def run(
+        self, file: Path, *, params: Mapping[str, str], group: str = "step", cancel_when: Path | None = None
+    ) -> Went:
+        if cancel_when is None:
+            return self.went(self.called(file, params, group))
+        name = self.serve(file, group)
+        run = self.engine.trigger(name, **params)
+        self.engine.processes.wait("step that runs", cancel_when.exists)
+        self.engine.cancel(run)
+        self.engine.wait(run)
+        self.end(name)
+        return self.went(run)
+
+    def text(self, file: Path, group: str, run: str) -> str:
+        return CALL.format(file=str(file), group=group, python=sys.executable, run=run)
+
+    def called(self, file: Path, params: Mapping[str, str], group: str) -> str:
+        """Call the flow; the id of its run."""
+        script = file.parent / "call.py"
+        run = f"print(flow(return_state=True, **{dict(params)!r}).state_details.flow_run_id)"
+        script.write_text(self.text(file, group, run))
+        return self.engine.processes.run(script).splitlines()[-1]
+
+    def serve(self, file: Path, group: str) -> str:
+        """Serve the flow in a process of its own; the name of its deployment."""
+        self.served += 1
+        name = f"served{self.served}"
+        self.engine.serve(name, self.text(file, group, f"flow.serve(name={name!r})"))
+        return name
+
+    def end(self, name: str) -> None:
+        """Serve no more."""
+        self.engine.processes.stop(name)
+
+    def went(self, run: str) -> Went:
+        engine = self.engine
+        state = engine.wait(run)
+        words = {"Completed": "success", "Refused": "success", "Cancelled": "cancelled"}
+        tasks: dict[str, TaskEnded] = defaultdict(lambda: "not run")
+        for name, found in engine.tasks(run).items():
+            tasks[name] = "not run" if found == "NotReady" else WORDS_OF_SUITE.get(found, "failed")
+        return Went(words.get(state, "failed"), tasks, lambda step: self.log(run, step))  # type: ignore[arg-type]
+
+    def log(self, run: str, task: str) -> str:
+        """What the API shows of the log of one task."""
+        body = {"flow_runs": {"id": {"any_": [run]}}, "task_runs": {"name": {"any_": [task]}}}
+        [found] = self.engine.api("task_runs/filter", body)
+        asked = {"logs": {"task_run_id": {"any_": [found["id"]]}}, "sort": "TIMESTAMP_ASC"}
+
+        def whole() -> str:
+            text = "\n".join(line["message"] for line in self.engine.api("logs/filter", asked))
+            return text if "Finished in state" in text else ""
+
+        return str(self.engine.processes.wait(f"log of {task}", whole))
+
+
+@pytest.mark.prefect
+class TestPrefect(BackendSuite):
+    """The promises of every backend, and those that only Prefect makes."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def runner(cls, engines: Any) -> Runner:
+        return Runner(engines)
+
+    def test_tasks_are_told_what_steps_ask_for(self, runner: Runner, ten: tuple[Project, Went]) -> None:
+        """Retries, tags and the tasks that each waits for stand where Prefect shows them."""
+        engine = runner.engine
+        run = engine.runs("ten")[-1]
+        found = {one["name"]: one for one in engine.api("task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})}
+        assert found["right"]["empirical_policy"]["retries"] == 2
+        assert found["right"]["run_count"] == 2
+        before = {one["id"] for one in found["join"]["task_inputs"]["wait_for"]}
+        assert before == {found["part"]["id"], found["right"]["id"]}
+
+    def test_an_artifact_tells_what_came_of_a_run(self, runner: Runner, ten: tuple[Project, Went]) -> None:
+        """A line a step, with digests, and how to look closer."""
+        [found] = runner.engine.artifacts(runner.engine.runs("ten")[-1])
+        assert (found["key"], found["type"]) == ("ten", "markdown")
+        digests = ten[0].digests(ten[0].runs()[-1].id)
+        assert all(digest[:12] in found["data"] for kept in digests.values() for digest in kept)
+
+    def test_an_exported_file_is_served_and_triggered(self, runner: Runner, tmp_path: Path) -> None:
+        """As a user does it: parameters with their types, secrets from a block, schedule, state, artifact and log."""
+        project = Project(tmp_path / "served", SECRET.replace("FOLDER", str(tmp_path)))
+        engine = runner.engine
+        save = "from prefect.blocks.system import Secret; Secret(value='opensesame').save('cave-word')"
+        engine.processes.run("-c", save)
+        flow = compiled(str(project.file), python=sys.executable)
+        text = Prefect().export(flow, Options(schedule="@daily", secrets=("CAVE_WORD",), python=sys.executable))
+        assert "opensesame" not in text
+        engine.serve("secretive", text)
+        deployed = engine.deployment("secretive")
+        assert deployed["schedules"][0]["schedule"]["cron"] == "0 0 * * *"
+        assert deployed["parameter_openapi_schema"]["properties"]["n"]["type"] == "integer"
+        run = engine.trigger("secretive", n=3)
+        assert engine.wait(run) == "Completed"
+        assert json.loads((tmp_path / "told").read_text()) == [3, 10]
+        assert "opensesame" not in engine.wait_for_log(run, "Finished in state Completed")
+        assert project.runs()[0].info["backend"]["run"] == run
+        runner.end("secretive")
+
+
+SECRET = """
+import json
+import os
+import penstock as ps
+
+
+@ps.step
+def tell(n: int):
+    with open("FOLDER/told", "w") as file:
+        json.dump([n, len(os.environ["CAVE_WORD"])], file)
+    return n
+
+
+secretive = ps.Flow(tell(ps.Param("n", 1)), name="secretive")
+"""
