@@ -358,6 +358,15 @@ def test_after_a_refusal_the_rest_is_skipped_and_the_run_has_not_failed(trained:
     assert ended.counts["skip"] == 1
 
 
+def test_a_step_that_evaluates_tells_its_figures(trained: Path, tmp_path: Path) -> None:
+    project, found = effects(trained, tmp_path / "p", "0.6", unused, ("a", "validate", "split", "evaluate"))
+    told = found["evaluate"].to_json()["steps"]["evaluate"]
+    report = project.home.formats.load(found["evaluate"].outcome.artifacts["evaluate", "report"], project.home.objects)
+    assert told["metrics"] == {"roc_auc": report["metrics"]["roc_auc"]["shown"]["value"]}
+    assert 0.5 < told["metrics"]["roc_auc"] <= 1
+    assert "metrics" not in found["split"].to_json()["steps"]["split"]
+
+
 def test_arguments_are_read_whole() -> None:
     with pytest.raises(PenstockError):
         parse(["--fil", "a.py", "--step", "a", "--backend", "b", "--run", "r"])

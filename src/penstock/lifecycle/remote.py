@@ -92,6 +92,7 @@ class Answer:
     error: PenstockError | None = None
     reason: str = ""
     _walls: Mapping[str, Any] = field(default_factory=dict)
+    _metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def state(self) -> str:
@@ -136,7 +137,8 @@ class Answer:
         outputs = {name: one for (maker, name), one in self.outcome.artifacts.items() if maker == step}
         decision = self.outcome.decisions.get(step)
         row = self._walls.get(step)
-        return {
+        metrics = self._metrics.get(step)
+        return ({"metrics": dict(metrics)} if metrics else {}) | {
             "state": state,
             "reason": str(decision.reason) if decision is not None else "",
             "outputs": {n: {"digest": a.digest, "format": a.format, "size": a.size} for n, a in outputs.items()},
@@ -311,7 +313,19 @@ class _Call:
             conclude_part(self.home, self.graph, self.request, self.run, self.rehearse)
         rows = {row.step: row for row in self.home.ledger.step_runs(self.run.id)}
         decided = next((d.reason for s in self.part.steps if (d := outcome.decisions.get(s)) is not None), "")
-        return Answer(self.run.id, self.graph.name, states, outcome, attempt, error, why or str(decided), _walls=rows)
+        why, metrics = why or str(decided), self._metrics(outcome) if error is None else {}
+        return Answer(self.run.id, self.graph.name, states, outcome, attempt, error, why, rows, metrics)
+
+    def _metrics(self, outcome: Outcome) -> dict[str, dict[str, float]]:
+        """Cross-validated figures of the steps that evaluate, as people see them: errors positive."""
+        found = {}
+        for step in self.part.steps:
+            report = outcome.artifacts.get((step, "report"))
+            if report is not None and self.graph.node(step).part == "evaluate":
+                told: Mapping[str, Any] = self.home.formats.load(report, self.home.objects).get("metrics", {})
+                shown = {name: one["shown"]["value"] for name, one in told.items()}
+                found[step] = {name: value for name, value in shown.items() if value is not None}
+        return found
 
     def _ended(self, state: str, what: str) -> None:
         """Put on record that the run stands at a failure, until a backend tries again."""
