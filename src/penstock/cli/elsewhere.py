@@ -30,6 +30,17 @@ def split_place(text: str) -> tuple[str, str]:
     return ALIASES.get(name, name), where
 
 
+def _options(text: str, where: str) -> Any:
+    """What follows "?" in a place: "image=…", and what that backend alone knows."""
+    from urllib.parse import parse_qsl
+
+    from penstock.backends.backend import Options
+
+    given = dict(parse_qsl(text))
+    image = given.pop("image", "")
+    return Options(group="step", image=image, more=given | {"on": where})
+
+
 def run_on(found: Target, request: Request, on: str, progress: Progress) -> Report:
     """Run a declaration on a backend and wait for its end.
 
@@ -39,7 +50,6 @@ def run_on(found: Target, request: Request, on: str, progress: Progress) -> Repo
         The flow, or what was asked for, cannot be had there; each fault with its remedy.
     PenstockError
     """
-    from penstock.backends.backend import Options
     from penstock.backends.backend import backend as named
     from penstock.backends.compiled import compiled
     from penstock.backends.preflight import preflight
@@ -47,6 +57,7 @@ def run_on(found: Target, request: Request, on: str, progress: Progress) -> Repo
     from penstock.lifecycle.remote import Part, events_of, report_of
 
     name, where = split_place(on)
+    where, _, more = where.partition("?")
     asked = [word for word in REFUSED if getattr(request, word)] + [
         n for n, v in request.flags.items() if v is not None
     ]
@@ -55,7 +66,7 @@ def run_on(found: Target, request: Request, on: str, progress: Progress) -> Repo
         words = ", ".join(f"--{word.replace('_', '-')}" for word in asked)
         raise UsageError(f"{words}: not together with --on", hint="leave it out, or run here")
     chosen = named(name)
-    options = Options(group="step")
+    options = _options(more, where)
     place = f"{found.file}:{found.variable}" if found.variable else found.file
     flow = compiled(place, group="step", until=request.until, params=request.params, extra=request.extra)
     wrong = [one for one in preflight(flow, chosen, options) if one.grade == "error"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.backends.engines.processes import Processes
+from tests.backends.engines.processes import ROOT, Processes
 
 _RUN = """
 import json, os, sys, threading
@@ -84,7 +84,7 @@ class Kubeflow:
     """
 
     def __init__(self) -> None:
-        self.processes = Processes("kubeflow")
+        self.processes = Processes("kubeflow", {"PYTHONPATH": str(ROOT / "src")})
         self._runs = 0
 
     def compile(self, name: str, text: str) -> Path:

@@ -1,0 +1,270 @@
+"""A flow as a pipeline of Kubeflow Pipelines 2, made with the official SDK: IR YAML, the same for the same flow."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import linecache
+import math
+import os
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from penstock.backends.backend import Options
+from penstock.backends.call import MARGIN_S
+from penstock.backends.compiled import Compiled
+from penstock.backends.kubeflow_task import OUTPUTS, PASSED, PREFIX, RUN
+from penstock.backends.tasks import Task
+from penstock.errors import MissingExtraError
+
+NAME = "kubeflow"
+TASK = "penstock.backends.kubeflow_task"
+SECRET = "penstock"  # noqa: S105  the name of a Secret, which holds it
+"""Secret of Kubernetes that is asked for values, unless `--option secret=` names another."""
+GPU = "nvidia.com/gpu"
+"""Kind of accelerator, unless `--option accelerator=` names another."""
+BESIDE = 2**29
+"""Bytes that a container may use beside its step: the processes that start it, which have Penstock loaded."""
+
+
+def sdk() -> Any:
+    """The SDK.
+
+    Raises
+    ------
+    MissingExtraError
+    """
+    try:
+        import kfp
+        import kfp.kubernetes  # secrets, labels of nodes and time limits
+    except ImportError:
+        what = "a pipeline is made with Kubeflow's SDK, not installed here"
+        raise MissingExtraError(what, hint="pip install 'penstock[kubeflow]'") from None
+    return kfp
+
+
+def pipeline_of(flow: Compiled, options: Options) -> str:
+    """The pipeline as YAML.
+
+    Parameters
+    ----------
+    flow : Compiled
+    options : Options
+        Without an image each task is a Python function, as the SDK's local runner wants it.
+
+    Raises
+    ------
+    MissingExtraError
+    """
+    kfp = sdk()
+    from kfp import compiler, dsl
+
+    def body(*given: Any) -> None:
+        params = dict(zip(flow.graph.params, given, strict=True))
+        made: dict[str, Any] = {}
+        behind = _behind(flow)
+        gate = next((task.id for task in flow.tasks if task.refuses), "")
+        for task in flow.tasks:
+            if task.id not in behind:
+                made[task.id] = _add(dsl, flow, task, options, params, made)
+        if behind:
+            with dsl.If(made[gate].outputs["outcome"] == PASSED, name="passed"):
+                for task in flow.tasks:
+                    if task.id in behind:
+                        made[task.id] = _add(dsl, flow, task, options, params, made)
+
+    kinds = {name: _kind(value) for name, value in flow.graph.params.items()}
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=value, annotation=kinds[name])
+        for name, value in flow.graph.params.items()
+    ]
+    _signed(body, "pipeline", parameters)
+    about = f"{flow.name}: {len(flow.graph.nodes)} steps in {len(flow.tasks)} tasks, by Penstock"
+    pipeline = dsl.pipeline(name=_dashed(flow.name), description=about)(body)
+    handle, path = tempfile.mkstemp(suffix=".yaml")
+    os.close(handle)
+    try:
+        cast("Any", compiler).Compiler().compile(pipeline, path)
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+    return f"# {about}; made by kfp {kfp.__version__}. Export it again rather than change it.\n{text}"
+
+
+def _behind(flow: Compiled) -> set[str]:
+    """Tasks that a refusal of the gate leaves nothing to do, directly or not."""
+    found: set[str] = set()
+    gates = {task.id for task in flow.tasks if task.refuses}
+    for task in flow.tasks:
+        if (gates | found) & set(task.needs):
+            found.add(task.id)
+    return found
+
+
+def _add(
+    dsl: Any, flow: Compiled, task: Task, options: Options, params: Mapping[str, Any], made: Mapping[str, Any]
+) -> Any:
+    """Put a task into the pipeline that is being made."""
+    component = _container(dsl, flow, task, options) if options.image else _function(dsl, flow, task)
+    names = {_input(name): channel for name, channel in params.items()}
+    added = component(**{RUN: dsl.PIPELINE_JOB_ID_PLACEHOLDER}, **names)
+    added.after(*(made[need] for need in task.needs))
+    added.set_caching_options(enable_caching=False)  # the worker knows what may be reused
+    added.set_display_name(task.id if task.steps == (task.id,) else f"{task.id} ({len(task.steps)} steps)")
+    if task.retries:
+        added.set_retry(task.retries, backoff_duration=f"{max(1, math.ceil(task.backoff_s))}s")
+    if options.image:
+        _ask(added, task, options)
+    return added
+
+
+def _ask(added: Any, task: Task, options: Options) -> None:
+    """What the task asks of the cluster."""
+    from kfp import kubernetes
+
+    asked = task.resources
+    if "cpu" in asked:
+        cpu = f"{asked['cpu']:g}" if float(asked["cpu"]).is_integer() else f"{math.ceil(asked['cpu'] * 1000)}m"
+        added.set_cpu_request(cpu).set_cpu_limit(cpu)
+    if "memory" in asked:
+        added.set_memory_request(_memory(asked["memory"]))
+    most = max(task.memory or 0, asked.get("memory", 0)) if task.memory is not None else None
+    if most is not None:
+        added.set_memory_limit(_memory(most + BESIDE))
+    if asked.get("gpu"):
+        added.set_accelerator_type(options.more.get("accelerator", GPU)).set_accelerator_limit(int(asked["gpu"]))
+    for name, value in asked.get("labels", {}).items():
+        kubernetes.add_node_selector(added, name, value)
+    if task.timeout_s is not None:
+        kubernetes.set_timeout(added, math.ceil(task.timeout_s + 2 * MARGIN_S))
+    if options.secrets:
+        kubernetes.use_secret_as_env(
+            added, options.more.get("secret", SECRET), {name: name for name in options.secrets}
+        )
+    for name, value in options.environment.items():
+        added.set_env_variable(name, value)
+
+
+def _memory(size: int) -> str:
+    """Bytes as Kubernetes writes them.
+
+    Examples
+    --------
+    >>> _memory(4 * 2**30), _memory(1000)
+    ('4Gi', '1000')
+    """
+    for unit, many in (("Gi", 2**30), ("Mi", 2**20)):
+        if size % many == 0:
+            return f"{size // many}{unit}"
+    return str(size)
+
+
+def _words(flow: Compiled, task: Task) -> list[str]:
+    """Arguments of the task's process, beside those that Kubeflow fills in."""
+    words = [word for steps in task.calls for word in ("--call", *steps)]
+    if task.timeout_s is not None:
+        words += ["--limit-s", f"{task.timeout_s:g}"]
+    return [*words, "--", *flow.arguments((), NAME)[1:]]
+
+
+def _inputs(flow: Compiled) -> list[inspect.Parameter]:
+    """The run's id and its parameters, as a component takes them."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    run = inspect.Parameter(RUN, kind, annotation=str)
+    optional = {name for name, value in flow.graph.params.items() if value is None}
+    given = [
+        inspect.Parameter(
+            _input(name), kind, annotation=_kind(value), default=None if name in optional else inspect.Parameter.empty
+        )
+        for name, value in flow.graph.params.items()
+    ]
+    return [run, *sorted(given, key=lambda one: one.default is None)]
+
+
+def _container(dsl: Any, flow: Compiled, task: Task, options: Options) -> Any:
+    """A component that starts the task's process in an image, without a shell."""
+    kind = inspect.Parameter.KEYWORD_ONLY
+    outputs = [
+        inspect.Parameter("outcome", kind, annotation=dsl.OutputPath(str)),
+        inspect.Parameter("metrics", kind, annotation=dsl.Output[dsl.Metrics]),
+        inspect.Parameter("answer", kind, annotation=dsl.Output[dsl.Markdown]),
+    ]
+
+    def component(*given: Any) -> Any:
+        outcome, metrics, answer = given[-3:]
+        paths = ["--outcome", outcome, "--metrics", metrics.path, "--answer", answer.path]
+        command = [options.python or "python", "-P", "-m", TASK]
+        return dsl.ContainerSpec(
+            image=options.image, command=command, args=["--executor-input", "{{$}}", *paths, *_words(flow, task)]
+        )
+
+    _signed(component, task.id, [*_inputs(flow), *outputs])
+    component.__doc__ = _about(flow, task)
+    return dsl.container_component(component)
+
+
+def _function(dsl: Any, flow: Compiled, task: Task) -> Any:
+    """A component that is a Python function, for the local runner, which reads its source."""
+    taken = _inputs(flow)
+    kinds = {Any: "str"}
+    shown = [
+        f"{one.name}: {kinds.get(one.annotation) or getattr(one.annotation, '__name__', 'str')}"
+        + (" = None" if one.default is None else "")
+        for one in taken
+    ]
+    plain = [text for text in shown if not text.endswith("= None")]
+    unset = [text for text in shown if text.endswith("= None")]
+    made = ["outcome: dsl.OutputPath(str)", "metrics: dsl.Output[dsl.Metrics]", "answer: dsl.Output[dsl.Markdown]"]
+    words = ["--python", flow.python, *_words(flow, task)]
+    inputs = ", ".join(f"{one.name!r}: {one.name}" for one in taken)
+    source = (
+        f"def {task.id}({', '.join([*plain, *made, *unset])}):\n"
+        f"    from {TASK} import here\n\n"
+        f"    here({words!r}, {{{inputs}}}, outcome, metrics, answer)\n"
+    )
+    name = f"<task {task.id}>"
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    space: dict[str, Any] = {"dsl": dsl}
+    exec(compile(source, name, "exec", dont_inherit=True), space)  # noqa: S102  the SDK takes functions, whose source it sends
+    return dsl.component(install_kfp_package=False, base_image="python:3.11")(space[task.id])
+
+
+def _about(flow: Compiled, task: Task) -> str:
+    return f"{flow.name}: {', '.join(task.steps)}"
+
+
+def _signed(function: Callable[..., Any], name: str, parameters: list[inspect.Parameter]) -> None:
+    """Give a function the name and the parameters that the SDK is to see."""
+    function.__name__ = name
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # as inspect reads it
+
+
+def _kind(value: Any) -> Any:
+    """The type of a pipeline's input by its default; one without a default is a text, and may be left out."""
+    return next((kind for kind in (bool, int, float) if isinstance(value, kind)), str)
+
+
+def _input(name: str) -> str:
+    """A parameter's name as an input of a task, which keeps some names for itself.
+
+    Examples
+    --------
+    >>> _input("n"), _input("metrics")
+    ('n', 'param_metrics')
+    """
+    return f"{PREFIX}{name}" if name in (RUN, *OUTPUTS) or name.startswith(PREFIX) else name
+
+
+def _dashed(name: str) -> str:
+    """A flow's name as Kubernetes takes it.
+
+    Examples
+    --------
+    >>> _dashed("My_flow")
+    'my-flow'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "flow"
