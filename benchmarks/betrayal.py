@@ -1,8 +1,8 @@
-"""What the search for betrayal finds: planted traps, the known traps of real tables, and clean tables.
+"""What the search for betrayal finds: planted traps, known traps of real tables, clean tables, and copied rows.
 
-    python benchmarks/betrayal.py [--tables FOLDER] [--clean 200] [--first-seed 9000]
+    python benchmarks/betrayal.py [--tables FOLDER] [--clean 200] [--first-seed 9000] [--few 1000]
 
-Prints three tables in Markdown. The real tables are read from FOLDER, or from the folder that the variable
+Prints four tables in Markdown. The real tables are read from FOLDER, or from the folder that the variable
 PENSTOCK_TEST_DATA names; without one they are skipped, and that is said. Everything is seeded.
 """
 
@@ -22,6 +22,7 @@ import pandas as pd
 from penstock.core.split import Split
 from penstock.core.target import Roles, Target
 from penstock.stages.audit import audit
+from penstock.stages.overlap import copies
 from penstock.stages.split import split as divide
 from penstock.testing.traps import TRAPS, clean_table, people
 
@@ -73,6 +74,67 @@ def clean(n: int, first: int) -> None:
     for what in ("error or warning", "note"):
         print(f"| {what} | {counts[what]} | {100 * counts[what] / n:.1f} % |")
     print(f"\nby kind: {dict(kinds) or 'none'}; {spent / n:.2f} CPU seconds a table")
+
+
+def few_values(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Training and held-out rows of one to five rounded or whole numbers and short lists of texts; none is a copy."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.choice([200, 500, 900, 2_000, 5_000]))
+    common, lift, columns = rng.normal(size=n), np.zeros(n), dict[str, Any]()
+    for at in range(int(rng.integers(1, 5))):
+        with_others = rng.choice([0, 0, 0.5, 0.9])
+        z = with_others * common + np.sqrt(1 - with_others**2) * rng.normal(size=n)
+        values = _few(rng, z)
+        columns[f"f{at}"] = values
+        effect = np.asarray(pd.factorize(values)[0] if values.dtype.kind == "U" else values, dtype=float)
+        lift += rng.normal() * (effect - effect.mean()) / (effect.std() or 1)
+    numbers = [values for values in columns.values() if values.dtype.kind in "if"]
+    if len(numbers) > 1 and rng.random() < 0.2:
+        columns["total"] = numbers[0] + numbers[1]
+    lift = lift / (lift.std() or 1) + float(np.exp(rng.uniform(-3, 1))) * rng.normal(size=n)
+    y = np.round(lift * rng.choice([1, 3])) if seed % 3 == 2 else lift > np.quantile(lift, rng.choice([0.5, 0.8]))
+    table = pd.DataFrame(columns).assign(y=y.astype(int))
+    held = rng.random(n) < 0.2
+    return table[~held].reset_index(drop=True), table[held].reset_index(drop=True)
+
+
+def _few(rng: Any, z: Any) -> Any:
+    """A column of few distinct values that goes with z, or of texts that do not."""
+    kind = rng.integers(0, 6)
+    if kind == 0:
+        return np.round(z * rng.choice([2, 5, 15]) + 40)
+    if kind == 1:
+        return np.round(z, 1)
+    if kind == 2:
+        return rng.choice(list("abcdefgh")[: int(rng.integers(2, 9))], len(z))
+    if kind == 3:
+        return rng.poisson(np.exp(z * 0.5 + rng.uniform(0, 3)))
+    if kind == 4:
+        return np.where(rng.random(len(z)) < 0.6, 0, np.round(np.exp(z) * 100) * rng.choice([1, 10]))
+    return np.round(z * 10 + 40)
+
+
+def copied(n: int) -> None:
+    """Warnings of copied rows: tables of few values without one, and other tables with one in twenty."""
+    warned = Counter[str]()
+    started = time.process_time()
+    for seed in range(n):
+        train, test = few_values(seed)
+        warned["few"] += "warning" in {one.grade for one in copies(train, test, Target("y"), Roles())[0]}
+    each = (time.process_time() - started) / n
+    few = n // 10
+    for seed in range(9_000, 9_000 + few):
+        table, _, _ = clean_table(seed)
+        table = table.drop(columns=["who", "nr", "day"], errors="ignore").drop_duplicates(ignore_index=True)
+        held = np.random.default_rng(seed).random(len(table)) < 0.2
+        train, test = table[~held].reset_index(drop=True), table[held].reset_index(drop=True)
+        more = train.sample(max(5, len(test) // 20), random_state=seed)
+        for what, rows in (("without", test), ("with", pd.concat([test, more], ignore_index=True))):
+            warned[what] += "warning" in {one.grade for one in copies(train, rows, Target("y"), Roles())[0]}
+    print("\n| tables | copies | warned of |\n|---|---|---|")
+    print(f"| {n:,} of few distinct values, seeds 0.. ({each:.3f} CPU s each) | none | {warned['few']} |")
+    print(f"| {few:,} clean tables rid of copies, seeds 9000.. | none | {warned['without']} |")
+    print(f"| the same | one for 20 held-out rows, 5 at least | {warned['with']} |")
 
 
 def yes_no(positive: str, other: str) -> dict[str, Any]:
@@ -158,6 +220,7 @@ def main() -> None:
     parser.add_argument("--tables", type=Path, default=os.environ.get("PENSTOCK_TEST_DATA"))
     parser.add_argument("--clean", type=int, default=200)
     parser.add_argument("--first-seed", type=int, default=9_000)
+    parser.add_argument("--few", type=int, default=1_000)
     options = parser.parse_args()
     planted()
     if options.tables is None:
@@ -165,6 +228,7 @@ def main() -> None:
     else:
         real(Path(options.tables))
     clean(options.clean, options.first_seed)
+    copied(options.few)
 
 
 if __name__ == "__main__":

@@ -277,6 +277,28 @@ def test_near_copies_are_found_and_told_apart_from_exact_ones():
     assert found_copies(train, test.assign(street=test.street + "a")) == (0, [])
 
 
+def test_rows_that_are_alike_for_want_of_values_are_no_copies():
+    grades = []
+    for seed in range(12):  # people by age and tens of income; both say much of the target
+        rng = np.random.default_rng(seed)
+        table = pd.DataFrame({"age": rng.integers(18, 70, 900), "income": rng.normal(30, 6, 900).round()})
+        table["y"] = table.age - 40 + 3 * (table.income - 30) + rng.normal(0, 6, 900) > 0
+        _, told = found_copies(table[:720], table[720:])
+        grades.append(told[0])
+    assert {grade for grade, _, _ in grades} == {"note"}
+    assert min(rows for _, rows, _ in grades) > 60
+    whole = pd.concat([table[720:], table[:20]])
+    assert found_copies(table[:720].assign(at=range(720)), whole.assign(at=[*range(720, 900), *range(20)]))[1] == [
+        ("warning", 20, False)
+    ]
+
+
+def test_sabotage_without_the_count_by_chance_they_are_called_copies(monkeypatch):
+    monkeypatch.setattr("penstock.stages.overlap.by_chance", lambda *_, **__: np.zeros(180))
+    with pytest.raises(AssertionError):
+        test_rows_that_are_alike_for_want_of_values_are_no_copies()
+
+
 def test_sides_of_other_types_are_compared_by_value():
     train, test = sides()
     other = test.assign(age=test.age.astype(float), city=test.city.astype("category"))

@@ -43,7 +43,7 @@ def alike(
 
     made = {}
     for name in [*features, target]:
-        made[name] = _plain(pd.concat([train[name], test[name]], ignore_index=True), near)
+        made[name] = plain(pd.concat([train[name], test[name]], ignore_index=True), near)
     whole = pd.DataFrame(made)
     like = np.asarray(pd.util.hash_pandas_object(whole[features], index=False), dtype=np.uint64)
     beside = whole[[target]].assign(**{f"{target} like": like})
@@ -52,8 +52,15 @@ def alike(
     return (like[:cut], like[cut:]), (same[:cut], same[cut:])
 
 
-def _plain(column: pd.Series[Any], near: bool) -> Any:
-    """A column in the one form that is compared."""
+def plain(column: pd.Series[Any], near: bool) -> Any:
+    """A column in the one form that is compared.
+
+    Parameters
+    ----------
+    column : Series
+    near : bool
+        As for `alike`.
+    """
     import numpy as np
     import pandas as pd
 

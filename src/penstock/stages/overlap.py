@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.target import Roles, Target
 from penstock.stages.alike import alike
 from penstock.stages.betrayal import Finding
+from penstock.stages.coincidence import by_chance
 from penstock.stages.keys import rows, secret, times
 
 if TYPE_CHECKING:
@@ -15,15 +17,19 @@ if TYPE_CHECKING:
 MANY_COPIES = 0.01
 """Share of held-out rows with a true copy in training from which that is a warning."""
 
+MORE_THAN_CHANCE = 3
+"""How many times as many held-out rows as chance would make alike are more than chance."""
+
 SECRET = secret("overlap", 0, 0)
 
 
 def copies(train: pd.DataFrame, test: pd.DataFrame, target: Target, roles: Roles) -> tuple[list[Finding], int]:
     """Held-out rows that equal a training row in all features and the target, exactly or nearly.
 
-    Few columns make different rows look alike; copies are true ones where rows of equal features agree on the
-    target half-way better than chance. Near copies are those of which that is true once numbers are rounded to six
-    significant digits and texts folded.
+    Few columns make different rows look alike, and where these say much of the target they agree on it too. So copies
+    are true ones where rows of equal features agree on the target half-way better than chance, and where there are
+    `MORE_THAN_CHANCE` times as many as there would be without any (`coincidence.by_chance`). Near copies are those of
+    which that is true once numbers are rounded to six significant digits and texts folded.
 
     Returns
     -------
@@ -38,10 +44,13 @@ def copies(train: pd.DataFrame, test: pd.DataFrame, target: Target, roles: Roles
     near = _met(train, test, features, target.column, near=True)
     shares = train[target.column].value_counts(normalize=True).to_numpy()
     chance = float((shares**2).sum())
+    columns = [*features, target.column]
     all_of = f"all {len(features)} features and the target"
-    found = _copied(exact, chance, f"equal a training row in {all_of}")
+    where = (train, test, columns)
+    found = _copied(exact, chance, f"equal a training row in {all_of}", lambda: by_chance(*where))
     rest = tuple((n - m) * (exact[1] == 0) for n, m in zip(near, exact, strict=True))
-    found += _copied(rest, chance, f"equal a training row in {all_of} but for rounding, case or white space")
+    how = f"equal a training row in {all_of} but for rounding, case or white space"
+    found += _copied(rest, chance, how, lambda: by_chance(*where, near=True)[exact[1] == 0])
     return found, int((exact[1] > 0).sum())
 
 
@@ -51,8 +60,8 @@ def _met(train: pd.DataFrame, test: pd.DataFrame, features: list[str], target: s
     return _count_in(like[1], like[0]), _count_in(same[1], same[0])
 
 
-def _copied(met: tuple[Any, ...], chance: float, how: str) -> list[Finding]:
-    """What to say of rows that are like training rows, by how often the target agrees."""
+def _copied(met: tuple[Any, ...], chance: float, how: str, expected: Callable[[], Any]) -> list[Finding]:
+    """What to say of rows that are like training rows, by how often the target agrees and what chance gives."""
     import numpy as np
 
     like, same = met
@@ -62,6 +71,7 @@ def _copied(met: tuple[Any, ...], chance: float, how: str) -> list[Finding]:
     meets = like > 0
     agree = float((same[meets] / like[meets]).mean())
     true_copies = agree > (1 + chance) / 2 and n >= max(5, MANY_COPIES * len(same))
+    true_copies = true_copies and n > MORE_THAN_CHANCE * float(expected().sum())
     what = f"{n:,} of {len(same):,} held-out rows {how}"
     if not true_copies:
         what += "; such likeness may be chance"
