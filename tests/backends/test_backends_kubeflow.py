@@ -5,11 +5,15 @@ from __future__ import annotations
 import copy
 import json
 import os
+import subprocess
 import sys
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -20,6 +24,7 @@ from penstock.backends.compiled import Compiled, compiled
 from penstock.backends.kubeflow import Kubeflow as Backend
 from penstock.backends.kubeflow_references import faults
 from penstock.backends.kubeflow_task import Did, main, perform
+from penstock.cli.elsewhere import _options, split_place
 from penstock.errors import MissingExtraError, UsageError
 from penstock.testing.backend_suite import BackendSuite, TaskEnded, Went
 
@@ -94,6 +99,13 @@ def test_a_cluster_needs_an_image(small: Compiled) -> None:
     with pytest.raises(UsageError) as told:
         Backend().run(small, "kfp.acme", Options(), lambda *_: None)
     assert told.value.hint == "--on 'kfp://kfp.acme?image=NAME'"
+
+
+def test_an_image_stands_in_the_place_of_a_kubeflow_cluster() -> None:
+    name, where = split_place("kfp://host:80?image=r/x:1&namespace=team")
+    where, _, more = where.partition("?")
+    assert (name, where) == ("kubeflow", "host:80")
+    assert _options(more, where) == Options(group="step", image="r/x:1", more={"namespace": "team", "on": "host:80"})
 
 
 # ── references ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -287,6 +299,25 @@ def test_nothing_is_started_after_a_call_that_failed(monkeypatch: pytest.MonkeyP
     assert 30 < (seen[0] or 0) <= 35  # the worker holds the 5 seconds itself
 
 
+def test_a_pod_of_kubeflow_that_is_deleted_ends_the_worker(tmp_path: Path) -> None:
+    mark, fake = tmp_path / "pid", tmp_path / "python"
+    fake.write_text(f"#!/bin/sh\necho $$ > {mark}.new; mv {mark}.new {mark}; exec sleep 600\n")
+    fake.chmod(0o755)
+    given = json.dumps({"inputs": {"parameterValues": {"penstock_run": "r"}}})
+    words = ["--executor-input", given, "--python", fake, "--call", "a", "--", "--file", "x.py"]
+    process = subprocess.Popen([sys.executable, "-P", "-m", "penstock.backends.kubeflow_task", *map(str, words)])
+    try:
+        while not mark.exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(30) == 143
+    finally:
+        process.kill()
+        process.wait()
+    assert not os.path.exists(f"/proc/{mark.read_text().strip()}")
+
+
 # ── what the SDK makes of it ─────────────────────────────────────────────────────────────────────────────────────────
 
 EXPORT = """
@@ -341,6 +372,74 @@ class Runner:
         return Went("success" if ran.state == "SUCCESS" else "failed", ended, log)
 
 
+class Api(BaseHTTPRequestHandler):
+    """As much of the API of Kubeflow Pipelines as sending a run and waiting for it takes."""
+
+    seen: ClassVar[list[tuple[str, str, Any]]] = []
+    states: ClassVar[list[str]] = []
+
+    def answer(self) -> None:
+        size = int(self.headers.get("Content-Length") or 0)
+        path = self.path.partition("?")[0].removeprefix("/apis/v2beta1/")
+        self.seen.append((self.command, path, json.loads(self.rfile.read(size)) if size else None))
+        found: dict[str, Any] = {}
+        if path == "experiments" and self.command == "POST":
+            found = {"experiment_id": "e1"}
+        elif path == "runs":
+            found = {"run_id": "r1"}
+        elif path == "runs/r1":
+            found = {"run_id": "r1", "state": self.states.pop(0)}
+        body = json.dumps(found).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = answer
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+SEND = """
+import sys
+from penstock.backends import kubeflow
+from penstock.backends.backend import Options
+from penstock.backends.compiled import compiled
+kubeflow.EVERY_S = 0.1
+flow = compiled(sys.argv[1], group="step")
+options = Options(group="step", image="r/x@sha256:0", more={"on": sys.argv[2], "experiment": "mine"})
+ended = kubeflow.Kubeflow().run(flow, sys.argv[2], options, lambda *_: None)
+print(ended.run, ended.state, ended.url)
+"""
+
+
+@pytest.fixture
+def api() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    Api.seen.clear()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_kubeflow_s_client_sends_a_run_and_waits_for_its_end(kubeflow: Any, api: str, tmp_path: Path) -> None:
+    """Against a server of our own, which knows the paths of the API: no cluster was asked."""
+    (tmp_path / "penstock.toml").write_text("")
+    (tmp_path / "flows.py").write_text(SMALL)
+    Api.states[:] = ["RUNNING", "CANCELED"]
+    said = kubeflow.processes.run("-c", SEND, tmp_path / "flows.py", api)
+    assert said.split() == ["r1", "CANCELED", f"http://{api}/#/runs/details/r1"]
+    [sent] = [body for method, path, body in Api.seen if (method, path) == ("POST", "runs")]
+    assert sent["experiment_id"] == "e1"
+    assert faults(sent["pipeline_spec"].get("pipeline_spec", sent["pipeline_spec"])) == []
+    assert [path for _, path, _ in Api.seen].count("runs/r1") == 2
+
+
 @pytest.mark.kubeflow
 class TestKubeflow(BackendSuite):
     """Every backend's promises, and Kubeflow's own."""
@@ -378,6 +477,7 @@ class TestKubeflow(BackendSuite):
             "resourceCpuRequest": "500m",
             "resourceMemoryRequest": "1Gi",
         }
+        assert asked["resourceMemoryLimit"] == "1536Mi"
         gpu = asked["accelerator"]
         assert (gpu["resourceCount"], gpu["resourceType"]) == ("1", "nvidia.com/gpu")
         at = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]

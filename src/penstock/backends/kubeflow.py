@@ -9,13 +9,14 @@ import re
 import secrets
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from penstock.backends.backend import Done, Ended, Finding, Options
 from penstock.backends.compiled import Compiled
 from penstock.backends.kubeflow_build import NAME, SECRET, pipeline_of, sdk
-from penstock.errors import InternalError, UsageError
+from penstock.errors import CancelledError, InternalError, UsageError
 
 KNOWN = frozenset({"secret", "accelerator", "local", "on", "namespace", "experiment", "scheme"})
 """What `--option` may name."""
@@ -25,8 +26,8 @@ TOKEN = "PENSTOCK_KFP_TOKEN"  # noqa: S105  where it stands, not what it is
 """Variable of the environment with a token for the cluster's API."""
 EVERY_S = 5
 """Seconds between two questions whether a run has ended there."""
-LONGEST_S = 7 * 24 * 3600
-"""Seconds after which a run is not waited for any more."""
+ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED", "ERROR")
+"""States in which a run has ended there; the SDK's own waiting does not know that of a cancelled one."""
 
 
 class Kubeflow:
@@ -158,28 +159,34 @@ def _on_cluster(flow: Compiled, where: str, options: Options) -> Ended:
     from kfp import Client
 
     url = _url(where, options.more.get("scheme", ""))
-    client = Client(host=url, namespace=options.more.get("namespace", "kubeflow"), existing_token=os.environ.get(TOKEN))
-    handle, path = tempfile.mkstemp(suffix=".yaml")
-    os.close(handle)
-    try:
+    namespace = options.more.get("namespace")
+    with contextlib.redirect_stdout(sys.stderr), tempfile.TemporaryDirectory(prefix="penstock-kfp-") as folder:
+        path = os.path.join(folder, f"{NAME}.yaml")
         with open(path, "w", encoding="utf-8") as file:
             file.write(pipeline_of(flow, options))
+        client = Client(host=url, namespace=namespace or "kubeflow", existing_token=os.environ.get(TOKEN))
         sent = client.create_run_from_pipeline_package(
             path,
             arguments={},
             run_name=f"{flow.name}-{secrets.token_hex(4)}",
             experiment_name=options.more.get("experiment"),
-            namespace=options.more.get("namespace"),
+            namespace=namespace,
             enable_caching=False,
         )
-    finally:
-        os.unlink(path)
-    try:
-        ended = client.wait_for_run_completion(sent.run_id, timeout=LONGEST_S, sleep_duration=EVERY_S)
-    except KeyboardInterrupt:
-        client.terminate_run(sent.run_id)
-        raise
-    return Ended(sent.run_id, str(ended.state), f"{url}/#/runs/details/{sent.run_id}")
+        run = str(sent.run_id)
+        try:
+            state = _ended(client, run)
+        except (KeyboardInterrupt, CancelledError):
+            client.terminate_run(run)
+            raise
+    return Ended(run, state, f"{url}/#/runs/details/{run}")
+
+
+def _ended(client: Any, run: str) -> str:
+    """How a run ended, once it has."""
+    while (state := str(client.get_run(run).state).upper()) not in ENDED:
+        time.sleep(EVERY_S)
+    return state
 
 
 def _url(where: str, scheme: str) -> str:
