@@ -12,14 +12,15 @@ from penstock.backends.backend import Options, backend
 from penstock.backends.call import Told
 from penstock.backends.compiled import compiled
 from penstock.backends.dagster import schedule_fault, slim, to_dagster
-from penstock.backends.dagster_assets import kind_of, params_given, pool_of
+from penstock.backends.dagster_assets import kind_of, params_given, pool_of, run_id
 from penstock.backends.dagster_sensors import state_of
 from penstock.backends.dagster_told import Checked, Markdown, checks_of, facts_of
 from penstock.backends.docstrings import docstring_of
 from penstock.backends.tasks import Task, compile_flow
 from penstock.core.flow import Graph, Node
 from penstock.errors import MissingExtraError, UsageError
-from penstock.testing.backend_suite import BackendSuite, Went
+from penstock.testing import backend_flows as flows
+from penstock.testing.backend_suite import BackendSuite, Project, Went
 from tests.backends.engines.processes import ROOT
 
 SMALL = """
@@ -193,8 +194,167 @@ def test_data_that_does_not_pass_is_a_check_that_fails(small):
     )
 
 
+class ADagsterRun:
+    """What the code asks of a run of Dagster's."""
+
+    def __init__(self, run_id, parent="", **tags):
+        self.run_id, self.parent_run_id = run_id, parent
+        self.tags = {f"dagster/{name}": text for name, text in tags.items()}
+
+
+class AContext:
+    """Likewise of a step's context: the run, and an instance that knows others."""
+
+    def __init__(self, run, *others):
+        self.run, self.instance = run, self
+        self.known = {one.run_id: one for one in others}
+
+    def get_run_by_id(self, name):
+        return self.known.get(name)
+
+
+def test_a_run_that_goes_on_where_others_failed_is_the_first_of_them():
+    first, second = ADagsterRun("a"), ADagsterRun("b", "a", is_resume_retry="true")
+    third = ADagsterRun("c", "b", is_resume_retry="true")
+    assert run_id(AContext(third, first, second)) == "a"
+    assert run_id(AContext(third, second)) == "a"
+
+
+def test_a_run_that_is_done_again_from_the_beginning_is_its_own():
+    assert run_id(AContext(ADagsterRun("b", "a", root_run_id="a"), ADagsterRun("a"))) == "b"
+
+
+ALONE = """
+import penstock as ps
+
+@ps.step
+def first():
+    return 1
+
+@ps.step
+def second(n):
+    return n + 1
+
+flow = ps.Flow(second(first.ref()), name="alone")
+"""
+LOAD = """
+import json, sys
+import dagster as dg
+import penstock as ps
+
+defs = ps.to_dagster(sys.argv[1], sys.argv[2], schedule="asset:warehouse/orders")
+nodes = {
+    spec.key.to_user_string(): {
+        "needs": sorted(dep.asset_key.to_user_string() for dep in spec.deps),
+        "group": spec.group_name,
+        "kinds": sorted(spec.kinds),
+        "description": spec.description,
+        "checks": [one.name for one in asset.check_specs],
+        "retries": asset.op.retry_policy and [asset.op.retry_policy.max_retries, asset.op.retry_policy.delay],
+        "pool": asset.op.pool,
+        "tags": {name: text for name, text in asset.op.tags.items() if "k8s" in name or "penstock" in name},
+    }
+    for asset in defs.assets
+    for spec in asset.specs
+}
+sensors = {one.name: one for one in defs.sensors}
+look = sensors["churn_sources"]
+cursors = [dg.build_sensor_context(cursor=text) for text in ("", "before")]
+told = [type(look(context)).__name__ for context in cursors]
+told.append(type(look(dg.build_sensor_context(cursor=cursors[0].cursor))).__name__)
+alone = []
+with dg.DagsterInstance.ephemeral() as instance:
+    assets = list(ps.to_dagster(sys.argv[3]).assets)
+    for name in ("second", "first", "second"):
+        ended = dg.materialize(
+            assets,
+            selection=[dg.AssetKey(["alone", name])],
+            instance=instance,
+            raise_on_error=False,
+        )
+        failed = [one.step_failure_data.user_failure_data for one in ended.all_events if one.is_step_failure]
+        made = [one.materialization.metadata for one in ended.all_events if one.is_step_materialization]
+        alone.append([one.metadata["hint"].value for one in failed] + [one["digest"].value for one in made])
+try:
+    ps.to_dagster(sys.argv[1], sys.argv[1])
+except ps.PenstockError as error:
+    twice = str(error)
+print(json.dumps({"nodes": nodes, "sensors": sorted(sensors), "told": told, "alone": alone, "twice": twice}))
+"""
+
+
+@pytest.fixture(scope="class")
+def loaded(engines, tmp_path_factory):
+    """What Dagster's own objects say of a flow and a workflow, and of assets that are materialised one by one."""
+    small = Project(tmp_path_factory.mktemp("small"), SMALL)
+    alone = Project(tmp_path_factory.mktemp("alone"), ALONE)
+    churn = Project(tmp_path_factory.mktemp("churn"), flows.CHURN.replace("LEVEL", "0.6"))
+    (churn.folder / "customers.csv").write_text(flows.customers())
+    processes = engines.get("dagster").processes
+    text = processes.run("-c", LOAD, small.file, churn.file, alone.file, PYTHONPATH=str(ROOT / "src"))
+    return json.loads(text.splitlines()[-1])
+
+
+@pytest.mark.dagster
+class TestDagsterAssets:
+    def test_steps_are_assets_with_lineage_and_groups(self, loaded):
+        nodes = loaded["nodes"]
+        assert nodes["churn/validate"]["needs"] == ["churn/prepared"]
+        assert nodes["churn/gate"]["needs"] == ["churn/champion", "churn/compare", "churn/register"]
+        groups = {name: nodes[f"churn/{name}"]["group"] for name in ("customers", "train", "gate")}
+        assert groups == {"customers": "prepare", "train": "train", "gate": "judge"}
+        assert nodes["churn/customers"]["kinds"] == ["penstock", "source"]
+        assert (nodes["small_one/first"]["group"], nodes["small_one/first"]["description"]) == (
+            "small_one",
+            "Count to n.",
+        )
+
+    def test_what_judges_is_a_check(self, loaded):
+        checks = {name: one["checks"] for name, one in loaded["nodes"].items() if one["checks"]}
+        assert checks == {"churn/validate": ["validate"], "churn/audit": ["audit"], "churn/gate": ["gate"]}
+
+    def test_retries_pools_and_requests_are_native(self, loaded):
+        first = loaded["nodes"]["small_one/first"]
+        assert (first["retries"], first["pool"]) == ([2, 3.0], "gpu")
+        asked = {"requests": {"cpu": "2", "nvidia.com/gpu": "1"}, "limits": {"nvidia.com/gpu": "1"}}
+        assert first["tags"]["penstock/zone"] == "a"
+        assert json.loads(first["tags"]["dagster-k8s/config"]) == {"container_config": {"resources": asked}}
+
+    def test_a_sensor_starts_a_run_after_a_change_only(self, loaded):
+        assert loaded["sensors"] == ["churn_assets", "churn_sources", "small_one_assets"]
+        assert loaded["told"] == ["SkipReason", "RunRequest", "SkipReason"]
+
+    def test_an_asset_alone_is_made_when_what_it_needs_is_known(self, loaded):
+        early, first, second = loaded["alone"]
+        assert early == ["run first first: second needs what it gives"]
+        assert len(first) == len(second) == 1
+        assert first != second
+
+    def test_two_flows_of_one_name_are_refused(self, loaded):
+        assert "several flows are called small_one" in loaded["twice"]
+
+
 TYPES = {"n": int, "by": float, "cap": float}
 ENDED = {"SUCCESS": "success", "FAILURE": "failed", "CANCELED": "cancelled", "SKIPPED": "skipped"}
+
+
+DEFINITIONS = """
+import penstock as ps
+import penstock.backends.dagster as module
+
+compiled = module.compiled
+
+def counted(*given, **more):
+    with open({log!r}, "a") as file:
+        file.write("x")
+    return compiled(*given, **more)
+
+module.compiled = counted
+defs = ps.to_dagster({file!r}, {words})
+"""
+CHECKS = """query($run: ID!) { logsForRun(runId: $run) { ... on EventConnection { events {
+    ... on AssetCheckEvaluationEvent { evaluation { checkName success severity description } }
+} } } }"""
 
 
 class DagsterRunner:
@@ -209,6 +369,7 @@ class DagsterRunner:
         self.runs = 0
         self.loaded = ()
         self.last = ""
+        self.shown = {}
 
     def load(self, file, words):
         """A code location of its own for each file, the only one that is loaded."""
@@ -218,7 +379,7 @@ class DagsterRunner:
             self.engine.remove(self.loaded[0])
         self.runs += 1
         name = f"location_{self.runs}"
-        self.engine.add(name, f"import penstock as ps\ndefs = ps.to_dagster({str(file)!r}, {words})\n")
+        self.engine.add(name, DEFINITIONS.format(file=str(file), words=words, log=str(file.parent / "compiled.log")))
         self.loaded = (name, str(file), words)
         return name
 
@@ -234,7 +395,26 @@ class DagsterRunner:
         state = ENDED[self.engine.wait(run)]
         told = self.engine.tasks(run)
         tasks = {key.partition("__")[2]: ENDED[one] for key, one in told.items()}
+        self.shown = self.shown or self.metadata()  # of the first run
         return Went(state, Tasks(tasks), lambda step: self.engine.log(run))
+
+    def checks(self):
+        """Name, result and severity of each check of the newest run, with what it said."""
+        events = self.engine.query(CHECKS, run=self.last)["logsForRun"]["events"]
+        found = [event["evaluation"] for event in events if event.get("evaluation")]
+        return {one["checkName"]: (one["success"], one["severity"], one["description"]) for one in found}
+
+    def metadata(self):
+        """Asset → label → value, of what the newest run materialised."""
+        words = ("intValue", "floatValue", "text", "path", "boolValue")
+        return {
+            event["assetKey"]["path"][-1]: {
+                entry["label"]: next((entry[word] for word in words if entry.get(word) is not None), None)
+                for entry in event["metadataEntries"]
+            }
+            for event in self.engine.events(self.last)
+            if event.get("assetKey")
+        }
 
 
 class Tasks(dict):
@@ -250,3 +430,43 @@ class TestDagster(BackendSuite):
     @classmethod
     def runner(cls, engines):
         return DagsterRunner(engines.get("dagster"))
+
+    def test_the_processes_of_steps_do_not_compile_the_flow_again(self, ten):
+        project, _ = ten
+        assert (project.folder / "compiled.log").read_text() == "x"
+
+    def test_a_materialisation_shows_digests_and_figures(self, runner, ten):
+        project, _ = ten
+        newest = project.runs()[-1]
+        digests = project.digests(newest.id)
+        for step, facts in runner.shown.items():
+            found = {text for label, text in facts.items() if label.startswith("digest")}
+            assert found == set(digests[step])
+            assert (facts["penstock run"], facts["state"]) == (newest.id, "done")
+            assert facts["peak_bytes"] > 0
+
+    def test_dagster_validates_an_export(self, runner, ten):
+        project, _ = ten
+        flow = compiled(str(project.file), group="step")
+        (runner.engine.folder / "exported.py").write_text(backend("dagster").export(flow, Options(schedule="@daily")))
+        runner.engine.validate("exported")
+
+    def test_a_refusal_of_the_gate_is_no_failure(self, runner, tmp_path):
+        super().test_a_refusal_of_the_gate_is_no_failure(runner, tmp_path)
+        checks = runner.checks()
+        assert {name: found[:2] for name, found in checks.items()} == {
+            "validate": (True, "ERROR"),
+            "audit": (True, "WARN"),
+            "gate": (False, "WARN"),
+        }
+        assert "roc_auc" in checks["gate"][2]
+        shown = runner.metadata()
+        assert 0.5 < shown["evaluate"]["roc_auc"] <= 1
+        assert shown["customers"]["dagster/row_count"] == 400
+        assert "gate" not in shown
+
+    def test_bad_data_stops_the_run_at_once(self, runner, tmp_path):
+        super().test_bad_data_stops_the_run_at_once(runner, tmp_path)
+        [(name, (passed, severity, sentence))] = runner.checks().items()
+        assert (name, passed, severity) == ("validate", False, "ERROR")
+        assert "customer_id" in sentence

@@ -15,7 +15,7 @@ from penstock.backends.dagster_assets import ASSET_SCHEDULE, NAME, Native, defin
 from penstock.backends.tasks import compile_flow
 from penstock.core.digest import digest_value
 from penstock.core.flow import Graph
-from penstock.errors import MissingExtraError, UsageError
+from penstock.errors import CancelledError, MissingExtraError, StepError, UsageError
 from penstock.lifecycle.found import find
 from penstock.lifecycle.run import Request
 from penstock.project import open_home
@@ -233,6 +233,7 @@ class Dagster:
         UsageError
             A place was named.
         MissingExtraError
+        CancelledError
         """
         if where:
             hint = "leave out what follows the name: a run goes to the instance of DAGSTER_HOME"
@@ -240,12 +241,27 @@ class Dagster:
         os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
         dg = _dagster()
         kept = bool(os.environ.get("DAGSTER_HOME"))
-        native = Native(environment=options.environment, listen=done, echo=kept)
+        interrupted: list[bool] = []
+        native = Native(
+            environment=options.environment, listen=done, echo=kept, stopped=lambda: interrupted.append(True)
+        )
         job = definitions_of(flow, native).resolve_job_def(word(flow.name))
         quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
         with dg.DagsterInstance.get() if kept else dg.DagsterInstance.ephemeral() as instance:
             ended = job.execute_in_process(run_config=quiet, instance=instance, raise_on_error=False)
+        if interrupted:
+            raise CancelledError(f"{flow.name} was stopped on Dagster", hint="run again: what is done is reused")
+        for event in ended.all_events:
+            if event.is_step_failure:
+                _raise_unrecorded(event)
         return Ended(ended.run_id, "SUCCESS" if ended.success else "FAILURE")
+
+
+def _raise_unrecorded(event: Any) -> None:
+    """Raise what a step failed with, where the worker did not come as far as putting the run on record."""
+    told = event.step_failure_data.user_failure_data
+    if told is not None and not told.metadata["penstock run"].value:
+        raise StepError(str(told.description), where=str(event.step_key), hint="the log of the step tells more")
 
 
 def schedule_fault(schedule: str) -> str:

@@ -21,6 +21,8 @@ NAME = "dagster"
 RESUMED = "dagster/is_resume_retry"
 """Tag of a run that goes on where another failed."""
 ASSET_SCHEDULE = "asset:"
+PRELOADED = ("dagster", "dagster._cli", "penstock.backends.dagster")
+"""What the server of step processes imports once; without the second each imports Dagster's command line anew."""
 Listen = Callable[[str, tuple[str, ...]], None]
 
 
@@ -40,10 +42,12 @@ class Native:
         Of the flow's job; None for one process a step from one warm server.
     environment : dict
         Variables that each step gets.
-    listen : callable, optional
+    listen : callable
         Called in the process of a task with the run's id and the steps that have ended.
     echo : bool
         Whether what the steps print is printed, which is how Dagster captures it.
+    stopped : callable
+        Called in the process of a task when something interrupts it.
     """
 
     schedule: str = ""
@@ -51,8 +55,9 @@ class Native:
     watch: bool = False
     executor: Any = None
     environment: Mapping[str, str] = field(default_factory=dict)
-    listen: Listen | None = None
+    listen: Listen = lambda *_: None
     echo: bool = True
+    stopped: Callable[[], None] = lambda: None
 
 
 def word(text: str) -> str:
@@ -99,14 +104,15 @@ def asset_of(flow: Compiled, task: Task, native: Native) -> Any:
 
     key = key_of(flow, task)
     nodes = [flow.graph.node(step) for step in task.steps]
-    checks = [node.part for node in nodes if node.part in CHECKED] if "workflow" in flow.graph.about else []
+    is_workflow = "workflow" in flow.graph.about
+    checks = [node.part for node in nodes if is_workflow and node.part in CHECKED]
     needs = [dg.AssetKey([word(flow.name), need]) for need in task.needs]
     spec = dg.AssetSpec(
         key,
         deps=needs,
         skippable=True,
         description=_description(flow, task),
-        group_name=word(task.part) or word(flow.name),
+        group_name=word(task.part if is_workflow and task.part else flow.name),
         kinds={"penstock", kind_of(flow, task)},
         code_version=digest_value("codes", [node.code for node in nodes])[:16],
         metadata={"steps": ", ".join(task.steps), "declared in": dg.MetadataValue.path(flow.request.file)},
@@ -222,7 +228,7 @@ def _executor() -> Any:
     """Processes from one warm server: a step need not import Dagster anew."""
     import dagster as dg
 
-    return dg.multiprocess_executor.configured({"start_method": {"forkserver": {}}})
+    return dg.multiprocess_executor.configured({"start_method": {"forkserver": {"preload_modules": list(PRELOADED)}}})
 
 
 def _params(flow: Compiled) -> Any:
@@ -283,13 +289,16 @@ def carried_out(context: Any, flow: Compiled, task: Task, native: Native) -> Ite
     for steps in task.calls:
         command = flow.command(steps, NAME, run, params_given(flow, given))
         echo = _echo(context, printing=native.echo)
-        told = call(command, environment=native.environment, echo=echo, timeout_s=_limit(flow, steps))
+        try:
+            told = call(command, environment=native.environment, echo=echo, timeout_s=_limit(flow, steps))
+        except BaseException:
+            native.stopped()  # Dagster itself tells whoever waits only that the run has failed
+            raise
         tolds.append(told)
         yield from _results(context, flow, task, told)
         if told.state not in ("done", "reused") or told.refused:
             break
-    if native.listen is not None:
-        native.listen(run, task.steps)
+    native.listen(run, task.steps)
     yield from _ended(context, flow, task, tolds)
 
 
