@@ -14,7 +14,7 @@ import pytest
 SCRIPT = Path(__file__).with_name("fitted_pipelines.py")
 LEAST_EQUAL = 45
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("pipelines")]
+pytestmark = [pytest.mark.timeout(480), pytest.mark.xdist_group("pipelines")]
 
 
 def _catalogue():
@@ -46,7 +46,7 @@ def runs(tmp_path_factory):
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
         }
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=110)
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=220)
         assert done.returncode == 0, done.stderr[-3000:]
         found.append((folder, json.loads((folder / "found.json").read_text())))
     return [rows for _, rows in found]
