@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -129,3 +130,34 @@ def test_what_no_file_declares_cannot_run_elsewhere(tmp_path: Path, monkeypatch:
     with pytest.raises(UsageError, match="only this process holds it"):
         compiled(ps.Flow(here.ref(1), name="held"))
     assert os.environ.get("PENSTOCK_ENV") is None
+
+
+SLEEPS = """
+import os, time
+import penstock as ps
+
+@ps.step
+def slow(mark: str):
+    with open(mark + ".part", "w") as file:
+        file.write(str(os.getpid()))
+    os.rename(file.name, mark)
+    time.sleep(600)
+
+flow = ps.Flow(slow(ps.Param("mark", "")), name="sleeps")
+"""
+
+
+def test_a_worker_and_its_step_end_when_who_called_them_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "penstock.toml").write_text("")
+    (tmp_path / "flows.py").write_text(SLEEPS)
+    mark = tmp_path / "pid"
+    command = compiled(str(tmp_path / "flows.py"), params={"mark": str(mark)}).command(["slow"], "test", "r")
+    caller = subprocess.Popen(python(f"from penstock.backends.call import call; call({command!r})"))
+    end = time.monotonic() + 120
+    while not mark.exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    caller.kill()
+    caller.wait()
+    while _runs(int(mark.read_text())) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not _runs(int(mark.read_text()))

@@ -24,6 +24,7 @@ from penstock.backends.dask import Dask as Backend
 from penstock.backends.dask import address_of, job_of, resources_of
 from penstock.backends.dask_task import TaskFailedError, carry_out, is_unwanted, look, running
 from penstock.errors import MissingExtraError, UsageError
+from penstock.testing import backend_flows as flows
 from penstock.testing.backend_suite import BackendSuite, Project, Went
 
 SMALL = """
@@ -219,10 +220,10 @@ import sys
 from penstock.backends.backend import Options
 from penstock.backends.compiled import compiled
 from penstock.backends.dask import Dask
-group, file, where, *params = sys.argv[1:]
+group, file, where, python, *params = sys.argv[1:]
 if __name__ == "__main__":
     flow = compiled(file, group=group, params=dict(word.split("=", 1) for word in params))
-    print(Dask().run(flow, where, Options(group=group), lambda run, steps: None))
+    print(Dask().run(flow, where, Options(group=group, python=python), lambda run, steps: None))
 """
 _ASK = """
 run = words[0]
@@ -252,7 +253,8 @@ class Runner:
         if group != "step":
             script = file.parent / "part.py"
             script.write_text(_PART)
-            return [*python, str(script), group, str(file), self.where, *pairs]
+            # Steps run by this Python, which can start a model process; the cluster's environment lacks that extra.
+            return [*python, str(script), group, str(file), self.where, sys.executable, *pairs]
         words = ["-m", "penstock", "run", str(file), "--on", f"dask://{self.where}"]
         return [*python, *words, *(word for pair in pairs for word in ("--param", pair))]
 
@@ -303,3 +305,212 @@ class TestDask(BackendSuite):
     @classmethod
     def runner(cls, engines: Any) -> Runner:
         return Runner(engines.get("dask"))
+
+
+_WIRE = """
+import io, json, pickle, sys
+import distributed.client
+from penstock.backends.backend import Options
+from penstock.backends.compiled import compiled
+from penstock.backends.dask import Dask
+sent = []
+class Recorder(pickle.Unpickler):
+    def find_class(self, module, name):
+        sent[-1].append(f"{module}.{name}")
+        return super().find_class(module, name)
+plain = distributed.client.dumps
+def dumps(value, *rest, **options):
+    out = plain(value, *rest, **options)
+    if b"dask_task" in out:
+        sent.append([len(out)])
+        Recorder(io.BytesIO(out)).load()
+    return out
+if __name__ == "__main__":
+    distributed.client.dumps = dumps
+    flow = compiled(sys.argv[1], group="step")
+    ended = Dask().run(flow, sys.argv[2], Options(group="step"), lambda run, steps: None)
+    print(json.dumps([ended.state, sent]))
+"""
+PLAIN = """
+import penstock as ps
+
+@ps.step
+def first(n: int):
+    return list(range(n))
+
+@ps.step
+def second(rows):
+    return len(rows)
+
+flow = ps.Flow(second(first(ps.Param("n", 100_000))), name="plain")
+"""
+
+
+def test_what_goes_over_the_wire_to_dask_is_text_and_numbers(dask: Any, tmp_path: Path) -> None:
+    project = Project(tmp_path / "plain", PLAIN)
+    (tmp_path / "wire.py").write_text(_WIRE)
+    out = dask.processes.run(tmp_path / "wire.py", project.file, dask.address)
+    state, sent = json.loads(out.splitlines()[-1])
+    assert state == "finished"
+    assert 0 < sum(size for size, *_ in sent) < 4_000
+    classes = {one for _, *named in sent for one in named if not one.startswith(("dask.", "builtins."))}
+    assert classes == {"penstock.backends.dask_task.carry_out"}
+
+
+LOST = """
+import os, time
+import penstock as ps
+
+def tries(folder, name):
+    with open(os.path.join(folder, f"{name}.tries"), "a") as file:
+        file.write("x")
+    return os.path.getsize(file.name)
+
+@ps.step
+def start(folder: str):
+    tries(folder, "start")
+    return folder
+
+@ps.step
+def fragile(folder):
+    if tries(folder, "fragile") < 2:
+        with open(os.path.join(folder, "slow.part"), "w") as file:
+            file.write(str(os.getpid()))
+        os.rename(file.name, os.path.join(folder, "slow.pid"))
+        time.sleep(600)
+    return "survived"
+
+lost = ps.Flow(fragile(start(ps.Param("folder", ""))), name="lost")
+"""
+
+
+def ancestors(pid: int) -> list[int]:
+    found = [pid]
+    while found[-1] > 1:
+        found.append(int(Path(f"/proc/{found[-1]}/stat").read_text().rpartition(")")[2].split()[1]))
+    return found
+
+
+def test_a_dask_worker_that_dies_is_replaced_by_another(dask: Any, tmp_path: Path) -> None:
+    project, runner = Project(tmp_path / "lost", LOST), Runner(dask)
+    killed: list[str] = []
+
+    def kill() -> None:
+        mark = project.notes / "slow.pid"
+        dask.processes.wait("step that runs", mark.exists)
+        above = ancestors(int(mark.read_text()))
+        killed.extend(name for name, pid in dask.pids.items() if pid in above)
+        dask.kill_worker(killed[0])
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        went = runner.run(project.file, params=project.params)
+    finally:
+        thread.join()
+        dask.start_worker(f"after-{killed[0]}")
+    assert went.state == "success", runner.said
+    assert went.tasks == {"start": "success", "fragile": "success"}
+    assert (project.tries("fragile"), project.tries("start")) == (2, 1)  # what only the dead one held is reused
+    assert project.runs()[0].state == "done"
+    TestDask().is_gone(project)
+
+
+SIDE_BY_SIDE = """
+import os, time
+import penstock as ps
+
+def meets(folder, mine, other):
+    open(os.path.join(folder, mine), "w").close()
+    end = time.monotonic() + 240
+    while not os.path.exists(os.path.join(folder, other)):
+        assert time.monotonic() < end, f"{other} did not come"
+        time.sleep(0.05)
+    return mine
+
+@ps.step
+def start(folder: str):
+    return folder
+
+@ps.step
+def left(folder):
+    return meets(folder, "left", "right")
+
+@ps.step
+def right(folder):
+    return meets(folder, "right", "left")
+
+@ps.step(resources=ps.Resources(gpu=1))
+def both(a, b):
+    return [a, b]
+
+folder = start(ps.Param("folder", ""))
+side = ps.Flow(both(left(folder), right(folder)), name="side")
+"""
+
+
+def test_two_steps_run_on_two_workers_of_dask_at_once_and_a_gpu_step_where_one_is(dask: Any, tmp_path: Path) -> None:
+    project, runner = Project(tmp_path / "side", SIDE_BY_SIDE), Runner(dask)
+    refused = subprocess.run(
+        runner.command(project.file, project.params),
+        env=dask.processes.env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 2
+    assert 'both needs a worker started with --resources "gpu=1", and there is none' in refused.stderr
+    assert project.runs() == []
+    before = set(dask.workers())
+    dask.start_worker("with-gpu", "--resources", "gpu=1")
+    dask.processes.wait("one worker more", lambda: "with-gpu" in dask.workers())
+    try:
+        went = runner.run(project.file, params=project.params)
+        assert went.state == "success", runner.said
+        events = dask.client("answer = [told for _, told in client.get_events('penstock')]")
+        at = {told["task"]: told["worker"] for told in events if told["run"] == project.runs()[0].id}
+        assert at["left"] != at["right"]
+        assert at["both"] == dask.workers()["with-gpu"]
+    finally:
+        dask.kill_worker("with-gpu")
+        dask.processes.wait("one worker less", lambda: set(dask.workers()) == before)
+
+
+def test_a_worker_of_dask_with_another_store_is_refused(dask: Any, tmp_path: Path) -> None:
+    project, runner = Project(tmp_path / "plain", PLAIN), Runner(dask)
+    env = dask.processes.env | {"PENSTOCK_STORE": str(tmp_path / "elsewhere")}
+    told = subprocess.run(runner.command(project.file, {}), env=env, capture_output=True, text=True, check=False)
+    assert told.returncode == 2
+    assert "has another store (PENSTOCK_STORE, PENSTOCK_ENV)" in told.stderr
+
+
+def test_a_cluster_of_dask_made_for_a_run_is_on_loopback_and_ends_with_it(dask: Any, tmp_path: Path) -> None:
+    project = Project(tmp_path / "slow", flows.SLOW.replace("LIMIT", "None"))
+    before = set(dask.processes.pids())
+    command = Runner(dask).command(project.file, project.params)
+    command[command.index("--on") + 1] = "dask"
+    process = subprocess.Popen(command, cwd=project.folder, env=dask.processes.env, start_new_session=True)
+    mark = project.notes / "slow.pid"
+    try:
+        dask.processes.wait("step that runs", mark.exists)
+        assert set(dask.processes.pids()) - before
+        assert {host for host, _ in dask.processes.listening()} <= {"127.0.0.1", "::1"}
+        process.send_signal(signal.SIGINT)
+        assert process.wait(120) == 130
+    finally:
+        process.kill()
+    TestDask().is_gone(project)
+    dask.processes.wait("end of its processes", lambda: set(dask.processes.pids()) <= before)
+    assert project.runs()[0].state == "cancelled"
+
+
+def test_a_step_on_dask_ends_when_its_client_is_gone(dask: Any, tmp_path: Path) -> None:
+    project = Project(tmp_path / "slow", flows.SLOW.replace("LIMIT", "None"))
+    command = Runner(dask).command(project.file, project.params)
+    process = subprocess.Popen(command, cwd=project.folder, env=dask.processes.env, start_new_session=True)
+    try:
+        dask.processes.wait("step that runs", (project.notes / "slow.pid").exists)
+    finally:
+        process.kill()
+        process.wait()
+    TestDask().is_gone(project)

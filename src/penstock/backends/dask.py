@@ -323,7 +323,7 @@ class _Run:
             self._keep(error.told)
         else:
             what = bounded(f"{type(error).__name__}: {error}", 500)
-            hint = "its workers' logs tell why; a worker that the system ends for its memory needs --memory-limit"
+            hint = "the logs of Dask's workers tell why; the system ends one whose machine has no memory left"
             self._faults.append(StepError(f"Dask gave it up: {what}", where=f"task {task.id}", hint=hint))
         return True
 

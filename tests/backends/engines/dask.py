@@ -47,7 +47,7 @@ class Dask:
         self._file = self.processes.folder / "scheduler.json"
         self._nanny = "--nanny" if nanny else "--no-nanny"
         self._resources = ("--resources", resources) if resources else ()
-        self._pids: dict[str, int] = {}
+        self.pids: dict[str, int] = {}
         try:
             words = ("--port", 0, *self._loopback())
             self.processes.start("scheduler", *words, module="distributed.cli.dask_scheduler")
@@ -68,11 +68,11 @@ class Dask:
         """Start one more worker, of one thread."""
         words = ("--name", name, "--nthreads", 1, self._nanny, *self._resources, *self._loopback(), *words)
         module = "distributed.cli.dask_worker"
-        self._pids[name] = self.processes.start(name, *words, module=module).pid
+        self.pids[name] = self.processes.start(name, *words, module=module).pid
 
     def kill_worker(self, name: str) -> None:
         """End a worker at once, as a machine that is lost would."""
-        os.kill(self._pids[name], signal.SIGKILL)
+        os.kill(self.pids[name], signal.SIGKILL)
         self.processes.forget(name)
 
     def client(self, body: str, *words: Any, workers: int = 1, timeout: float = 300) -> Any:
