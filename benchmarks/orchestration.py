@@ -188,6 +188,55 @@ def tiny(options: Options) -> list[Line]:
     return lines
 
 
+def mapped(options: Options) -> list[Line]:
+    """One step mapped over a hundred, a thousand and ten thousand items; then one item is another."""
+    contenders = {}
+    command, file = penstock("run", "tiny_steps.py"), "tiny_steps.py"
+    for items in (FEW_TINY // 10, FEW_TINY, TINY_STEPS):
+        place = options.project(f"mapped-{items}", {file: work.mapped_flow(items)})
+        contenders[f"mapped {items}"] = from_nothing(place, file)
+    text = work.mapped_flow(TINY_STEPS)
+    other = text.replace(f"list(range({TINY_STEPS}))", f"[*range({TINY_STEPS - 1}), -1]")
+
+    def first() -> None:
+        emptied(place)()
+        (place / file).write_text(text)
+
+    contenders[f"mapped {TINY_STEPS}"] = Contender(command, place, first)
+    contenders["mapped again"] = Contender(command, place)
+    contenders["mapped other"] = Contender(command, place, lambda: (place / file).write_text(other) and None)
+    spent = _in_order(contenders, options.repeat)
+    title = f"a step mapped over {TINY_STEPS:,} items"
+    lines = [
+        told(f"a step mapped over {items:,} items: an item in all", spent[f"mapped {items}"], goal, items)
+        for items, goal in ((FEW_TINY // 10, 10.0), (FEW_TINY, 1.0), (TINY_STEPS, 0.5))
+    ]
+    growth = _growth(spent[f"mapped {FEW_TINY}"], spent[f"mapped {TINY_STEPS}"])
+    lines.append(_later(f"{title}: items 1,001 to 10,000 beside all", spent[f"mapped {TINY_STEPS}"], growth))
+    lines.append(told(f"{title}: run again, an item", spent["mapped again"], 0.25))
+    lines.append(told(f"{title}: run again with one item changed, an item", spent["mapped other"], 0.25))
+    return lines
+
+
+def told(title: str, seconds: Sequence[float], goal: float, steps: int = TINY_STEPS) -> Line:
+    """What each of many steps cost, in ms."""
+    ms = [second / steps * 1e3 for second in seconds]
+    return Line(title, "–", f"{median(seconds):.2f} s", median(ms), min(ms), max(ms), goal, " ms")
+
+
+def _growth(few: Sequence[float], many: Sequence[float]) -> list[float]:
+    """What later steps cost beside all: 1 where every step costs the same, above 1 where later ones cost more.
+
+    The flow of a tenth of the size takes the start of the command off both.
+    """
+    return [(b - a) / (TINY_STEPS - FEW_TINY) / (b / TINY_STEPS) for a, b in zip(few, many, strict=True)]
+
+
+def _later(title: str, many: Sequence[float], growth: Sequence[float]) -> Line:
+    later = f"{median(growth) * median(many) / TINY_STEPS * 1e3:.3f} ms"
+    return Line(title, _ms(many), later, median(growth), min(growth), max(growth), 1.1)
+
+
 def _in_order(contenders: dict[str, Contender], repeat: int) -> dict[str, list[float]]:
     """As `alternate`, a turn at a time in one order: running again comes after running."""
     turns = [alternate_once(contenders) for _ in range(repeat + 1)][1:]
@@ -210,31 +259,11 @@ def _tiny_lines(shape: str, spent: dict[str, list[float]]) -> list[Line]:
     again = spent[f"{shape} again"]
     title = f"{TINY_STEPS:,} tiny steps, {shape}"
     a_floor = f"{median(floor) / TINY_STEPS * 1e3:.3f} ms"
-
-    def each(seconds: Sequence[float], steps: int = TINY_STEPS) -> list[float]:
-        return [second / steps * 1e3 for second in seconds]
-
-    def told(title: str, seconds: Sequence[float], goal: float) -> Line:
-        ms = each(seconds)
-        return Line(title, "–", f"{median(seconds):.2f} s", median(ms), min(ms), max(ms), goal, " ms")
-
     beside = span(many, floor)
-    # What a step costs in a flow of a tenth of the size, the start of the command taken off both, tells linearity.
-    growth = [
-        (b - a) / (TINY_STEPS - FEW_TINY) / (b / TINY_STEPS) for a, b in zip(few, many, strict=True)
-    ]  # 1 where every step costs the same, above 1 where later steps cost more
     return [
         told(f"{title}: a step in all", many, 0.5),
         Line(f"{title}: beside the floor", a_floor, _ms(many), ratio(many, floor), *beside, 10),
-        Line(
-            f"{title}: steps 1,001 to 10,000 beside all",
-            _ms(many),
-            f"{median(growth) * median(many) / TINY_STEPS * 1e3:.3f} ms",
-            median(growth),
-            min(growth),
-            max(growth),
-            1.1,
-        ),
+        _later(f"{title}: steps 1,001 to 10,000 beside all", many, _growth(few, many)),
         told(f"{title}: run again, a step", again, 0.25),
     ]
 
@@ -282,6 +311,7 @@ ROWS: dict[str, Callable[[Options], list[Line]]] = {
     "sklearn": sklearn,
     "warm": warm,
     "tiny": tiny,
+    "mapped": mapped,
     "again": again,
     "start": start,
 }

@@ -157,6 +157,16 @@ def tiny_flow(body: str, steps: int) -> str:
     return TINY + body.format(steps=steps)
 
 
+MAPPED = """
+flow = ps.Flow(joined(tiny.map(list(range({items})), i=1)), name="tiny")
+"""
+
+
+def mapped_flow(items: int) -> str:
+    """One step that adds two whole numbers, mapped over many items."""
+    return TINY + MAPPED.format(items=items)
+
+
 def floor(steps: int) -> str:
     """The least that as many tiny steps can cost."""
     return FLOOR.format(steps=steps)

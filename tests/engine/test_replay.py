@@ -13,6 +13,7 @@ import penstock as ps
 from penstock.core import checkpoints
 from penstock.core.artifact import Artifact
 from penstock.core.facts import Facts
+from penstock.core.fan import pack
 from penstock.core.flow import calls_of
 from penstock.core.notes import note, take
 from penstock.core.plan import Decision, Reason
@@ -22,7 +23,7 @@ from penstock.core.run import Decided, Group, Result
 from penstock.core.step import Call, Options, Ref, call_of
 from penstock.engine.describe import describe
 from penstock.engine.earlier import earlier, replays
-from penstock.engine.replay import Replayer
+from penstock.engine.replay import Replayer, Several
 from penstock.formats.registry import FormatRegistry
 from penstock.stages.disturb import taken
 from penstock.testing import MemoryLedger, MemoryObjects
@@ -179,6 +180,60 @@ def test_whatever_goes_wrong_in_a_step_is_told_in_one_line(step, told):
     assert raised.value.what.startswith(told)
     assert "\n" not in raised.value.what
     assert time.monotonic() - began < 4
+
+
+@ps.step(outputs=("part", "n"))
+def part(word: str, t):
+    found = t[t["w"] == word]
+    found["drawn"] = np.random.random(len(found))
+    return found.reset_index(drop=True), len(found)
+
+
+@ps.step
+def sized(t: pl.DataFrame):
+    return t.height
+
+
+@ps.step
+def together(parts: list, sizes):
+    return pd.concat(parts).assign(n=sum(sizes))
+
+
+def test_a_mapped_step_runs_again_for_each_item_and_its_list_passes_on():
+    parts, _ = part.map(["a", "b", "a"], ps.read("a.csv"))
+    steps = ready(together(parts, sized.map(parts)), TABLE)
+    made = steps.call("part", {}, lambda _key, table: table.assign(w=list("aaaabb")))
+    assert [len(one) for one in made["part", "part"]] == [4, 2, 4]
+    assert made["part", "n"] == [4, 2, 4]
+    first, _, third = made["part", "part"]
+    assert first["drawn"].tolist() == third["drawn"].tolist()  # each item is seeded as a step is
+    sizes = steps.call("sized", made, same)
+    assert sizes["sized", ""] == [4, 2, 4]
+    last = steps.call("together", made | sizes, same)["together", ""]
+    assert (len(last), set(last["n"])) == (10, {10})
+
+
+def test_a_list_that_ran_again_has_the_digest_under_which_it_is_kept():
+    formats, objects = FormatRegistry(), MemoryObjects()
+    parts, _ = part.map(["a", "b", "a"], ps.read("a.csv"))
+    steps = ready(together(parts, sized.map(parts)), TABLE)
+    made = steps.call("part", {}, same)["part", "part"]
+    kept = pack([formats.dump(one, objects.stage) for one in made], objects.stage)
+    assert steps.digest(made) == kept.digest
+    assert steps.digest(Several()) == pack([], objects.stage).digest
+
+
+def test_what_a_mapped_step_raises_is_the_step_s():
+    steps = ready(fails.map([1, 2], ps.read("a.csv")), TABLE)
+    with pytest.raises(Raised) as raised:
+        steps.call("fails", {}, same)
+    assert (raised.value.step, raised.value.what[:9]) == ("fails", "TypeError")
+
+
+def test_a_mapped_step_and_a_plain_one_that_run_again_are_other_recipes():
+    table = ps.read("a.csv")
+    plain, mapped = part(["a"], table)[0], part.map(["a"], table)[0]
+    assert node_of(plain).tree != node_of(mapped).tree
 
 
 def test_the_same_value_has_the_digest_under_which_it_is_kept():

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import time
 import uuid
+from dataclasses import replace
 
 import fsspec
 import pytest
@@ -384,6 +385,19 @@ def test_forgetting_keeps_what_was_last_decided(world):
     assert world.ledger.decided("churn") == {"old": decided}
     assert world.ledger.results([old.recipe]) == {}
     assert world.ledger.makers(old.outputs[0].digest) == []
+
+
+def test_a_mapped_step_that_was_last_decided_keeps_the_results_of_its_items(world):
+    """Whatever run made them: else one changed item would run all of them again."""
+    items = [world.make(f"item{n}", b"item %d" % n, run="a" * 16) for n in range(3)]
+    whole = world.make("whole", b"whole", run="a" * 16)
+    whole = replace(whole, made={**whole.made, "items": [one.recipe for one in items[:2]]})
+    decided = Decided("score", whole.recipe, whole.code, whole.tree)
+    world.ledger.commit(Group(results=[*items, whole], decided=[("x", decided)]))
+    collect(world.objects, world.ledger, clock=later)
+    asked = [one.recipe for one in (*items, whole)]
+    assert set(world.ledger.results(asked)) == {*asked[:2], whole.recipe}
+    assert {one.outputs[0].digest for one in items[:2]} <= world.digests()
 
 
 def test_gc_refuses_while_a_manifest_cannot_be_read(world):
