@@ -154,6 +154,11 @@ def test_one_step_without_a_limit_leaves_the_task_without() -> None:
     assert (task.timeout_s, task.memory) == (None, None)
 
 
+def test_limits_of_an_item_are_not_those_of_the_task_that_does_all_items() -> None:
+    (task,) = compile_flow(flow(node("a", timeout_s=10.0, memory=5, retries=2, mapped=True)))
+    assert (task.timeout_s, task.memory, task.retries) == (None, None, 2)
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=70), min_size=1, max_size=6, unique=True))
 def test_ids_are_identifiers_everywhere(names: list[str]) -> None:

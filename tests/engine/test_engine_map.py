@@ -1,11 +1,14 @@
 """Mapped steps: what runs again, what a failure leaves, what is healed; over a fake pool and with real processes."""
 
+from dataclasses import replace
+
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from penstock.core.digest import digest_code
 from penstock.core.fan import FORMAT, mapped_by, spread, unpack
 from penstock.core.flow import Node
+from penstock.core.run import Group
 from penstock.core.tree import encode, refs_in
 from penstock.engine import mapped as running
 from penstock.errors import StepError
@@ -172,6 +175,20 @@ def test_a_mapped_step_goes_through_what_another_gave(world, flows):
 
 
 # ── what is told ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_the_items_take_is_told_one_after_another(world, flows):
+    """So the audit knows how long it would run the step again, whatever ran at once and whenever it ran."""
+    first, _, _ = do(world, flows, [1, 2])
+    recipe = first.decisions["score"].recipe
+    items = world.ledger.results([recipe])[recipe].made["items"]
+    slow = [replace(one, made={**one.made, "wall_s": 40.0}) for one in world.ledger.results(items).values()]
+    assert len(slow) == 2
+    world.ledger.forget(items)
+    world.ledger.commit(Group(results=slow))
+    again, _, _ = do(world, flows, [1, 2, 3])
+    recipe = again.decisions["score"].recipe
+    assert world.ledger.results([recipe])[recipe].made["wall_s"] == 80.0
 
 
 def test_a_plan_counts_the_items_to_run(world, flows):

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from penstock.core.ports import Home
+from penstock.engine.pool import Pool
 from penstock.errors import PenstockError, UsageError
 from penstock.lifecycle.remote import Answer, Part, run_part
 from penstock.lifecycle.remote_call import parse
@@ -174,6 +175,64 @@ def test_a_backend_s_retries_are_its_own(trained: Path, tmp_path: Path) -> None:
     answer = project.task("right")
     assert len([row for row in project.rows(answer) if row[0] == "right"]) == 1
     assert time.monotonic() - began < 60
+
+
+MAPPED = """
+import os
+import penstock as ps
+
+@ps.step(resources=ps.Resources(cpu=CPU))
+def score(n: int):
+    with open(f"ran-{n}-{os.getppid()}", "x"):
+        if n == 2 and not os.path.exists("luck"):
+            raise ValueError("no luck")
+    return n
+
+@ps.step
+def best(scores):
+    return max(scores)
+
+flow = ps.Flow(best(score.map([1, 2, 3])), name="wide")
+"""
+
+
+def test_a_task_does_the_items_of_a_mapped_step_and_its_retry_those_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project(tmp_path / "p", MAPPED.replace("CPU", "1"))
+    monkeypatch.chdir(project.folder)
+    answer = project.task("score")
+    assert (answer.state, answer.retriable, answer.exit_code) == ("failed", True, 5)
+    assert answer.to_json()["error"]["what"].startswith("1 of 3 items failed; the first, item 1: ValueError")
+    [found] = project.home.ledger.runs()
+    assert (found.state, found.counts) == ("failed", {"run": 0, "reuse": 0, "skip": 0, "failed": 1})
+    (project.folder / "luck").touch()
+    assert project.task("score").state == "done"
+    ran = sorted(file.name.split("-")[1] for file in project.folder.glob("ran-*"))
+    assert ran == ["1", "2", "2", "3"]
+    assert project.task("best").state == "done"
+    [found] = project.home.ledger.runs()
+    assert (found.state, found.counts) == ("done", {"run": 2, "reuse": 0, "skip": 0, "failed": 0})
+
+
+@pytest.mark.parametrize(("cpu", "jobs", "most"), [(1, 3, 3), (2, 6, 3), (4, 2, 1), (0.5, 2, 2)])
+def test_items_share_what_the_task_may_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpu: float, jobs: int, most: int
+) -> None:
+    project = Project(tmp_path / "p", MAPPED.replace("CPU", str(cpu)))
+    monkeypatch.chdir(project.folder)
+    (project.folder / "luck").touch()
+    project.home = open_home(str(project.folder), {"jobs": jobs})
+    asked = []
+
+    def pool(server: Any, jobs: int, logs: str) -> Pool:
+        asked.append(jobs)
+        return Pool(server, jobs, logs)
+
+    monkeypatch.setattr("penstock.lifecycle.remote.Pool", pool)
+    project.task("score")
+    project.task("best")
+    assert asked == [most, 1]
 
 
 def test_a_damaged_input_is_made_again_by_whoever_finds_it(tmp_path: Path) -> None:

@@ -54,11 +54,11 @@ class Task:
     backoff_s : float
         Seconds before the first of them: the longest of its steps.
     timeout_s : float or None
-        Seconds for one try: the sum over its steps; None where one has no limit.
+        Seconds for one try: the sum over its steps; None where one has no limit, or has one for each of its items.
     resources : dict
         "cpu", "memory" (bytes) and "gpu", the largest of its steps, and "labels"; only what is asked for.
     memory : int or None
-        The largest limit of its steps, in bytes; None where one has none.
+        The largest limit of its steps, in bytes; None where one has none, or has one for each of its items.
     refuses : bool
         Whether it holds the gate.
     may_skip : bool
@@ -238,7 +238,9 @@ def _ids(names: Iterable[str]) -> list[str]:
 
 def _of_steps(nodes: Sequence[Node], together: Mapping[str, str]) -> dict[str, Any]:
     """What of a task follows from its steps alone."""
-    times, limits = [node.timeout_s for node in nodes], [node.limit for node in nodes]
+    # Of a mapped step they hold for an item, and its worker sees to them.
+    times = [None if node.mapped else node.timeout_s for node in nodes]
+    limits = [None if node.mapped else node.limit for node in nodes]
     return {
         "steps": tuple(node.id for node in nodes),
         "calls": _calls(nodes, together),

@@ -35,6 +35,14 @@ class Running:
         Those of the children that have one.
     failed : dict
         Child's id → its error, as plain data.
+    reused : int
+        Children of which the result was known.
+    began, start : float
+        Unix time, and by the clock for durations.
+    seconds : float
+        What the items take one after another, those that were known too.
+    cpu_s, peak_bytes
+        As in a step's row.
     """
 
     fan: Fan
@@ -45,6 +53,7 @@ class Running:
     reused: int = 0
     began: float = field(default_factory=time.time)
     start: float = field(default_factory=time.perf_counter)
+    seconds: float = 0.0
     cpu_s: float = 0.0
     peak_bytes: int = 0
 
@@ -76,8 +85,9 @@ class Running:
             "reused": self.reused,
             "failed": len(self.failed),
         }
+        made = {"items": self.recipes, "wall_s": round(self.seconds, 6)}
         spent = {"wall_s": time.perf_counter() - self.start, "cpu_s": self.cpu_s, "peak_bytes": self.peak_bytes}
-        found = {"notes": {"items": items}, "began": self.began, **spent, "made": {"items": self.recipes}}
+        found = {"notes": {"items": items}, "began": self.began, **spent, "made": made}
         return found | ({"error": self._error()} if self.failed else {})
 
     def _error(self) -> dict[str, Any]:
@@ -133,6 +143,8 @@ class Fans:
         found = [decide_item(n, fan, decision, known, facts, recipes.get(n.id)) for n in fan.children]
         running = self._running[node.id] = Running(fan, decision)
         running.decided(found)
+        results = (facts.results.get(one.recipe or "") for one in found if one.action == "reuse")
+        running.seconds = sum(result.made.get("wall_s", 0.0) for result in results if result is not None)
         self._child |= {child.id: (running, at) for at, child in enumerate(fan.children)}
         return running, [(n, one) for n, one in zip(fan.children, found, strict=True) if one.action == "run"]
 
@@ -145,6 +157,7 @@ class Fans:
         """Count what one try at an item cost; whether it is an item."""
         if child in self._child:
             running, _ = self._child[child]
+            running.seconds += data.get("wall_s", 0.0)
             running.cpu_s += data.get("cpu_s", 0.0)
             running.peak_bytes = max(running.peak_bytes, data.get("peak_bytes", 0))
         return child in self._child
