@@ -84,7 +84,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def system_command() -> Callable[[str], str]:
     """Path of a command that a Debian package brings; skips when it is missing (fails in CI)."""
     return find_command

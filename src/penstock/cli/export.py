@@ -50,6 +50,10 @@ def command(
         list[str] | None,
         typer.Option("--secret", metavar="NAME", show_default=False, help="A variable the backend fills. Repeatable."),
     ] = None,
+    variable: Annotated[
+        list[str] | None,
+        typer.Option("--variable", metavar="NAME=VALUE", show_default=False, help="For each step. Repeatable."),
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option("--option", metavar="NAME=VALUE", show_default=False, help="For one backend alone. Repeatable."),
@@ -78,6 +82,9 @@ def command(
     chosen = named(backend)
     group = group or getattr(chosen, "group", "part")
     options = Options(schedule, image, python, group, secrets=tuple(secret or ()), more=parameters(option))
+    options = Options(
+        schedule, image, python, group, parameters(variable), secrets=tuple(secret or ()), more=parameters(option)
+    )
     found = target(file, env)
     place = f"{found.file}:{found.variable}" if found.variable else found.file
     extra: dict[str, Any] = {"set": single(given_of(settings))} if settings else {}
