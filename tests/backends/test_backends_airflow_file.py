@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from command_line import call
 from penstock.backends.airflow import Airflow
 from penstock.backends.backend import Options
 from penstock.backends.compiled import Compiled, compiled
@@ -182,6 +183,30 @@ def test_nothing_waits_for_airflow(flows: dict[str, Compiled]) -> None:
     with pytest.raises(UsageError, match="folder of DAGs") as raised:
         Airflow().run(flows["ten"], "", Options(), lambda _run, _steps: None)
     assert "penstock export airflow ten.py" in str(raised.value.hint)
+
+
+def test_the_command_line_writes_the_file_or_says_what_is_wrong(flows: dict[str, Compiled]) -> None:
+    folder = Path(flows["ten"].request.file).parent
+    given = (
+        "export",
+        "airflow",
+        "ten.py",
+        "--variable",
+        "OMP_NUM_THREADS=2",
+        "--secret",
+        "TOKEN",
+        "--python",
+        sys.executable,
+    )
+    ended = call(folder, *given, "--output", "dag.py")
+    assert (ended.code, ended.err) == (0, "")
+    found = constants((folder / "dag.py").read_text())
+    assert (found["ENVIRONMENT"], found["PYTHON"]) == ({"OMP_NUM_THREADS": "2"}, sys.executable)
+    assert found["SECRETS"] == {"TOKEN": ["variable", "TOKEN", ""]}
+    assert found["WORKER"][-4:] == ["--file", str(folder / "ten.py"), "--backend", "airflow"]
+    ended = call(folder, *given, "--schedule", "@dayly")
+    assert (ended.code, ended.out) == (2, "")
+    assert "no such preset" in ended.err
 
 
 class Failed(Exception):

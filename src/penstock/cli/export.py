@@ -81,7 +81,6 @@ def command(
 
     chosen = named(backend)
     group = group or getattr(chosen, "group", "part")
-    options = Options(schedule, image, python, group, secrets=tuple(secret or ()), more=parameters(option))
     options = Options(
         schedule, image, python, group, parameters(variable), secrets=tuple(secret or ()), more=parameters(option)
     )
