@@ -43,7 +43,8 @@ class AirflowRunner:
             options = Options(group=group, environment={"PYTHONPATH": SRC}, more={"dag": dag})
             engine.add(dag, Airflow().export(flow, options))
             self.added.add(dag)
-        given = {name: type(flow.graph.params[name])(text) for name, text in params.items()}
+        texts = {name for name, value in flow.graph.params.items() if isinstance(value, str)}
+        given = {name: text if name in texts else json.loads(text) for name, text in params.items()}
         run = engine.trigger(dag, **given)
         if cancel_when is not None:
             engine.processes.wait("the step to cancel", cancel_when.exists)
@@ -92,7 +93,7 @@ import penstock as ps
 def behind():
     return "ran"
 
-behind_flow = ps.Flow(behind(), name="behind")
+behind_flow = ps.Flow(behind, name="behind")
 """
 
 

@@ -115,6 +115,13 @@ def test_limits_labels_and_odd_texts_arrive(flows: dict[str, Compiled]) -> None:
     assert "zone" not in task
 
 
+def test_a_parameter_that_the_export_sets_is_set_in_every_run(flows: dict[str, Compiled]) -> None:
+    flow = compiled(flows["shaped"].request.file, params={"n": 4, "on": False})
+    found = constants(Airflow().export(flow, Options()))
+    assert found["PARAMS"] == {"n": 4, "mode": 'say "a"', "on": False}
+    assert found["WORKER"][-4:] == ["--param", "n=4", "--param", "on=false"]
+
+
 @pytest.mark.parametrize(
     ("text", "source"),
     [
@@ -346,12 +353,12 @@ def test_a_task_gives_ids_and_digests_and_its_log(
     flows: dict[str, Compiled], masked: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     module = loaded(Airflow().export(flows["ten"], Options()), ANSWERS.format(given={"*": (DONE, 0)}), tmp_path)
-    told = module["made"]["start"].execute(context(n=7, folder="/x", by=0.5, strange=1))
+    told = module["made"]["start"].execute(context(n=7, folder="/x", by=1.5, strange=1))  # `by` as declared
     assert told == {"outputs": {"s": {"": "d" * 64}}, "run": "0123", "state": "done"}
     first, words = capfd.readouterr().out.splitlines()
     assert first == "log of start"
     run = ["--run", "ten/manual__2026-11-22T20:44:56+00:00", "--step", "start"]
-    assert json.loads(words) == [*run, "--param", "n=7", "--param", "folder=/x", "--param", "by=0.5"]
+    assert json.loads(words) == [*run, "--param", "n=7", "--param", "folder=/x"]
     assert module["made"]["join"].after == ["part", "right"]
     assert not masked
 

@@ -86,7 +86,7 @@ def _with_python(flow: Compiled, options: Options) -> str:
     """A file whose tasks start a Python of the machine that they run on."""
     data = _head(flow, options) | {
         "PYTHON": flow.python,
-        "WORKER": ["-P", "-m", MODULE, *flow.arguments((), "airflow")],
+        "WORKER": ["-P", "-m", MODULE, *flow.arguments((), "airflow"), *_fixed(flow)],
         "ENVIRONMENT": dict(options.environment),
     }
     secrets = {name: list(place) for name, place in _secrets(options).items()}
@@ -184,6 +184,11 @@ def _params(flow: Compiled) -> dict[str, Any]:
         for name, value in flow.graph.params.items()
         if value is None or (type(value) in KINDS and not (isinstance(value, float) and not math.isfinite(value)))
     }
+
+
+def _fixed(flow: Compiled) -> list[str]:
+    """What every run sets, as it was given to the export; a run's own parameter comes after it and wins."""
+    return [word for name, text in flow.request.params.items() for word in ("--param", f"{name}={text}")]
 
 
 def _schedule(text: str) -> str:

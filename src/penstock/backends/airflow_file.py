@@ -136,8 +136,10 @@ class Worker(BaseOperator):
     def start_worker(self, steps, context):
         command = [PYTHON, *WORKER, "--run", f"{DAG_ID}/{context['run_id']}"]
         command += [word for step in steps for word in ("--step", step)]
-        given = {name: context["params"].get(name) for name in PARAMS}
-        command += [word for pair in given.items() if pair[1] is not None for word in ("--param", text(*pair))]
+        given = {name: context["params"].get(name, value) for name, value in PARAMS.items()}
+        for name, value in given.items():
+            if value != PARAMS[name] and value is not None:
+                command += ["--param", f"{name}={str(value).lower() if isinstance(value, bool) else value}"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith(NOT_GIVEN)}
         with tempfile.TemporaryDirectory(prefix="penstock-") as folder:
             path = os.path.join(folder, "answer.json")
@@ -192,10 +194,6 @@ def end(process, grace=4.0):
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-
-
-def text(name, value):
-    return f"{name}={str(value).lower() if isinstance(value, bool) else value}"
 
 
 def digests(answer):
