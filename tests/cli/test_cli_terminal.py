@@ -97,6 +97,19 @@ def test_a_failure_in_a_long_flow_is_told_all_the_same(capsys):
     assert " ✗ s7" in capsys.readouterr().out
 
 
+def test_long_names_of_steps_keep_the_columns(capsys):
+    names = ["load", "join_customers_orders", "x" * 40]
+    nodes = tuple(node(name) for name in names)
+    shown = progress(nodes)
+    for one in nodes:
+        shown(Event("started", one.id, Decision(one.id, "run", Reason("new"))))
+        shown(done(one.id, "x"))
+    shown.flush()
+    _, *lines = capsys.readouterr().out.splitlines()
+    assert len({line.index("0.1 s") for line in lines}) == 1
+    assert [line.split()[1] for line in lines] == [*names[:2], "x" * 23 + "…"]
+
+
 def test_quiet_says_nothing_while_it_goes(capsys):
     shown = progress(STAGES[:1], {"workflow": "churn"}, quiet=True)
     shown(done("validate", "t", "s", "240 rows"))

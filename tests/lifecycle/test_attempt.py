@@ -296,6 +296,15 @@ def test_a_version_that_the_audit_refuses_opens_no_hold_out(world):
     assert (answered.exit_code, world.alias(), len(world.stream("look"))) == (0, 3, 2)
 
 
+@pytest.mark.parametrize(("findings", "told"), [((FINDING,), 1), ((), 0)])
+def test_the_final_hold_out_of_a_refused_version_is_opened_and_its_note_says_so(world, findings, told):
+    attempt = world.run(findings=findings).attempt
+    figures = {"summary": "auc 0.8", "n_rows": 40, "metrics": {}}
+    found = attempt.home.formats.dump(figures, attempt.home.objects.stage)
+    about = attempt.load(attempt.final(None, {("final", ""): found}, None).outputs[0])
+    assert [note.startswith("churn@1 was refused") for note in about["notes"]] == [True] * told
+
+
 def test_a_proof_with_an_error_is_refused_whoever_reigns(world):
     world.run()
     report = world.run(findings=(FINDING,))  # the champion's own estimator, in another bundle

@@ -22,8 +22,15 @@ def table(n=200, **more):
 class Stored:
     """As much of a stored table as the calendar reads."""
 
-    def __init__(self, *columns):
-        self.columns = list(columns)
+    def __init__(self, *columns, times=("2026-01-01",)):
+        self.columns, self.times = list(columns), times
+
+    def batches(self, columns):
+        yield pd.DataFrame(dict.fromkeys(columns, self.times))
+
+    @staticmethod
+    def frame(rows):
+        return rows
 
 
 def planned(rows, *, target=Target("left"), asked=None, cuts=None, sources=None, split=None):
@@ -117,6 +124,15 @@ def test_the_first_origin_is_the_middle_row_also_where_all_came_in_a_day():
     hours = pd.DataFrame({"day": pd.date_range("2026-01-01", periods=400, freq="3min"), "left": [0, 1] * 200})
     found = planned(hours, asked={"every": "2h"})
     assert found["origins"][0]["at"] == "2026-01-01 10:00:00"
+
+
+def test_a_source_whose_times_have_a_zone_where_the_others_have_none_is_told():
+    zoned = {"rows": Stored("day"), "orders": Stored("ordered_at", times=["2026-01-01T10:00:00+02:00"])}
+    assert planned(table(), sources=zoned)["zones"] == []  # not cut at all
+    [told] = planned(table(), sources=zoned, cuts={"orders": "ordered_at"})["zones"]
+    assert told.startswith("orders's ordered_at has a zone and day has none: they are compared as if both were in UTC")
+    plain = {"rows": Stored("day"), "orders": Stored("ordered_at")}
+    assert planned(table(), sources=plain, cuts={"orders": "ordered_at"})["zones"] == []
 
 
 def test_a_source_without_the_time_is_not_cut_unless_somebody_says_how():

@@ -293,6 +293,14 @@ def test_rows_that_are_alike_for_want_of_values_are_no_copies():
     ]
 
 
+def test_the_example_is_told_by_its_key_else_by_its_cells():
+    train, test = sides()
+    [one] = copies(train.assign(id=range(400)), test.assign(id=range(400, 430)), Target("y"), Roles(key=("id",)))[0]
+    assert one.example == "the held-out row with id=400"
+    [one] = copies(train, test, Target("y"), Roles())[0]
+    assert one.example.startswith(f"the held-out row with {test.columns[0]}={test.iloc[0, 0]}, ")
+
+
 def test_sabotage_without_the_count_by_chance_they_are_called_copies(monkeypatch):
     monkeypatch.setattr("penstock.stages.overlap.by_chance", lambda *_, **__: np.zeros(180))
     with pytest.raises(AssertionError):

@@ -9,7 +9,7 @@ from penstock.core.target import Roles, Target
 from penstock.stages import disturb, leaks, probes, walk
 from penstock.stages import scramble as scramble_module
 from penstock.stages.partition import partition
-from penstock.stages.scramble import scramble
+from penstock.stages.scramble import Report, _summary, scramble
 from penstock.testing.planted import HONEST, LEAKING, RANDOM, Planted, people
 from penstock.testing.replay import Steps, found, tried
 
@@ -243,6 +243,27 @@ def test_a_key_that_the_last_step_makes_proves_nothing_and_says_so():
     assert any("declare as key= what stands there" in one["why"] for one in report["not_tried"])
     assert not any("look-ups" in one["why"] for one in report["not_tried"])
     assert "not provable" in report["summary"]
+
+
+@pytest.mark.parametrize(
+    ("done", "unsure", "said"),
+    [
+        (["a", "b", "c"], (), "3 steps: no training row moved with 90 held-out ones"),
+        (["a", "b"], (), "2 of 3 steps tried: no training row moved with 90 held-out ones"),
+        (["a", "b"], ("b",), "2 of 3 steps tried, 1 in part: no training row moved with 90 held-out ones"),
+        ([], (), "steps before the split: not provable"),
+    ],
+)
+def test_the_line_counts_the_steps_that_were_tried(done, unsure, said):
+    report = Report()
+    for step in (*unsure, *({"a", "b", "c"} - set(done))):
+        report.cannot(f"step {step}: other values in held-out rows", "not provable: it raised")
+    assert _summary(report, done, ["a", "b", "c"], 90, apart=False) == said
+
+
+def test_the_line_says_that_a_table_was_not_cut():
+    told = _summary(Report(cuts=5, uncut=True), ["a"], ["a"], 90, apart=False)
+    assert told.endswith(", no feature with what came after 5 moments in tables that could be cut")
 
 
 def strict(t):

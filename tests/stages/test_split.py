@@ -157,7 +157,7 @@ def test_a_table_of_few_contents_tells_copies_apart():
     table = pd.DataFrame({"a": rng.integers(0, 3, 1000), "b": rng.integers(0, 4, 1000), "y": rng.integers(0, 2, 1000)})
     _, test, report = divide(table, roles=Roles())
     assert 140 < len(test) < 260
-    assert "only 1% of the rows are distinct" in report["notes"][0]
+    assert "only 1 % of the rows are distinct" in report["notes"][0]
 
 
 # ── groups ───────────────────────────────────────────────────────────────────────────────────────────────────

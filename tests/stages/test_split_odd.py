@@ -209,7 +209,7 @@ def test_who_is_alike_behaves_alike_and_is_another_still():
     report = divide(table, task="binary")[2]
     assert report["dropped"] == {}
     assert "training rows look like a held-out row but stay" in report["notes"][0]
-    assert "of the rows that look alike agree in y, and 50% would by chance" in report["notes"][0]
+    assert "of the rows that look alike agree in y, and 50 % would by chance" in report["notes"][0]
 
 
 def test_training_keeps_half_of_its_rows_where_a_handful_of_contents_decides_the_target():

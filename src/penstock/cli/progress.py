@@ -25,6 +25,8 @@ MOST_PREPARING = 5
 
 TICK_S = 0.2
 LABEL, TIME, INDENT = 10, 8, 5
+LONGEST = 24
+"""Characters of a step's name beside its line; longer ones are clipped."""
 _MARKS = {"✓": "green", "✗": "red", "?": "yellow", "→": "dim", "·": "dim"}
 
 
@@ -51,6 +53,7 @@ class Progress:
         self._run: Run | None = None
         self._awake = False
         self._order: list[str] = []
+        self._label = LABEL
         self._ready: dict[str, list[Line]] = {}
         self._running: dict[str, float] = {}
         self._part: dict[str, str] = {}
@@ -75,6 +78,8 @@ class Progress:
         self._nodes = {node.id: node for node in graph.nodes}
         self._teller = Teller(graph, self.load)
         shown = [node.id for node in graph.nodes if not story.silent(node.id)]
+        self._label = min(max(map(len, shown), default=0), LONGEST) if len(shown) <= MOST_LINES else LABEL
+        self._label = max(self._label, LABEL)
         preparing = [node.id for node in graph.nodes if story.prepares(node)]
         if story.is_workflow(graph):
             if len(preparing) > MOST_PREPARING:
@@ -165,13 +170,15 @@ class Progress:
 
     def _line(self, line: Line) -> None:
         facts = [clean(fact) for fact in line.facts if fact] or [""]
-        room = width() - (LABEL + TIME + 7)
-        head = f" {paint(line.mark, _MARKS[line.mark])} {clean(line.label):<{LABEL}} {line.time:>{TIME}}  "
+        label = self._label
+        room = width() - (label + TIME + 7)
+        named = clip(clean(line.label), label)
+        head = f" {paint(line.mark, _MARKS[line.mark])} {named:<{label}} {line.time:>{TIME}}  "
         first = facts.pop(0) if len(facts) == 1 or len(facts[0]) <= room else ""
         self._print((head + clip(first, room)).rstrip())
         # Several facts are the rules of a gate: on a narrow screen they begin further left, rather than be cut.
         narrow = any(len(fact) > room for fact in facts)
-        indent = INDENT if narrow else LABEL + TIME + 6
+        indent = INDENT if narrow else label + TIME + 6
         for fact in facts:
             self._print(" " * indent + clip(fact, width() - indent))
 

@@ -64,6 +64,8 @@ class Attempt:
         Digest of what the comparison is made from.
     question : str
         Digest of what the champion is asked for; "" where there is none.
+    audited : Artifact or None
+        The version's proof.
     """
 
     home: Home
@@ -89,6 +91,7 @@ class Attempt:
     golden: int = 0
     fight: str = ""
     question: str = ""
+    audited: Artifact | None = None
     notes: list[str] = field(default_factory=list)
 
     def effects(self) -> dict[str, Callable[[Node, Mapping[Key, Artifact], Execution], Effect]]:
@@ -103,6 +106,7 @@ class Attempt:
     def register(self, node: Node, inputs: Mapping[Key, Artifact], execution: Execution) -> Effect:
         """Bundle and number what was trained."""
         arguments = {name: inputs[tree[1], tree[2]] for name, tree in keywords(node)}
+        self.audited = arguments.get("audit")
         recipes = {step: d.recipe for step, d in execution.outcome.decisions.items() if d.recipe is not None}
         sources = dict(execution.facts.sources)
         facts = {"recipes": recipes, "sources": sources}
@@ -416,6 +420,10 @@ class Attempt:
         assert self.version is not None
         figures = self.load(inputs["final", ""])
         about, new = put_opening(self.home, self.version, figures, run=self.run, who=self.who)
+        if self.audited is not None and refusal(self.load(self.audited))[1]:
+            about["notes"].append(
+                f"{self.version.name} was refused: these figures are of a version that nothing serves"
+            )
         return Effect((json_artifact(self.home.objects, about),), changed=new)
 
 

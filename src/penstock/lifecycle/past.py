@@ -261,6 +261,7 @@ class _Past:
             if not column
         ]
         made = [c.name for c in calls_of((self.w.data,)) if c.kind != "source" and not calls_of((Ref(c),))[:-1]]
+        found += self.calendar["zones"]
         return [*found, *(f"{name} takes no table: what it gives is not cut" for name in made)]
 
     def _notes(self) -> list[str]:

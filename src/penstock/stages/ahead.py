@@ -23,6 +23,8 @@ DIRECTED = 2
 """Moments of rows that scramble moved, for each step that did."""
 SHARE = 0.1
 """Of the rows: the leak whose chance of being missed is told."""
+UNCUT = "look-ahead: the table"
+"""What is said of a table that cannot be cut begins so."""
 FIRST, LAST = 0.1, 0.95
 """Moments are drawn between these shares of the rows: steps need a past, and a leak a future."""
 
@@ -98,7 +100,7 @@ def look_ahead(
     moments = keys.times(data[declared.roles.time])
     gap = gap_of(declared.target, split, moments)
     clocks, doubts = _clocks(walker, declared)
-    found.not_tried += [{"what": f"look-ahead: the table {step} until a moment", "why": why} for step, why in doubts]
+    found.not_tried += [{"what": f"{UNCUT} {step} until a moment", "why": why} for step, why in doubts]
     behind = Behind(declared.sides, data, moments)
     for key in [key for key, clock in clocks.items() if clock is None and key[0] in walker.roots]:
         table = walker.table(key)
@@ -251,6 +253,6 @@ def _tell(found: Ahead, n_random: int, n_aimed: int, n_rows: int) -> None:
     aimed = f", {n_aimed} of them at missing cells" if n_aimed else ""
     what = (
         f"features until {found.cuts} moments{aimed} watched while later rows were deleted{named}; a leak that shows "
-        f"in {SHARE:.0%} of the rows is missed with probability {missed:.2g}"
+        f"in {100 * SHARE:.0f} % of the rows is missed with probability {missed:.2g}"
     )
     found.tried.append({"what": what, "rows": n_rows})

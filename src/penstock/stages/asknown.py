@@ -133,7 +133,8 @@ def calendar(
     -------
     dict
         "origins": [{"at", "stop" (end of the window that follows), "n_known", "skipped": why, or ""}]; "cuts": {step
-        id: column, or "" where it cannot be cut}; "labelled": whether a source holds the target, rather than a step
+        id: column, or "" where it cannot be cut}; "zones": what is to be said of times that
+        are compared as if in one zone; "labelled": whether a source holds the target, rather than a step
         making it of later events; "first", "last", "every_s", "window_s", "delay_s", "n_rows".
 
     Raises
@@ -161,9 +162,11 @@ def calendar(
         why = _not_yet(at, split) or _too_few(rows, target, roles, split, seed, str(schema["task"]))
         stop = min(at + _span(window), last + np.timedelta64(1, "us"))
         told.append({"at": text_of(at), "stop": text_of(stop), "n_known": len(rows), "skipped": why})
+    by = {name: _cut_by(name, one.columns, cuts, roles.time) for name, one in sources.items()}
     return {
         "origins": told,
-        "cuts": {name: _cut_by(name, one.columns, cuts, roles.time) for name, one in sources.items()},
+        "cuts": by,
+        "zones": _zones(table[roles.time], roles.time, sources, by),
         "labelled": any(target.column in one.columns for one in sources.values()),
         "first": text_of(ordered[0]),
         "last": text_of(ordered[-1]),
@@ -260,6 +263,22 @@ def _cut_by(name: str, columns: list[str], cuts: Mapping[str, str], time: str) -
         near = did_you_mean(column, columns)
         raise DeclarationError(f"{name} is to be cut by {column!r}, and has no such column{near}", where="backtest")
     return column
+
+
+def _zones(times: Any, time: str, sources: Mapping[str, StoredTable], by: Mapping[str, str]) -> list[str]:
+    """What to say of sources whose times have a zone where the workflow's have none, or the other way about."""
+    from penstock.stages.probes import zoned
+
+    aware, found = zoned(times), []
+    for name, column in by.items():
+        some = next(iter(sources[name].batches([column])), None) if column else None
+        if some is not None and len(some) and zoned(sources[name].frame(some)[column]) != aware:
+            here, there = (time, f"{name}'s {column}") if aware else (f"{name}'s {column}", time)
+            found.append(
+                f"{here} has a zone and {there} has none: they are compared as if both were in UTC, so that {name} is "
+                "cut some hours early or late"
+            )
+    return found
 
 
 def moment_of(text: str) -> np.datetime64:

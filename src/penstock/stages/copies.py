@@ -94,7 +94,8 @@ def why_different(alike: Numbers, straddling: Mask, n_train: int, table: Any, ta
     chance = float(((np.bincount(labels[labels >= 0]) / len(labels)) ** 2).sum())
     agree = agreement(alike, labels)
     if not agree >= (1 + chance) / 2:
-        return f"{agree:.0%} of the rows that look alike agree in {target.column}, and {chance:.0%} would by chance"
+        told = f"{100 * agree:.0f} % of the rows that look alike agree in {target.column}"
+        return f"{told}, and {100 * chance:.0f} % would by chance"
     if int(straddling.sum()) > n_train / 2:
         return "most of the training rows do"
     return ""
@@ -144,8 +145,8 @@ def told_apart(number: Numbers, secret: bytes) -> tuple[Numbers, str]:
     both = pd.DataFrame({"content": number.view("int64"), "copy": copy})
     apart = keys.rows(both, ["content", "copy"], secret)
     return np.where(copy == 0, number, apart), (
-        f"only {distinct:.0%} of the rows are distinct: copies are told apart by their order and may stand on both "
-        "sides; declare key= if rows have one"
+        f"only {100 * distinct:.0f} % of the rows are distinct: copies are told apart by their order and may stand on "
+        "both sides; declare key= if rows have one"
     )
 
 

@@ -20,6 +20,8 @@ MANY_COPIES = 0.01
 MORE_THAN_CHANCE = 3
 """How many times as many held-out rows as chance would make alike are more than chance."""
 
+SHOWN = 5
+"""Cells by which a row without a key is told."""
 SECRET = secret("overlap", 0, 0)
 
 
@@ -47,10 +49,11 @@ def copies(train: pd.DataFrame, test: pd.DataFrame, target: Target, roles: Roles
     columns = [*features, target.column]
     all_of = f"all {len(features)} features and the target"
     where = (train, test, columns)
-    found = _copied(exact, chance, f"equal a training row in {all_of}", lambda: by_chance(*where))
+    shown = list(roles.key) or columns
+    found = _copied(exact, chance, f"equal a training row in {all_of}", lambda: by_chance(*where), test[shown])
     rest = tuple((n - m) * (exact[1] == 0) for n, m in zip(near, exact, strict=True))
     how = f"equal a training row in {all_of} but for rounding, case or white space"
-    found += _copied(rest, chance, how, lambda: by_chance(*where, near=True)[exact[1] == 0])
+    found += _copied(rest, chance, how, lambda: by_chance(*where, near=True)[exact[1] == 0], test[shown])
     return found, int((exact[1] > 0).sum())
 
 
@@ -60,8 +63,13 @@ def _met(train: pd.DataFrame, test: pd.DataFrame, features: list[str], target: s
     return _count_in(like[1], like[0]), _count_in(same[1], same[0])
 
 
-def _copied(met: tuple[Any, ...], chance: float, how: str, expected: Callable[[], Any]) -> list[Finding]:
-    """What to say of rows that are like training rows, by how often the target agrees and what chance gives."""
+def _copied(
+    met: tuple[Any, ...], chance: float, how: str, expected: Callable[[], Any], shown: pd.DataFrame
+) -> list[Finding]:
+    """What to say of rows that are like training rows, by how often the target agrees and what chance gives.
+
+    The example is told by its key, else by what stands in its first columns: places change on the way from a file.
+    """
     import numpy as np
 
     like, same = met
@@ -75,7 +83,8 @@ def _copied(met: tuple[Any, ...], chance: float, how: str, expected: Callable[[]
     what = f"{n:,} of {len(same):,} held-out rows {how}"
     if not true_copies:
         what += "; such likeness may be chance"
-    example = f"held-out row {int(np.flatnonzero(same)[0])}"
+    first = shown.iloc[int(np.flatnonzero(same)[0]), :SHOWN]
+    example = "the held-out row with " + ", ".join(f"{name}={value}" for name, value in first.items())[:200]
     return [Finding("warning" if true_copies else "note", "overlap", what, "", n, example)]
 
 

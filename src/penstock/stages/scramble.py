@@ -16,7 +16,7 @@ from penstock.core.notes import note
 from penstock.core.replay import Raised, Replayed
 from penstock.core.split import Split
 from penstock.core.target import Roles, Target
-from penstock.stages.ahead import Ahead, look_ahead
+from penstock.stages.ahead import UNCUT, Ahead, look_ahead
 from penstock.stages.betrayal import Finding
 from penstock.stages.disturb import VARIANTS
 from penstock.stages.leaks import Leak, leaks_of
@@ -49,12 +49,15 @@ class Report:
         {"what", "rows"} and {"what", "why"}.
     cuts : int
         Moments at which tables were cut, where steps ran on them.
+    uncut : bool
+        Whether a table with times could not be cut.
     """
 
     findings: list[Finding] = field(default_factory=list)
     tried: list[dict[str, Any]] = field(default_factory=list)
     not_tried: list[dict[str, str]] = field(default_factory=list)
     cuts: int = 0
+    uncut: bool = False
 
     def cannot(self, what: str, why: str) -> None:
         """Say what could not be tried, once."""
@@ -127,7 +130,7 @@ def scramble(
     again = walker.before({one.step for one in report.findings})
     tried = [step for step in mine if (step.tried if step.id in left else step.id in reached and step.id not in again)]
     return {
-        "summary": _summary(report, done, [] if concerned else mine, n_held),
+        "summary": _summary(report, done, mine, n_held, apart=not concerned),
         "findings": [one.to_json() for one in report.findings],
         "tried": report.tried,
         "not_tried": report.not_tried,
@@ -201,7 +204,8 @@ def _experiment(
     _tell_tried(walker, walks, reached, concerned, n_held, report)
     report.tried += found.tried
     report.not_tried += found.not_tried
-    report.cuts = found.cuts if found.reached else 0
+    report.cuts, report.uncut = (found.cuts if found.reached else 0), found.uncut
+    report.uncut |= any(one["what"].startswith(UNCUT) for one in found.not_tried)
     if full and reached:
         _refit(walker, walks, declared, report)
     return reached | found.reached
@@ -238,7 +242,8 @@ def _tell_tried(
     for variant, walked in walks.items():
         ran = [step for step in walker.order if any(key[0] == step for key in walked.made)]
         if ran:
-            what = f"training rows watched while held-out cells took {_SAID[variant]} (steps {_few(ran)})"
+            by = f"step{'s' * (len(ran) > 1)} {_few(ran)}"
+            what = f"training rows watched while held-out cells took {_SAID[variant]} ({by})"
             report.tried.append({"what": what, "rows": n_held})
     touched = {key[0] for walked in walks.values() for key in walked.touched}
     for step in [one for one in walker.steps.steps if one.id in concerned]:
@@ -313,23 +318,30 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def _summary(report: Report, done: list[str], apart: list[Any], n_held: int) -> str:
+def _summary(report: Report, done: list[str], mine: list[Any], n_held: int, *, apart: bool) -> str:
     """One line for the screen.
 
     Parameters
     ----------
     done : list of str
         Steps that ran again.
-    apart : list
-        Steps that held-out rows do not even go through; empty where they do.
+    mine : list
+        All steps.
+    apart : bool
+        Whether held-out rows do not even go through them.
     """
     bad = [one for one in report.findings if one.grade != "note"]
     if bad:
         return bad[0].what
     if not done and not apart:
         return "steps before the split: not provable"
-    n, moved = len(apart or done), {one.step for one in report.findings}
-    told = f"{n} step{'s' if n > 1 else ''}: "
+    n, moved = len(mine), {one.step for one in report.findings}
+    told = f"{n} step{'s' if n > 1 else ''}"
+    if not apart:
+        unsure = [step for step in done if any(one["what"].startswith(f"step {step}: ") for one in report.not_tried)]
+        told = f"{len(done)} of {n} steps tried" if len(done) < n else told
+        told += f", {len(unsure)} in part" if unsure else ""
+    told += ": "
     if apart:
         told += f"the {n_held:,} rows of the official test file go through them apart"
     elif moved:
@@ -338,6 +350,7 @@ def _summary(report: Report, done: list[str], apart: list[Any], n_held: int) -> 
         told += f"no training row moved with {n_held:,} held-out ones"
     if report.cuts and "look-ahead" not in {one.kind for one in report.findings}:
         told += f", no feature with what came after {report.cuts} moments"
+        told += " in tables that could be cut" if report.uncut else ""
     return told
 
 
