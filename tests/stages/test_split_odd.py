@@ -212,6 +212,28 @@ def test_who_is_alike_behaves_alike_and_is_another_still():
     assert "of the rows that look alike agree in y, and 50 % would by chance" in report["notes"][0]
 
 
+def few_values(n=900):
+    """People by age and tens of income, of whom both say much: rows alike agree on the target, and are others."""
+    rng = np.random.default_rng(3)
+    table = pd.DataFrame({"id": range(n), "age": rng.integers(18, 70, n), "income": rng.normal(30, 6, n).round()})
+    y = table.age - 40 + 3 * (table.income - 30) + rng.normal(0, 6, n) > 0
+    return table.assign(y=y.astype(int))
+
+
+def test_rows_alike_for_want_of_values_stay_though_they_agree_on_the_target():
+    report = divide(few_values(), task="binary")[2]
+    assert report["dropped"] == {}
+    assert " alike without a copy" in report["notes"][0]
+    apart = few_values().assign(x=range(900))
+    copied = pd.concat([apart, apart.head(60)], ignore_index=True)
+    assert divide(copied.assign(id=range(960)), task="binary")[2]["dropped"]["copies"] > 5
+
+
+def test_sabotage_without_the_count_by_chance_they_leave_training(monkeypatch):
+    monkeypatch.setattr(stage, "_expected", lambda *_: "")
+    assert divide(few_values(), task="binary")[2]["dropped"]["copies"] > 50
+
+
 def test_training_keeps_half_of_its_rows_where_a_handful_of_contents_decides_the_target():
     table = pd.DataFrame({"id": range(1000), "a": np.arange(1000) % 10, "b": np.arange(1000) % 3})
     report = divide(table.assign(y=lambda t: t["a"] % 2))[2]

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     Numbers = npt.NDArray[np.uint64]
     Floats = npt.NDArray[np.float64]
 
+MORE_THAN_CHANCE = 3
+"""How many times as many rows as chance would make alike are more than chance."""
 PLACES = 6
 """Most decimal places of a number that is taken for rounded."""
 WINDOW = 0.05

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.core.target import Roles, Target
 from penstock.stages.alike import alike
 from penstock.stages.betrayal import Finding
-from penstock.stages.coincidence import by_chance
+from penstock.stages.coincidence import MORE_THAN_CHANCE, by_chance
 from penstock.stages.keys import rows, secret, times
 
 if TYPE_CHECKING:
@@ -17,11 +17,9 @@ if TYPE_CHECKING:
 MANY_COPIES = 0.01
 """Share of held-out rows with a true copy in training from which that is a warning."""
 
-MORE_THAN_CHANCE = 3
-"""How many times as many held-out rows as chance would make alike are more than chance."""
-
 SHOWN = 5
 """Cells by which a row without a key is told."""
+
 SECRET = secret("overlap", 0, 0)
 
 

@@ -20,6 +20,7 @@ from penstock.core.split import Split, is_splitter
 from penstock.core.target import Roles, Target
 from penstock.errors import DataError
 from penstock.stages import keys
+from penstock.stages.coincidence import MORE_THAN_CHANCE, by_chance
 from penstock.stages.copies import copies, stay, told_apart, why_different
 from penstock.stages.custom import last_pair, masked
 from penstock.stages.folds import fold_indices
@@ -331,10 +332,24 @@ def _straddling(table: pd.DataFrame, held: Mask, target: Target, roles: Roles, n
     alike, straddling = copies(table, held, target, roles)
     if not straddling.any():
         return straddling
-    if why := why_different(alike, straddling, int((~held).sum()), table, target):
+    why = why_different(alike, straddling, int((~held).sum()), table, target)
+    if why := why or _expected(table, held, straddling, target, roles):
         notes.append(stay(int(straddling.sum()), "a held-out row", why))
         return np.zeros(len(table), dtype=bool)
     return straddling
+
+
+def _expected(table: Any, held: Mask, straddling: Mask, target: Target, roles: Roles) -> str:
+    """Why rows that agree on the target are no copies all the same: few distinct values make as many alike; or ""."""
+    import pandas as pd
+
+    if not isinstance(table, pd.DataFrame):  # larger than memory: agreement alone decides
+        return ""
+    columns = [*roles.visible([str(name) for name in table.columns], target), target.column]
+    chance = float(by_chance(table[held], table[~held], columns).sum())
+    if int(straddling.sum()) > MORE_THAN_CHANCE * chance:
+        return ""
+    return f"few distinct values would make about {chance:,.0f} alike without a copy"
 
 
 # ── by time ──────────────────────────────────────────────────────────────────────────────────────────────────
