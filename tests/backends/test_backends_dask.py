@@ -309,7 +309,7 @@ class TestDask(BackendSuite):
 
 _WIRE = """
 import io, json, pickle, sys
-import distributed.client
+import distributed.protocol.pickle as wire
 from penstock.backends.backend import Options
 from penstock.backends.compiled import compiled
 from penstock.backends.dask import Dask
@@ -318,15 +318,15 @@ class Recorder(pickle.Unpickler):
     def find_class(self, module, name):
         sent[-1].append(f"{module}.{name}")
         return super().find_class(module, name)
-plain = distributed.client.dumps
+plain = wire.dumps
 def dumps(value, *rest, **options):
     out = plain(value, *rest, **options)
-    if b"dask_task" in out:
+    if b"carry_out" in out:
         sent.append([len(out)])
         Recorder(io.BytesIO(out)).load()
     return out
 if __name__ == "__main__":
-    distributed.client.dumps = dumps
+    wire.dumps = dumps
     flow = compiled(sys.argv[1], group="step")
     ended = Dask().run(flow, sys.argv[2], Options(group="step"), lambda run, steps: None)
     print(json.dumps([ended.state, sent]))
