@@ -101,6 +101,30 @@ def test_an_address_of_dask_may_lack_what_is_usual(given: str, address: str) -> 
     assert address_of(given) == address
 
 
+CANDIDATES = """
+import penstock as ps
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression
+
+churn = ps.Workflow(
+    name="churn",
+    data=ps.read("customers.csv"),
+    target="churned",
+    key="customer_id",
+    model={"linear": LogisticRegression(), "guess": DummyClassifier()},
+    metrics=["roc_auc"],
+)
+"""
+
+
+def test_candidates_are_tasks_of_dask_that_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    (tmp_path / "penstock.toml").write_text("")
+    (tmp_path / "flows.py").write_text(CANDIDATES)
+    tasks = {task.id: task for task in compiled(str(tmp_path / "flows.py"), group="step").tasks}
+    assert tasks["evaluate_linear"].needs == tasks["evaluate_guess"].needs == ("split", "validate")
+    assert {"evaluate_linear", "evaluate_guess"} <= set(tasks["evaluate"].needs)
+
+
 # ── what a Dask worker makes of it, without Dask ─────────────────────────────────────────────────────────────────────
 
 ANSWERS = """
