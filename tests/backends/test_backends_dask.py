@@ -513,19 +513,24 @@ def test_a_cluster_of_dask_made_for_a_run_is_on_loopback_and_ends_with_it(dask: 
     before = set(dask.processes.pids())
     command = Runner(dask).command(project.file, project.params)
     command[command.index("--on") + 1] = "dask"
-    process = subprocess.Popen(command, cwd=project.folder, env=dask.processes.env, start_new_session=True)
+    said = tmp_path / "said"
+    with said.open("w") as out:
+        process = subprocess.Popen(
+            command, cwd=project.folder, env=dask.processes.env, stdout=out, stderr=out, start_new_session=True
+        )
     mark = project.notes / "slow.pid"
     try:
         dask.processes.wait("step that runs", mark.exists)
         assert set(dask.processes.pids()) - before
         assert {host for host, _ in dask.processes.listening()} <= {"127.0.0.1", "::1"}
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: its workers get it too
         assert process.wait(120) == 130
     finally:
         process.kill()
     TestDask().is_gone(project)
     dask.processes.wait("end of its processes", lambda: set(dask.processes.pids()) <= before)
     assert project.runs()[0].state == "cancelled"
+    assert "Traceback" not in said.read_text()
 
 
 def test_a_step_on_dask_ends_when_its_client_is_gone(dask: Any, tmp_path: Path) -> None:

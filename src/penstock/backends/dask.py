@@ -14,7 +14,7 @@ from penstock import __version__
 from penstock.backends.backend import Done, Ended, Finding, Options
 from penstock.backends.call import GRACE_S
 from penstock.backends.compiled import Compiled
-from penstock.backends.dask_task import TaskFailedError, carry_out, look, place_of, running
+from penstock.backends.dask_task import TaskFailedError, carry_out, ignore_interrupts, look, place_of, running
 from penstock.backends.tasks import Task
 from penstock.engine.processes import cores
 from penstock.engine.wire import rebuilt
@@ -23,7 +23,7 @@ from penstock.errors import CancelledError, MissingExtraError, PenstockError, St
 NAME = "dask"
 PORT = 8786
 """Where a Dask scheduler listens, unless it is told otherwise."""
-CONNECT_S = 20.0
+CONNECT_S = 10.0
 """Seconds in which a scheduler answers, and in which a first worker comes."""
 INSTALL = "pip install 'penstock[dask]'"
 TICK_S = 0.2
@@ -189,6 +189,7 @@ def _client(flow: Compiled, where: str) -> Iterator[Any]:
             ) as cluster,
             distributed.Client(cluster, set_as_default=False) as client,
         ):
+            client.run(ignore_interrupts)
             yield client
         return
     address = address_of(where)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -104,6 +105,11 @@ def is_unwanted(worker: Any, key: str) -> bool:
 def running(run: str) -> list[str]:
     """Keys of a run's tasks that this process has not ended yet."""
     return sorted(key for key in _running if run in key)
+
+
+def ignore_interrupts() -> None:
+    """Leave Ctrl-C to the client, whose terminal sends it to the workers of a cluster of its own too."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def look(file: str) -> dict[str, str]:
