@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import sys
 
 import pytest
 
@@ -384,7 +385,7 @@ class DagsterRunner:
         return name
 
     def run(self, file, *, params, group="step", cancel_when=None):
-        name = self.load(file, f"group={group!r}")
+        name = self.load(file, f"group={group!r}, python={sys.executable!r}")  # serving is not in Dagster's own
         job = next(one for one in self.engine.jobs(name) if not one.startswith("__"))
         given = {key: TYPES.get(key, str)(value) for key, value in params.items()}
         config = {"resources": {f"{job}_params": {"config": given}}} if given else {}

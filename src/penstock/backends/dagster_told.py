@@ -78,6 +78,7 @@ def facts_of(home: Home, steps: Sequence[str], tolds: Sequence[Told]) -> dict[st
         for step, one in told.answer.get("steps", {}).items():
             prefix = f"{step}/" if len(steps) > 1 else ""
             facts = {"state": one["state"], "reason": one["reason"] or told.reason, **_outputs(home, one["outputs"])}
+            facts |= {name: float(value) for name, value in one.get("metrics", {}).items()}
             facts |= _noted(home, rows[step]) if step in rows else {}
             found |= {f"{prefix}{name}": value for name, value in facts.items() if value not in ("", None)}
             wall, peak = wall + float(one["wall_s"]), max(peak, int(one["peak_bytes"]))
@@ -110,7 +111,7 @@ def rows_in(home: Home, artifact: Artifact) -> int | None:
 
 
 def _noted(home: Home, row: StepRun) -> dict[str, Any]:
-    """What the step logged: numbers, texts and figures; of the stage that evaluates, its metrics."""
+    """What the step logged: numbers, texts and figures."""
     found: dict[str, Any] = {
         name: value
         for name, value in list(row.notes.items())[:MOST_SHOWN]
@@ -119,12 +120,6 @@ def _noted(home: Home, row: StepRun) -> dict[str, Any]:
     pictures = row.notes.get(FIGURES)
     for name, one in pictures.items() if isinstance(pictures, Mapping) else ():
         found[f"figure {name}"] = _picture(home, name, one)
-    if row.step == "evaluate" and row.state == "done":
-        report = loaded(home, row, "metrics")
-        for metric in report.get("metrics", {}).values():
-            shown = metric.get("shown", {})
-            if isinstance(shown.get("value"), int | float):
-                found[str(shown["name"])] = float(shown["value"])
     return found
 
 
