@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help venv mlflow backends lock test test-backends format lint types imports docstrings doctest unit campaign \
-	demo bench changelog clean
+	demo bench peers bench-peers changelog clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,12 @@ backends: $(ONLY:%=.venv-%/.penstock-stamp) ## make .venv-airflow, .venv-dask, â
 	@$(PYTHON) tools/venv.py $*
 	@touch $@
 
+peers: .venv-dagster/.penstock-stamp .venv-prefect/.penstock-stamp .venv-airflow-peer/.penstock-stamp ## make what bench-peers needs
+
+.venv-airflow-peer/.penstock-stamp: requirements/airflow-peer.txt tools/venv.py
+	@$(PYTHON) tools/venv.py airflow-peer
+	@touch $@
+
 COMPILE := uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 \
 	--custom-compile-command "make lock"
 
@@ -46,6 +52,8 @@ lock: ## write requirements/*.txt and requirements/backends/*.txt anew (needs uv
 		pyproject.toml $(EXTRAS:%=--extra %) --group dev -o requirements/dev.txt
 	$(COMPILE) --upgrade requirements/mlflow.in -o requirements/mlflow.txt
 	$(COMPILE) --upgrade requirements/backends/airflow.in -o requirements/backends/airflow.txt
+	cp requirements/backends/airflow.txt requirements/airflow-peer.txt
+	$(COMPILE) requirements/airflow-peer.in -o requirements/airflow-peer.txt
 	for name in $(filter-out airflow,$(BACKENDS)); do \
 		cp requirements/dev.txt requirements/backends/$$name.txt && \
 		$(COMPILE) pyproject.toml --extra sql --extra postgres requirements/backends/$$name.in \
@@ -101,6 +109,9 @@ demo: venv ## one model from raw data to production and back, under a minute
 
 bench: venv ## the figures, ours against the bare script, measured here
 	$(PY) -m benchmarks.orchestration
+
+bench-peers: venv peers ## the same work by Dagster, Prefect and Airflow too
+	$(PY) -m benchmarks.orchestration --peers
 
 changelog: venv ## show what the fragments in changes/ would say
 	.venv/bin/towncrier build --draft --version next

@@ -1,11 +1,14 @@
 """What Penstock costs beside the bare script: every figure on orchestration, in one run, on this machine.
 
     python -m benchmarks.orchestration [--only ten fan …] [--repeat 5] [--rows 1000]
+    python -m benchmarks.orchestration --peers [dagster prefect airflow] [--only ten fan sklearn warm]
 
 Each kind of work exists twice, as a plain script and as the same functions in a flow; `python script.py` and
 `python -m penstock run flow.py` alternate, with byte code on and threads pinned to one for both. What counts is CPU
 seconds, user and system, of the process and all its descendants: wall times on a shared machine move by a factor of
 two or three. "From – to" are the ratios of neighbouring runs.
+
+With `--peers` the same work, written natively for each, is done by them too: `make peers` makes their environments.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from benchmarks.measure import Contender, adopt_orphans, alternate, ratio, span
 
 TINY_STEPS = 10_000
 FEW_TINY = 1_000
+PEERS = ("dagster", "prefect", "airflow")
 HEADER = "| work | bare | ours | figure | from – to | goal | |\n|---|---|---|---|---|---|---|"
 
 
@@ -327,6 +331,16 @@ def machine() -> str:
     return ", ".join([*words, f"{platform.system()}, {cores} cores, load {load}"])
 
 
+def _with_peers(options: Options, given: argparse.Namespace) -> int:
+    from benchmarks import orchestration_peers as peers
+
+    few = given.airflow_repeat or given.repeat
+    print(f"{machine()}; medians of {given.repeat}, Airflow of {few}", flush=True)
+    kinds = [name for name in given.only if name in peers.KINDS]
+    peers.compare(options, given.peers or PEERS, kinds, few)
+    return 0
+
+
 def main() -> int:
     """Measure and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -335,10 +349,14 @@ def main() -> int:
     )
     parser.add_argument("--repeat", type=int, default=5, help="times each command runs; 9 for the smallest")
     parser.add_argument("--rows", type=int, default=1_000, help="rows of the small frames")
+    parser.add_argument("--peers", nargs="*", choices=PEERS, metavar="PEER", help=f"{', '.join(PEERS)}; all by default")
+    parser.add_argument("--airflow-repeat", type=int, metavar="N", help="times for Airflow, whose runs are long")
     given = parser.parse_args()
     adopt_orphans()
     short = 0
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
+        if given.peers is not None:
+            return _with_peers(Options(Path(folder), given.repeat, given.rows), given)
         turns = Options(Path(folder), given.repeat, given.rows).turns
         print(f"{machine()}; medians of {given.repeat}, of {turns} for short commands\n\n{HEADER}", flush=True)
         for name in given.only:

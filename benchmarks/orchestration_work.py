@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import re
+
 FRAMES = """
 import numpy as np
 import pandas as pd
 {imports}
+"""
 
+STEPS = {
+    "made": """
 {step}
 def made(rows: int, columns: int) -> pd.DataFrame:
     values = np.random.default_rng(0).normal(size=(rows, columns))
     return pd.DataFrame(values, columns=[f"c{{i}}" for i in range(columns)])
-
+""",
+    "moved": """
 {step}
 def moved(frame: pd.DataFrame, by: int) -> pd.DataFrame:
     return frame.assign(c0=frame["c0"] + by, c1=frame["c1"] * frame["c0"])
-
+""",
+    "total": """
 {step}
 def total(frame: pd.DataFrame, by: int) -> float:
     return float(frame["c0"].sum() + by)
-
+""",
+    "joined": """
 {step}
 def joined(parts: list) -> float:
     return sum(parts)
-"""
+""",
+}
+"""The functions of the flows of frames, by name: a file holds those that its body calls."""
 
 LINEAR = """
 frame = made{call}({rows}, 10)
@@ -56,7 +66,8 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 {step_two}
 def split(table: pd.DataFrame):
-    return train_test_split(table, test_size=0.2, random_state=0)
+    train, test = train_test_split(table, test_size=0.2, random_state=0)
+    return train, test
 
 {step}
 def fit(train: pd.DataFrame):
@@ -129,15 +140,22 @@ ledger.commit()
 '''
 
 
+def called(body: str) -> list[str]:
+    """Names of the functions that a body calls."""
+    return [name for name in STEPS if re.search(rf"\b{name}\b", body)]
+
+
 def frames_bare(body: str, rows: int, steps: int) -> str:
     """A script that calls the functions one after another."""
-    return FRAMES.format(imports="", step="") + body.format(rows=rows, steps=steps, call="")
+    text = FRAMES.format(imports="") + "".join(STEPS[name].format(step="") for name in called(body))
+    return text + body.format(rows=rows, steps=steps, call="")
 
 
 def frames_flow(body: str, rows: int, steps: int) -> str:
     """The same functions as the steps of a flow."""
     last = "last" if "last" in body else "frame"
-    text = FRAMES.format(imports="import penstock as ps", step="@ps.step")
+    steps_of = "".join(STEPS[name].format(step="@ps.step") for name in called(body))
+    text = FRAMES.format(imports="import penstock as ps") + steps_of
     return text + body.format(rows=rows, steps=steps, call=".ref") + f'flow = ps.Flow({last}, name="flow")\n'
 
 
