@@ -335,6 +335,13 @@ with open(path, "w") as written:
 kinds = {name: type(value).__name__ for name, value in flow.graph.params.items()}
 print(json.dumps([{task.id: task.steps for task in flow.tasks}, kinds]))
 """
+GATED = """
+from dataclasses import replace
+compile_plainly = compiled
+def compiled(file, group):
+    flow = compile_plainly(file, group=group)
+    return replace(flow, tasks=(replace(flow.tasks[0], refuses=True), *flow.tasks[1:]))
+"""
 KINDS: dict[str, Any] = {"int": int, "float": float, "str": str}
 
 
@@ -347,9 +354,18 @@ class Runner:
     def __init__(self, engine: Any) -> None:
         self.engine = engine
 
+    gated = ""
+
     def export(self, file: Path, group: str, **options: Any) -> tuple[Path, dict[str, list[str]], dict[str, str]]:
         path = file.parent / f"{group}.yaml"
-        words = ("-c", EXPORT, file, group, path, json.dumps(options))
+        words = (
+            "-c",
+            EXPORT.replace("file, group, path, o", f"{self.gated}file, group, path, o"),
+            file,
+            group,
+            path,
+            json.dumps(options),
+        )
         tasks, kinds = json.loads(self.engine.processes.run(*words).splitlines()[-1])
         self.engine.validate(path)
         return path, tasks, kinds
@@ -484,3 +500,14 @@ class TestKubeflow(BackendSuite):
         assert at["exec-second"]["nodeSelector"] == {"labels": {"zone": "eu"}}
         assert at["exec-first"]["activeDeadlineSeconds"] == "120"
         assert at["exec-first"]["secretAsEnv"][0]["keyToEnv"][0]["envVar"] == "TOKEN"
+
+    def test_what_stands_behind_a_gate_runs_when_it_passes(
+        self, runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The condition is written for the local runner too, which looks up one output only."""
+        (tmp_path / "penstock.toml").write_text("")
+        (tmp_path / "flows.py").write_text(SMALL)
+        monkeypatch.setattr(runner, "gated", GATED)
+        went = runner.run(tmp_path / "flows.py", params={"n": "3"})
+        assert "condition-1" in (tmp_path / "step.yaml").read_text()
+        assert went == Went("success", {"first": "success", "second": "success"}, went.log)

@@ -25,6 +25,8 @@ SECRET = "penstock"  # noqa: S105  the name of a Secret, which holds it
 """Secret of Kubernetes that is asked for values, unless `--option secret=` names another."""
 GPU = "nvidia.com/gpu"
 """Kind of accelerator, unless `--option accelerator=` names another."""
+RETURNED = "Output"
+"""What a Python function returns; the local runner looks up no other output in a condition, and no container has it."""
 BESIDE = 2**29
 """Bytes that a container may use beside its step: the processes that start it, which have Penstock loaded."""
 
@@ -61,8 +63,10 @@ def pipeline_of(flow: Compiled, options: Options) -> str:
     kfp = sdk()
     from kfp import compiler, dsl
 
+    taken = _taken(flow, options)
+
     def body(*given: Any) -> None:
-        params = dict(zip(flow.graph.params, given, strict=True))
+        params = dict(zip(taken, given, strict=True))
         made: dict[str, Any] = {}
         behind = _behind(flow)
         gate = next((task.id for task in flow.tasks if task.refuses), "")
@@ -70,16 +74,14 @@ def pipeline_of(flow: Compiled, options: Options) -> str:
             if task.id not in behind:
                 made[task.id] = _add(dsl, flow, task, options, params, made)
         if behind:
-            with dsl.If(made[gate].outputs["outcome"] == PASSED, name="passed"):
+            outcome = made[gate].outputs["outcome" if options.image else RETURNED]
+            with dsl.If(outcome == PASSED, name="passed"):
                 for task in flow.tasks:
                     if task.id in behind:
                         made[task.id] = _add(dsl, flow, task, options, params, made)
 
-    kinds = {name: _kind(value) for name, value in flow.graph.params.items()}
-    parameters = [
-        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=value, annotation=kinds[name])
-        for name, value in flow.graph.params.items()
-    ]
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [inspect.Parameter(n, kind, default=value, annotation=_kind(value)) for n, value in taken.items()]
     _signed(body, "pipeline", parameters)
     about = f"{flow.name}: {len(flow.graph.nodes)} steps in {len(flow.tasks)} tasks, by Penstock"
     pipeline = dsl.pipeline(name=_dashed(flow.name), description=about)(body)
@@ -109,7 +111,7 @@ def _add(
     dsl: Any, flow: Compiled, task: Task, options: Options, params: Mapping[str, Any], made: Mapping[str, Any]
 ) -> Any:
     """Put a task into the pipeline that is being made."""
-    component = _container(dsl, flow, task, options) if options.image else _function(dsl, flow, task)
+    component = _container(dsl, flow, task, options) if options.image else _function(dsl, flow, task, options)
     names = {_input(name): channel for name, channel in params.items()}
     added = component(**{RUN: dsl.PIPELINE_JOB_ID_PLACEHOLDER}, **names)
     added.after(*(made[need] for need in task.needs))
@@ -171,16 +173,20 @@ def _words(flow: Compiled, task: Task) -> list[str]:
     return [*words, "--", *flow.arguments((), NAME)[1:]]
 
 
-def _inputs(flow: Compiled) -> list[inspect.Parameter]:
+def _taken(flow: Compiled, options: Options) -> dict[str, Any]:
+    """Parameters that are inputs: the local runner fails of one without a default, and the worker knows it anyway."""
+    return {name: value for name, value in flow.graph.params.items() if options.image or value is not None}
+
+
+def _inputs(taken: Mapping[str, Any]) -> list[inspect.Parameter]:
     """The run's id and its parameters, as a component takes them."""
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     run = inspect.Parameter(RUN, kind, annotation=str)
-    optional = {name for name, value in flow.graph.params.items() if value is None}
     given = [
         inspect.Parameter(
-            _input(name), kind, annotation=_kind(value), default=None if name in optional else inspect.Parameter.empty
+            _input(name), kind, annotation=_kind(value), default=None if value is None else inspect.Parameter.empty
         )
-        for name, value in flow.graph.params.items()
+        for name, value in taken.items()
     ]
     return [run, *sorted(given, key=lambda one: one.default is None)]
 
@@ -202,29 +208,22 @@ def _container(dsl: Any, flow: Compiled, task: Task, options: Options) -> Any:
             image=options.image, command=command, args=["--executor-input", "{{$}}", *paths, *_words(flow, task)]
         )
 
-    _signed(component, task.id, [*_inputs(flow), *outputs])
+    _signed(component, task.id, [*_inputs(_taken(flow, options)), *outputs])
     component.__doc__ = _about(flow, task)
     return dsl.container_component(component)
 
 
-def _function(dsl: Any, flow: Compiled, task: Task) -> Any:
+def _function(dsl: Any, flow: Compiled, task: Task, options: Options) -> Any:
     """A component that is a Python function, for the local runner, which reads its source."""
-    taken = _inputs(flow)
-    kinds = {Any: "str"}
-    shown = [
-        f"{one.name}: {kinds.get(one.annotation) or getattr(one.annotation, '__name__', 'str')}"
-        + (" = None" if one.default is None else "")
-        for one in taken
-    ]
-    plain = [text for text in shown if not text.endswith("= None")]
-    unset = [text for text in shown if text.endswith("= None")]
-    made = ["outcome: dsl.OutputPath(str)", "metrics: dsl.Output[dsl.Metrics]", "answer: dsl.Output[dsl.Markdown]"]
+    taken = _inputs(_taken(flow, options))
+    shown = [f"{one.name}: {one.annotation.__name__}" for one in taken]
+    made = ["metrics: dsl.Output[dsl.Metrics]", "answer: dsl.Output[dsl.Markdown]"]
     words = ["--python", flow.python, *_words(flow, task)]
     inputs = ", ".join(f"{one.name!r}: {one.name}" for one in taken)
     source = (
-        f"def {task.id}({', '.join([*plain, *made, *unset])}):\n"
+        f"def {task.id}({', '.join([*shown, *made])}) -> str:\n"
         f"    from {TASK} import here\n\n"
-        f"    here({words!r}, {{{inputs}}}, outcome, metrics, answer)\n"
+        f"    return here({words!r}, {{{inputs}}}, metrics, answer)\n"
     )
     name = f"<task {task.id}>"
     linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)

@@ -168,10 +168,9 @@ class Artifact(Protocol):
 def here(
     words: Sequence[str],
     inputs: Mapping[str, Any],
-    outcome: str,
     metrics: Artifact,
     answer: Artifact,
-) -> None:
+) -> str:
     """Do the work of a task in a Python function of the SDK, which is what its local runner can run.
 
     Parameters
@@ -180,9 +179,12 @@ def here(
         As of `main`, without the executor's input and paths.
     inputs : dict
         Parameters of the run, with `RUN`.
-    outcome : str
-        Path for the outcome.
     metrics, answer : Artifact
+
+    Returns
+    -------
+    str
+        The outcome.
 
     Raises
     ------
@@ -193,10 +195,10 @@ def here(
     did = _performed(asked, inputs)
     metrics.metadata.update(did.metrics)
     answer.metadata.update(did.facts)
-    _write(outcome, did.outcome)
     _write(answer.path, did.page())
     if did.code:
         raise SystemExit(did.code)
+    return did.outcome
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:

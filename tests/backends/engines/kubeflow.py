@@ -106,7 +106,7 @@ class Kubeflow:
         """
         self.processes.run("-c", _VALIDATE, path)
 
-    def run(self, path: Path, *, timeout: float = 300, **parameters: Any) -> Ran:
+    def run(self, path: Path, *, timeout: float = 540, **parameters: Any) -> Ran:
         """Run a compiled file in the local runner until it ends.
 
         Raises
