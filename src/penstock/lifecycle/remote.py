@@ -140,7 +140,7 @@ class Answer:
         metrics = self._metrics.get(step)
         return ({"metrics": dict(metrics)} if metrics else {}) | {
             "state": state,
-            "reason": str(decision.reason) if decision is not None else "",
+            "reason": decision.because if decision is not None else "",
             "outputs": {n: {"digest": a.digest, "format": a.format, "size": a.size} for n, a in outputs.items()},
             "wall_s": round(row.wall_s, 3) if row is not None else 0.0,
             "peak_bytes": row.peak_bytes if row is not None else 0,
