@@ -21,6 +21,7 @@ from penstock.backends.prefect_artifact import markdown
 from penstock.backends.prefect_run import error_of, tags_of
 from penstock.backends.tasks import Task
 from penstock.core.flow import Graph
+from penstock.engine.processes import cores
 from penstock.errors import MissingExtraError, StepError, StepTimeoutError, UsageError
 from penstock.testing.backend_suite import BackendSuite, Project, TaskEnded, Went
 from tests.backends.engines.processes import ROOT
@@ -250,6 +251,9 @@ class TestPrefect(BackendSuite):
         assert found["right"]["run_count"] == 2
         before = {one["id"] for one in found["join"]["task_inputs"]["wait_for"]}
         assert before == {found["part"]["id"], found["right"]["id"]}
+        if cores() > 1:  # what need not wait for each other runs at once
+            assert found["left"]["start_time"] < found["right"]["end_time"]
+            assert found["right"]["start_time"] < found["left"]["end_time"]
 
     def test_an_artifact_tells_what_came_of_a_run(self, runner: Runner, ten: tuple[Project, Went]) -> None:
         """A line a step, with digests, and how to look closer."""
@@ -257,6 +261,35 @@ class TestPrefect(BackendSuite):
         assert (found["key"], found["type"]) == ("ten", "markdown")
         digests = ten[0].digests(ten[0].runs()[-1].id)
         assert all(digest[:12] in found["data"] for kept in digests.values() for digest in kept)
+
+    def test_a_refusal_of_the_gate_is_no_failure(self, runner: Runner, tmp_path: Path) -> None:
+        """As everywhere; and it has its name in Prefect, tags by part, and an artifact with the verdict."""
+        super().test_a_refusal_of_the_gate_is_no_failure(runner, tmp_path)
+        engine = runner.engine
+        run = engine.runs("churn")[0]
+        assert engine.wait(run) == "Refused"
+        body = {"flow_runs": {"id": {"any_": [run]}}}
+        found = {one["name"]: one for one in engine.api("task_runs/filter", body)}
+        assert [found[name]["state_name"] for name in ("evaluate", "gate", "deploy")] == [
+            "Completed",
+            "Refused",
+            "Skipped",
+        ]
+        assert [found[name]["tags"] for name in ("validate", "evaluate", "gate")] == [["prepare"], ["train"], ["judge"]]
+        [artifact] = engine.artifacts(run)
+        assert "**churn@1** · challenger" in artifact["data"]
+        assert "| roc\\_auc" in artifact["data"]
+
+    def test_run_on_prefect_waits_and_tells(self, runner: Runner, tmp_path: Path) -> None:
+        """The command line tells of a run there as of one here."""
+        project = Project(tmp_path / "on", SECRET.replace("FOLDER", str(tmp_path)))
+        words = ("-P", "-m", "penstock", "run", project.file, "--on", "prefect", "--param", "n=4")
+        said = runner.engine.processes.run(*words, CAVE_WORD="abcde")
+        assert "1 run" in said
+        assert json.loads((tmp_path / "told").read_text()) == [4, 5]
+        run = runner.engine.runs("secretive")[0]
+        assert runner.engine.wait(run) == "Completed"
+        assert project.runs()[0].info["backend"]["run"] == run
 
     def test_an_exported_file_is_served_and_triggered(self, runner: Runner, tmp_path: Path) -> None:
         """As a user does it: parameters with their types, secrets from a block, schedule, state, artifact and log."""
@@ -278,7 +311,31 @@ class TestPrefect(BackendSuite):
         assert project.runs()[0].info["backend"]["run"] == run
         runner.end("secretive")
 
+    def test_a_deployment_is_run_by_a_worker_of_a_pool(self, runner: Runner, tmp_path: Path) -> None:
+        """The flow is found again by its variable in the file, and the project by its place beside that file."""
+        project = Project(tmp_path / "pooled", SECRET.replace("FOLDER", str(tmp_path)))
+        engine = runner.engine
+        engine.api("work_pools/", {"name": "pool", "type": "process"})
+        file = project.folder / "weekly.py"
+        file.write_text(POOLED.format(python=sys.executable, folder=str(project.folder)))
+        engine.processes.run(file, CAVE_WORD="abc")
+        engine.processes.start("pool", "prefect", "worker", "start", "--pool", "pool")
+        run = engine.trigger("pooled", n=5)
+        assert engine.wait(run) == "Completed"
+        assert json.loads((tmp_path / "told").read_text()) == [5, 4]
+        engine.processes.stop("pool")
 
+
+POOLED = """
+from flows import secretive
+from penstock import to_prefect
+
+weekly = to_prefect(secretive, python={python!r}, variable="weekly")
+
+if __name__ == "__main__":
+    source = weekly.from_source({folder!r}, "weekly.py:weekly")
+    source.deploy(name="pooled", work_pool_name="pool", job_variables={{"env": {{"CAVE_WORD": "abcd"}}}})
+"""
 SECRET = """
 import json
 import os

@@ -32,6 +32,12 @@ WORDS = {
     "@annually": "0 0 1 1 *",
 }
 """Cron's words for common schedules."""
+SETTINGS = {
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # progress is told by us; its lines go to its server alone
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # 20 is too short on a crowded machine
+}
+"""Settings of Prefect for a run that somebody waits for, unless they are made already."""
 FILE = '''\
 """{flow} on Prefect: `python FILE` serves it. Written by `penstock export prefect`."""
 
@@ -131,9 +137,8 @@ class Prefect:
         if where:
             what = f"prefect://{where}: the server of Prefect is not named here"
             raise UsageError(what, hint="set PREFECT_API_URL=http://HOST:4200/api and give --on prefect")
-        # Progress is told by us; Prefect's own lines go to its server alone.
-        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-        os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+        for name, value in SETTINGS.items():
+            os.environ.setdefault(name, value)
         native = _native(flow, options.secrets, done, __name__, "flow")
         from prefect.utilities.urls import url_for
 

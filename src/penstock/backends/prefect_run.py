@@ -126,7 +126,8 @@ class _Run:
                 needed = [self.futures[need] for need in task.needs]
                 future = self.futures[task.id] = self._native(task).submit(wait_for=needed)
                 future.add_done_callback(lambda _, one=task.id: ended.put(one))
-            over.add(ended.get())
+            over.add(one := ended.get())
+            self._tell(one)
 
     def _native(self, task: Task) -> Any:
         """The task as one of Prefect's."""
@@ -157,22 +158,15 @@ class _Run:
 
     def _carry(self, task: Task) -> Any:
         """Start the worker for each of a task's calls; the state in which it ended."""
-        from prefect.logging import get_run_logger
         from prefect.states import Cancelled, Completed, Failed
 
-        if any(self._skipped(need) for need in task.needs):
+        if any(self.futures[need].state.name == SKIPPED for need in task.needs):
             return Completed(name=SKIPPED, message="something before it was skipped")
-        logger: Any = get_run_logger()
-        refused, reason = False, ""
-        for steps, command in zip(task.calls, self.plan.commands[task.id], strict=True):
-            self.told[task.id] = None
-            told = call(
-                [*command, *self._of_this_run()],
-                environment=self.environment,
-                echo=lambda line: logger.info("%s", line),
-                unwanted=self.stop.is_set,
-            )
-            self.told[task.id] = told
+        refused: Told | None = None
+        for number, steps in enumerate(task.calls):
+            if self.stop.is_set():
+                return Cancelled(message=f"{', '.join(steps)} did not begin")
+            told = self._start(task.id, self.plan.commands[task.id][number])
             if self.stop.is_set():
                 return Cancelled(message=f"the worker of {', '.join(steps)} was ended")
             if told.state not in ("done", "reused", "skipped"):
@@ -180,13 +174,26 @@ class _Run:
                 return Failed(message=str(error), data=error)
             with self._lock:
                 self.answers.append(told.answer)
-            refused, reason = refused or told.refused, told.reason if told.refused or not refused else reason
+            if told.state == "skipped" and number == 0:
+                return Completed(name=SKIPPED, message=told.reason)
+            refused = refused or (told if told.refused else None)
             if told.state == "skipped":
                 break
-        self._tell(task)
-        if told.state == "skipped" and told.answer["steps"].keys() == set(task.calls[0]):
-            return Completed(name=SKIPPED, message=reason)
-        return Completed(name=REFUSED if refused else None, message=reason)
+        return Completed(name=REFUSED if refused else None, message=(refused or told).reason)
+
+    def _start(self, task: str, command: tuple[str, ...]) -> Told:
+        """Start the worker once and wait for what it tells; its log is the task's."""
+        from prefect.logging import get_run_logger
+
+        logger: Any = get_run_logger()
+        self.told[task] = None
+        told = self.told[task] = call(
+            [*command, *self._of_this_run()],
+            environment=self.environment,
+            echo=lambda line: logger.info("%s", line),
+            unwanted=self.stop.is_set,
+        )
+        return told
 
     def _of_this_run(self) -> Iterator[str]:
         """What of the worker's command line is this run's own."""
@@ -195,12 +202,11 @@ class _Run:
             if value is not None:
                 yield from ("--param", f"{name}={text_of(value)}")
 
-    def _skipped(self, task: str) -> bool:
-        return bool(self.futures[task].state.name == SKIPPED)
-
-    def _tell(self, task: Task) -> None:
-        if self.done is not None:
-            self.done(self.id, task.steps)
+    def _tell(self, task: str) -> None:
+        """Tell of a task that has ended, if the run stands on record since its worker came so far."""
+        told = self.told.get(task)
+        if self.done is not None and told is not None and told.answer.get("run"):
+            self.done(self.id, next(one.steps for one in self.plan.tasks if one.id == task))
 
     def ended(self) -> Any:
         """The flow run's state, when all tasks have one; an artifact tells what came of it."""
