@@ -333,8 +333,8 @@ from penstock import to_prefect
 weekly = to_prefect(secretive, python={python!r}, variable="weekly")
 
 if __name__ == "__main__":
-    source = weekly.from_source({folder!r}, "weekly.py:weekly")
-    source.deploy(name="pooled", work_pool_name="pool", job_variables={{"env": {{"CAVE_WORD": "abcd"}}}})
+    found = weekly.from_source({folder!r}, "weekly.py:weekly")
+    found.to_deployment("pooled", work_pool_name="pool", job_variables={{"env": {{"CAVE_WORD": "abcd"}}}}).apply()
 """
 SECRET = """
 import json

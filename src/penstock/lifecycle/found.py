@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Iterator
@@ -70,7 +71,9 @@ def find(what: Any) -> Found:
             hint="ps.run(churn), or ps.run('churn.py')",
         )
     place = place_of(what) if isinstance(what, Workflow) else Place(os.getcwd())
-    home = next(iter(sorted(_homes(what), key=lambda one: os.path.dirname(one[0]) != place.folder)), None)
+    begun = set(_being_imported())  # who imports it to run it is not its home, as long as there is another
+    homes = sorted(_homes(what), key=lambda one: (one[0] in begun, os.path.dirname(one[0]) != place.folder))
+    home = homes[0] if homes else None
     types = tuple(own_types(what))
     if home is not None:
         file, variable = home
@@ -127,6 +130,15 @@ def _homes(what: Any) -> Iterator[tuple[str, str]]:
         for variable, value in list(vars(module).items()):
             if value is what and not variable.startswith("_") and not os.path.realpath(file).startswith(outside):
                 yield os.path.abspath(file), variable
+
+
+def _being_imported() -> Iterator[str]:
+    """Files whose own lines have led to this call."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code.co_name == "<module>":
+            yield os.path.abspath(frame.f_globals.get("__file__") or "")
+        frame = frame.f_back
 
 
 def own_types(what: Any) -> Iterator[str]:
