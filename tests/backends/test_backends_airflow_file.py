@@ -406,7 +406,7 @@ def test_secrets_reach_the_worker_alone_and_airflows_own_do_not(
     module = loaded(text, SHOWS, tmp_path)
     seen = json.loads(module["made"]["start"].execute(context())["run"])
     assert seen == {"A": "value of A", "B": "value of b", "C": "postgresql://ana:s3cret@db/x", "D": "s3cret"}
-    assert sorted(masked) == ["postgres://ana:s3cret@db/x", "s3cret", "value of A", "value of b"]
+    assert sorted(masked) == ["postgresql://ana:s3cret@db/x", "s3cret", "value of A", "value of b"]
     assert "A" not in os.environ
 
 

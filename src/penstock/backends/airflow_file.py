@@ -217,8 +217,8 @@ def secrets():
         else:
             connection = Connection.get(key)
             value = getattr(connection, field) if field else connection.get_uri()
-        mask_secret(value, name)
         found[name] = str(value).replace("postgres://", "postgresql://", 1)
+        mask_secret(found[name], name)
     return found
 '''
 NATIVE = """
