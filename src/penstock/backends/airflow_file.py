@@ -218,7 +218,7 @@ def secrets():
             connection = Connection.get(key)
             value = getattr(connection, field) if field else connection.get_uri()
         found[name] = str(value).replace("postgres://", "postgresql://", 1)
-        mask_secret(found[name], name)
+        mask_secret(found[name])
     return found
 '''
 NATIVE = """
