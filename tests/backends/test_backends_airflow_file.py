@@ -268,7 +268,7 @@ class Kept:
 
 @pytest.fixture
 def masked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Airflow's names in place of Airflow; gives what was masked. With a name, Airflow masks only what sounds secret."""
+    """Airflow's names in place of Airflow; gives what was masked (by a name beside it, some would not be)."""
     found: list[str] = []
     sdk = types.ModuleType("airflow.sdk")
     for name in ("DAG", "Asset", "AssetAlias", "Param"):
