@@ -131,6 +131,8 @@ def test_a_source_whose_times_have_a_zone_where_the_others_have_none_is_told():
     assert planned(table(), sources=zoned)["zones"] == []  # not cut at all
     [told] = planned(table(), sources=zoned, cuts={"orders": "ordered_at"})["zones"]
     assert told.startswith("orders's ordered_at has a zone and day has none: they are compared as if both were in UTC")
+    held = {"rows": table(), "orders": pd.DataFrame({"ordered_at": ["2026-01-01T10:00:00+02:00"]})}
+    assert planned(table(), sources=held, cuts={"orders": "ordered_at"})["zones"] == [told]
     plain = {"rows": Stored("day"), "orders": Stored("ordered_at")}
     assert planned(table(), sources=plain, cuts={"orders": "ordered_at"})["zones"] == []
 

@@ -271,14 +271,23 @@ def _zones(times: Any, time: str, sources: Mapping[str, StoredTable], by: Mappin
 
     aware, found = zoned(times), []
     for name, column in by.items():
-        some = next(iter(sources[name].batches([column])), None) if column else None
-        if some is not None and len(some) and zoned(sources[name].frame(some)[column]) != aware:
+        if column and (some := _some(sources[name], column)) is not None and zoned(some) != aware:
             here, there = (time, f"{name}'s {column}") if aware else (f"{name}'s {column}", time)
             found.append(
                 f"{here} has a zone and {there} has none: they are compared as if both were in UTC, so that {name} is "
                 "cut some hours early or late"
             )
     return found
+
+
+def _some(source: Any, column: str) -> Any:
+    """The first cells of a source's column, of a table in memory or of a stored one; None where it has no row."""
+    import pandas as pd
+
+    if isinstance(source, pd.DataFrame):
+        return source[column] if len(source) else None
+    first = next(iter(source.batches([column])), None)
+    return source.frame(first)[column] if first is not None and len(first) else None
 
 
 def moment_of(text: str) -> np.datetime64:
