@@ -325,8 +325,8 @@ import json, sys
 from penstock.backends.backend import Options
 from penstock.backends.compiled import compiled
 from penstock.backends.kubeflow import Kubeflow
-file, group, path, options = sys.argv[1:]
-flow = compiled(file, group=group)
+file, group, path, python, options = sys.argv[1:]
+flow = compiled(file, group=group, python=python)
 given = Options(group=group, **json.loads(options))
 text = Kubeflow().export(flow, given)
 assert Kubeflow().export(flow, given) == text
@@ -338,10 +338,11 @@ print(json.dumps([{task.id: task.steps for task in flow.tasks}, kinds]))
 GATED = """
 from dataclasses import replace
 compile_plainly = compiled
-def compiled(file, group):
-    flow = compile_plainly(file, group=group)
+def compiled(file, **more):
+    flow = compile_plainly(file, **more)
     return replace(flow, tasks=(replace(flow.tasks[0], refuses=True), *flow.tasks[1:]))
 """
+PYTHON = sys.executable  # the SDK stays in its own environment; steps run where all extras are
 KINDS: dict[str, Any] = {"int": int, "float": float, "str": str}
 
 
@@ -358,14 +359,8 @@ class Runner:
 
     def export(self, file: Path, group: str, **options: Any) -> tuple[Path, dict[str, list[str]], dict[str, str]]:
         path = file.parent / f"{group}.yaml"
-        words = (
-            "-c",
-            EXPORT.replace("file, group, path, o", f"{self.gated}file, group, path, o"),
-            file,
-            group,
-            path,
-            json.dumps(options),
-        )
+        script = EXPORT.replace("file, group, path, p", f"{self.gated}file, group, path, p")
+        words = ("-c", script, file, group, path, PYTHON, json.dumps(options))
         tasks, kinds = json.loads(self.engine.processes.run(*words).splitlines()[-1])
         self.engine.validate(path)
         return path, tasks, kinds
