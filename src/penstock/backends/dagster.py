@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -113,9 +112,8 @@ def to_dagster(
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"to_dagster: several flows are called {', '.join(twice)}", hint="give each its own name=")
     made = dg.Definitions.merge(*(definitions_of(flow, native) for flow in found))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.PreviewWarning)
-        return made.with_reconstruction_metadata(keep)
+    _keep(keep)
+    return made
 
 
 def _dagster() -> Any:
@@ -156,18 +154,31 @@ def slim(graph: Graph) -> Graph:
     return replace(graph, nodes=nodes, codes={}, about=about)
 
 
-def _kept(key: str) -> str | None:
-    """What Dagster kept when the code location was loaded; None where it is loaded now, or by nobody."""
+def _context() -> tuple[Any, bool]:
+    """Dagster's own record of the definitions that are being loaded, and whether they were loaded before."""
     try:
         from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
 
         context = DefinitionsLoadContext.get()
-        if context.load_type != DefinitionsLoadType.RECONSTRUCTION:
-            return None
-        found = context.reconstruction_metadata.get(key)
+        return context, context.load_type == DefinitionsLoadType.RECONSTRUCTION
     except (ImportError, AttributeError):  # not part of what Dagster promises: without it the file is read again
-        return None
+        return None, False
+
+
+def _kept(key: str) -> str | None:
+    """What Dagster kept when the code location was loaded; None where it is loaded now, or by nobody."""
+    context, again = _context()
+    found = context.reconstruction_metadata.get(key) if again else None
     return str(found) if found is not None else None
+
+
+def _keep(texts: Mapping[str, str]) -> None:
+    """Have Dagster hand these texts to the processes of runs and steps."""
+    context, again = _context()
+    if context is None or again:
+        return
+    for key, text in texts.items():
+        context.add_to_pending_reconstruction_metadata(key, text)
 
 
 class Dagster:
