@@ -18,7 +18,7 @@ from penstock.backends.call import Told
 from penstock.backends.compiled import Compiled, compiled
 from penstock.backends.prefect import WORDS, Prefect, signature
 from penstock.backends.prefect_artifact import markdown
-from penstock.backends.prefect_run import error_of, tags_of
+from penstock.backends.prefect_run import Plan, error_of, tags_of
 from penstock.backends.tasks import Task
 from penstock.core.flow import Graph
 from penstock.engine.processes import cores
@@ -110,6 +110,12 @@ def test_without_prefect_the_command_that_installs_it_is_told(small: Compiled, m
 def test_a_server_is_named_by_prefects_own_variable(small: Compiled) -> None:
     with pytest.raises(UsageError, match="PREFECT_API_URL"):
         Prefect().run(small, "host:4200", Options(), lambda *_: None)
+
+
+def test_a_run_names_what_it_sets_otherwise_as_a_person_would() -> None:
+    plan = Plan("f", "/p", (), {}, defaults={"n": 1, "since": "2026", "until": None})
+    given = {"n": 1, "since": "2027", "until": None, "share": 4000.0, "part": 0.5, "loud": True}
+    assert list(plan.set_by(given))[1::2] == ["since=2027", "share=4000", "part=0.5", "loud=true"]
 
 
 def test_tags_are_part_labels_and_gpu() -> None:

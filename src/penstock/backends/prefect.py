@@ -239,7 +239,8 @@ def _native(flow: Compiled, secrets: tuple[str, ...], done: Done | None, module:
         task.id: tuple((flow.python, "-P", "-m", WORKER, *flow.arguments(steps, NAME)) for steps in task.calls)
         for task in flow.tasks
     }
-    plan = Plan(flow.name, flow.home.config.root, flow.tasks, commands, secrets)
+    defaults = {name: value for name, value in flow.graph.params.items() if name not in flow.request.params}
+    plan = Plan(flow.name, flow.home.config.root, flow.tasks, commands, secrets, defaults)
 
     def carry(**params: Any) -> Any:
         return carry_out(plan, params, done)

@@ -35,6 +35,8 @@ class Plan:
         Task → command lines of its starts of the worker, up to the run's id.
     secrets : tuple of str
         Variables whose values are asked of Prefect's Secret blocks.
+    defaults : dict
+        Parameters that a run need not name where they have this value.
     """
 
     flow: str
@@ -42,6 +44,14 @@ class Plan:
     tasks: tuple[Task, ...]
     commands: Mapping[str, tuple[tuple[str, ...], ...]]
     secrets: tuple[str, ...] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    def set_by(self, params: Mapping[str, Any]) -> Iterator[str]:
+        """Arguments of the worker for what a run sets otherwise than the declaration, as a person would write it."""
+        for name, value in params.items():
+            if value is not None and (name not in self.defaults or value != self.defaults[name]):
+                whole = isinstance(value, float) and value.is_integer()
+                yield from ("--param", f"{name}={int(value) if whole else text_of(value)}")
 
 
 def carry_out(plan: Plan, params: Mapping[str, Any], done: Done | None = None) -> Any:
@@ -188,19 +198,12 @@ class _Run:
         logger: Any = get_run_logger()
         self.told[task] = None
         told = self.told[task] = call(
-            [*command, *self._of_this_run()],
+            [*command, "--run", self.id, *self.plan.set_by(self.params)],
             environment=self.environment,
             echo=lambda line: logger.info("%s", line),
             unwanted=self.stop.is_set,
         )
         return told
-
-    def _of_this_run(self) -> Iterator[str]:
-        """What of the worker's command line is this run's own."""
-        yield from ("--run", self.id)
-        for name, value in self.params.items():
-            if value is not None:
-                yield from ("--param", f"{name}={text_of(value)}")
 
     def _tell(self, task: str) -> None:
         """Tell of a task that has ended, if the run stands on record since its worker came so far."""
