@@ -116,6 +116,7 @@ def test_a_flow_is_kept_for_the_steps_without_what_only_the_worker_needs(small):
 def test_only_parameters_that_differ_from_the_declaration_are_given(small):
     assert params_given(small, {"n": 4, "loud": False}) == {}
     assert params_given(small, {"n": 5, "loud": True}) == {"n": 5, "loud": True}
+    assert str(params_given(small, {"cap": 4000.0})["cap"]) == "4000"  # the text is kept with the version's code
 
 
 def test_a_pool_is_the_label_or_gpu(small):

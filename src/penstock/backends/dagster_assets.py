@@ -253,7 +253,7 @@ def _params(flow: Compiled) -> Any:
 def params_given(flow: Compiled, given: Mapping[str, Any]) -> dict[str, Any]:
     """Those of a run's parameters that are not as the declaration has them."""
     return {
-        name: value
+        name: int(value) if isinstance(value, float) and value.is_integer() else value  # as people write it
         for name, value in given.items()
         if value is not None and text_of(value) != text_of(flow.graph.params.get(name))
     }
