@@ -81,8 +81,9 @@ def test_a_check_names_what_dagster_cannot_do(small):
     assert all(one.remedy for one in found)
 
 
-def test_a_check_finds_nothing_wrong_with_a_plain_flow(small):
-    assert [one for one in backend("dagster").check(small, Options()) if one.grade == "error"] == []
+@pytest.mark.parametrize("more", [{}, {"timezone": "UTC"}, {"on": ""}])  # the last is what `penstock run --on` gives
+def test_a_check_finds_nothing_wrong_with_a_plain_flow(small, more):
+    assert [one for one in backend("dagster").check(small, Options(more=more)) if one.grade == "error"] == []
 
 
 @pytest.mark.parametrize("text", ["", "@daily", "0 6 * * 1", "asset:warehouse/orders,prices"])
@@ -446,6 +447,13 @@ class TestDagster(BackendSuite):
             assert found == set(digests[step])
             assert (facts["penstock run"], facts["state"]) == (newest.id, "done")
             assert facts["peak_bytes"] > 0
+
+    def test_run_on_dagster_needs_no_instance(self, engines, tmp_path):
+        project = Project(tmp_path / "alone", ALONE)
+        words = ("-m", "penstock", "run", project.file, "--on", "dagster")
+        text = engines.get("dagster").processes.run(*words, PYTHONPATH=str(ROOT / "src"), DAGSTER_HOME="")
+        assert "2 run" in text
+        assert project.runs()[0].state == "done"
 
     def test_dagster_validates_an_export(self, runner, ten):
         project, _ = ten

@@ -198,7 +198,7 @@ class Dagster:
             found.append(Finding("error", what, "leave it out: the image is that of Dagster's code location"))
         if fault := schedule_fault(options.schedule):
             found.append(Finding("error", fault, 'a cron expression such as "0 6 * * 1", "@daily", or asset:NAME'))
-        if unknown := sorted(set(options.more) - {TIMEZONE}):
+        if unknown := sorted(set(options.more) - {TIMEZONE, "on"}):
             found.append(Finding("error", f"--option {', '.join(unknown)}: not of Dagster", f"{TIMEZONE}=NAME is one"))
         if find_spec("dagster") is None:
             what = "Dagster is not installed here: whatever loads the definitions needs it beside Penstock"
