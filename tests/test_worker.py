@@ -159,6 +159,13 @@ def test_parameters_and_the_last_step_are_taken_from_the_request(project):
     assert (steps(live), live.graph.params) == (["a", "clean"], {"keep": 1})
 
 
+@pytest.mark.parametrize(("said", "kept"), [("4000", {"cap": "4000.0"}), ("4000.0", {"cap": "4000.0"}), ("5e3", {})])
+def test_a_number_is_kept_in_one_spelling_and_a_default_not_at_all(project, said, kept):
+    text = STEPS + 'counted = count(clean(table, keep=ps.Param("cap", 5000.0)))\n'
+    live, _ = load(project(text, params={"cap": said}, what="run"))
+    assert live.graph.about["code"]["params"] == kept
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [({"params": {"keap": "1"}}, 'did you mean "keep"'), ({"until": "claen"}, 'did you mean "clean"')],

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from penstock.core.flow import Flow
+from penstock.core.flow import Flow, calls_of, params_of
 from penstock.core.ports import Config
 from penstock.core.step import Ref
 from penstock.core.tree import is_estimator
@@ -91,7 +91,8 @@ def prepare(
     about |= _parameters(declared, request)
     outputs = narrowed(outputs)
     live = describe(name, outputs, closure, given=params, about=about, until=_until(declared, request))
-    live = replace(live, graph=replace(live.graph, about=about | _made_with(closure, about, request)))
+    given = _given(live.graph.params, outputs)
+    live = replace(live, graph=replace(live.graph, about=about | _made_with(closure, about, request, given)))
     closure.save()
     objects, formats = open_store(config, _project_types(live, request["root"]))
     warm = _warm(live, LIBRARIES if isinstance(declared, Workflow) else ())
@@ -139,7 +140,15 @@ def _parameters(declared: Any, request: Mapping[str, Any]) -> dict[str, Any]:
     return {"parameters": flat(declared)} | ({"set": dict(given)} if given else {})
 
 
-def _made_with(closure: Closure, about: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
+def _given(params: Mapping[str, Any], outputs: tuple[Ref, ...]) -> dict[str, str]:
+    """What a run sets otherwise than the declaration does, in one spelling: 4000 and 4000.0 are one number."""
+    declared = params_of(calls_of(outputs))
+    return {name: str(value) for name, value in params.items() if value != declared.get(name)}
+
+
+def _made_with(
+    closure: Closure, about: Mapping[str, Any], request: Mapping[str, Any], params: Mapping[str, str]
+) -> dict[str, Any]:
     """What it takes to do the same again: the files of the code, what was given by hand, and the environment."""
     if not os.path.isfile(request.get("file") or ""):
         return {}
@@ -147,7 +156,7 @@ def _made_with(closure: Closure, about: Mapping[str, Any], request: Mapping[str,
     code = source_files(closure, request["file"], request["root"], filter(None, [about.get("schema_file")]))
     code |= {
         "variable": request.get("variable"),
-        "params": dict(request.get("params") or {}),
+        "params": dict(params),
         "seed": about.get("seed"),
     }
     extra = request.get("extra") or {}
