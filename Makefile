@@ -12,8 +12,8 @@ STAMP := .venv/.penstock-stamp
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv mlflow backends lock test test-backends format lint types imports docstrings doctest unit campaign \
-	demo bench peers bench-peers changelog clean
+.PHONY: help venv mlflow backends peers lock test test-backends format lint types imports docstrings doctest unit campaign \
+	demo bench bench-peers changelog clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -63,7 +63,7 @@ def cpu_s(
     RuntimeError
         The command did not end with 0, or not in time; its last output is told.
     """
-    before = _children_s()
+    before, others = _children_s(), children(os.getpid())
     with open(folder / "output.txt", "w+") as output:
         given = environment() | dict(env or {})
         process = subprocess.Popen(
@@ -79,7 +79,7 @@ def cpu_s(
                 os.kill(pid, signal.SIGKILL)
             process.wait()
             code = f"no end within {TIMEOUT_S} s"
-        _reap({process.pid, *beside})
+        _reap({process.pid, *beside, *others})
         if code:
             output.seek(0)
             raise RuntimeError(f"{' '.join(map(str, command))} ended with {code}: {output.read()[-2000:]}")

@@ -22,7 +22,7 @@ service = subprocess.Popen([sys.executable, "-c", WORK], stdin=subprocess.PIPE, 
 service.stdout.readline()
 with tempfile.TemporaryDirectory() as folder:
     seen = []
-    spent = cpu_s([sys.executable, "-c", "print(2)"], Path(folder), beside=[service.pid],
+    spent = cpu_s([sys.executable, "-c", "import time; time.sleep(0.3)"], Path(folder), beside=[service.pid],
                   watch=lambda pid: seen.extend(resident(pid)))
 print(service.poll(), spent < 0.3, used_s(service.pid) >= 0.3, max(seen) > 1 << 20)
 service.communicate(b"\\n")
@@ -143,3 +143,16 @@ def test_who_is_not_there_is_named_and_the_others_are_compared(options, monkeypa
     rows = [line for line in out.splitlines() if line.startswith("| ")]
     assert [line.split(" | ")[0] for line in rows] == ["| a fan of 100 steps, 50 × 10", "| bare script", "| Penstock"]
     assert len({line.count("|") for line in rows}) == 1
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux has subreapers and /proc")
+def test_a_child_that_was_there_before_is_not_waited_for(tmp_path):
+    from benchmarks import measure
+
+    other = subprocess.Popen(["sleep", "100"])
+    try:
+        measure.cpu_s([sys.executable, "-S", "-c", "print(1)"], tmp_path)
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()

@@ -78,7 +78,7 @@ def test_a_figure_that_cannot_be_kept_is_the_stores_fault_and_not_the_steps(monk
     live = SimpleNamespace(calls={"draws": Call("", "draws", (), {}, Options(), function=draws)}, ids={}, params={})
     stage = SimpleNamespace(stage=refuse)
     formats = SimpleNamespace(dump=lambda value, stage: Artifact("0" * 64, "json", 1, str(value)))
-    answer = child.run_task({"inputs": []}, node, live, child.Runtime(stage, formats))
+    answer = child.run_task({"step": "draws", "inputs": []}, node, live, child.Runtime(stage, formats))
     assert (answer["error"]["error"], answer["error"]["where"]) == ("StoreError", "/store")
     assert answer["notes"] == {"rows": 3}
 
