@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from penstock.engine import processes
+from penstock.engine.handle import Server
 from penstock.errors import DeclarationError, StepKilledError
 from penstock.store.fsck import fsck
 
@@ -348,6 +350,17 @@ def test_the_import_may_print_and_read_as_it_likes(project):
     project.write("print('hello')\nassert sys.stdin.read() == ''\nout = ps.read('t.csv')\n")
     (project.root / "t.csv").write_text("a\n1\n")
     assert project.run().error is None
+
+
+def test_where_no_process_can_be_started_nothing_is_left_open(monkeypatch):
+    def refused(*_words, **_options):
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(processes, "spawn", refused)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(OSError, match="no more processes"):
+        Server(["nothing"], {}).start()
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_a_stranger_who_starts_the_worker_is_told(project):

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,6 +94,24 @@ def test_a_module_that_is_none_of_the_entries_is_started_anew(peek: Warm) -> Non
     other = Warm(["another"])
     assert seen(other)["loaded"] is False
     assert other._sock is None
+
+
+def test_files_that_another_thread_opens_and_closes_meanwhile_are_no_matter(peek: Warm) -> None:
+    stop = threading.Event()
+
+    def flicker() -> None:
+        while not stop.is_set():
+            for fd in [os.open(os.devnull, os.O_RDONLY) for _ in range(20)]:
+                os.close(fd)
+
+    thread = threading.Thread(target=flicker)
+    thread.start()
+    try:
+        for _ in range(30):
+            assert seen(peek)["loaded"] is True
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_where_the_one_that_forks_was_killed_it_is_said(peek: Warm) -> None:

@@ -42,9 +42,13 @@ class Server:
         if self._lines is not None:
             return
         ours, theirs = socket.socketpair()
-        os.set_inheritable(theirs.fileno(), True)
-        self.pid = processes.spawn([*self.command, str(theirs.fileno())], environment=self.environment)
-        theirs.close()
+        with theirs:
+            os.set_inheritable(theirs.fileno(), True)
+            try:
+                self.pid = processes.spawn([*self.command, str(theirs.fileno())], environment=self.environment)
+            except BaseException:
+                ours.close()
+                raise
         self._lines = Lines(ours)
 
     def send_open(self, request: Mapping[str, Any]) -> None:

@@ -69,7 +69,7 @@ class Warm:
         if self._sock is None:
             self._start()
         assert self._sock is not None
-        files = [fd for fd in _open_files() if os.get_inheritable(fd)]
+        files = _open_files(inheritable=True)
         request = {
             "arguments": list(arguments[3:]),
             "environment": environment,
@@ -112,13 +112,14 @@ def _fixed(environment: dict[str, str]) -> dict[str, str]:
     return {name: environment[name] for name in names}
 
 
-def _open_files() -> list[int]:
-    """Standard error, and what was opened since."""
+def _open_files(*, inheritable: bool = False) -> list[int]:
+    """Standard error, and what was opened since: all of it, or what a program that is started gets."""
     found = []
     for name in os.listdir("/proc/self/fd"):
+        # The folder itself was open while it was listed, and another thread may close what it had open.
         with contextlib.suppress(OSError):
-            os.fstat(int(name))  # the folder itself was open while it was listed
-            found.append(int(name))
+            if os.get_inheritable(int(name)) or not inheritable:
+                found.append(int(name))
     return sorted(fd for fd in found if fd > 1)
 
 
