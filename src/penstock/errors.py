@@ -235,5 +235,9 @@ class ConflictError(PenstockError):
     """Somebody else moved it first: the state is not the one that was compared with."""
 
 
+class BackendError(PenstockError, RuntimeError):
+    """A backend ended a run otherwise than its steps did, or before they began: it gave up, or something outside did."""
+
+
 class InternalError(PenstockError):
     """A fault of Penstock's own; please report it."""

@@ -46,6 +46,12 @@ def python(text: str) -> list[str]:
         ({"state": "failed", "retriable": False}, 5, "failed", False),
         ({"state": "failed", "retriable": True}, 1, "failed", True),
         ({"state": "cancelled"}, 143, "cancelled", False),
+        ({"state": "failed", "retriable": True}, 2, "failed", False),
+        ({"state": "cancelled"}, 0, "failed", True),
+        ({"state": "failed", "steps": ["no", "answer"]}, 5, "failed", True),
+        ({"state": "done", "steps": {"a": {"outputs": {"": "ab12"}}}}, 0, "failed", True),
+        ({"state": "done", "error": "a text"}, 0, "failed", True),
+        ({"state": ["done"]}, 0, "failed", True),
     ],
 )
 def test_a_code_counts_when_the_answer_says_the_same(answer: dict, code: int, state: str, retriable: bool) -> None:
@@ -59,6 +65,31 @@ def test_a_process_that_says_nothing_has_failed_and_may_be_tried_again(code: int
     told = call(python(end))
     assert (told.code, told.state, told.retriable) == (code, "failed", True)
     assert "no answer" in told.reason
+
+
+@pytest.mark.parametrize("code", [2, 3, 6])
+def test_what_no_try_mends_is_final_without_an_answer_too(code: int) -> None:
+    told = call(python(f"import sys; sys.exit({code})"))
+    assert (told.code, told.state, told.retriable) == (code, "failed", False)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '{"state": "done"', "[1]", "null", '"done"', "\x00" * 9])
+def test_a_file_that_holds_no_answer_is_none(text: str) -> None:
+    told = call(python(f"import os; open(os.environ['PENSTOCK_RESULT'], 'w').write({text!r})"))
+    assert (told.state, told.retriable, dict(told.answer)) == ("failed", True, {})
+
+
+def test_an_answer_without_end_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penstock.backends.call.MOST_ANSWER", 100)
+    told = call(python(SAYS.format(answer={"state": "done", "reason": "x" * 200}, code=0)))
+    assert (told.state, dict(told.answer)) == ("failed", {})
+
+
+def test_a_program_that_is_not_there_is_told_with_what_to_do(tmp_path: Path) -> None:
+    told = call([str(tmp_path / "python"), "-P"])
+    assert (told.state, told.retriable, told.answer["error"]["error"]) == ("failed", False, "UsageError")
+    assert "does not start: No such file" in told.reason
+    assert "--python" in told.answer["error"]["hint"]
 
 
 def test_a_refusal_is_no_failure() -> None:
@@ -81,7 +112,8 @@ def test_a_limit_ends_the_worker_and_its_children(tmp_path: Path) -> None:
         f"open({str(mark)!r}, 'w').write(str(p.pid)); time.sleep(600)"
     )
     told = call(python(text), timeout_s=3.0)
-    assert told.state in ("failed", "cancelled")
+    assert (told.state, told.retriable, told.answer["error"]["error"]) == ("failed", True, "StepTimeoutError")
+    assert "after 3 s" in told.reason
     child = int(mark.read_text())
     end = time.monotonic() + 10
     while _runs(child) and time.monotonic() < end:
@@ -89,12 +121,55 @@ def test_a_limit_ends_the_worker_and_its_children(tmp_path: Path) -> None:
     assert not _runs(child)
 
 
+HANDLES = """
+import json, os, signal, sys, time
+def stop(*_):
+    json.dump({answer}, open(os.environ["PENSTOCK_RESULT"], "w"))
+    os._exit({code})
+signal.signal(signal.SIGTERM, stop)
+{before}
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "state", "error"),
+    [
+        ({"state": "cancelled", "retriable": False, "run": "ab"}, 143, "failed", "StepTimeoutError"),
+        (
+            {"state": "failed", "retriable": False, "error": {"error": "DataError", "what": "x"}},
+            3,
+            "failed",
+            "DataError",
+        ),
+        ({"state": "done"}, 0, "done", None),
+    ],
+)
+def test_a_worker_over_its_time_has_failed_whatever_it_calls_itself(
+    answer: dict, code: int, state: str, error: str | None
+) -> None:
+    told = call(python(HANDLES.format(answer=answer, code=code, before="")), timeout_s=3.0)
+    assert told.state == state
+    assert (told.answer.get("error") or {}).get("error") == error
+    assert told.retriable is (error == "StepTimeoutError")
+    assert told.answer.get("run") == answer.get("run")
+
+
+def test_a_worker_that_nobody_wants_was_cancelled_whatever_it_calls_itself(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    text = HANDLES.format(
+        answer={"state": "failed", "retriable": True}, code=5, before=f"open({str(begun)!r}, 'w').close()"
+    )
+    told = call(python(text), unwanted=begun.exists)
+    assert (told.state, told.retriable) == ("cancelled", False)
+
+
 @pytest.mark.parametrize("unwanted", [True, False])
 def test_a_worker_that_nobody_wants_any_more_is_ended(tmp_path: Path, unwanted: bool) -> None:
     begun = tmp_path / "begun"
     text = f"open({str(begun)!r}, 'w').close(); import time; time.sleep({600 if unwanted else 0.5})"
     told = call(python(text), unwanted=lambda: unwanted and begun.exists())
-    assert told.code == (-15 if unwanted else 0)
+    assert (told.code, told.state) == ((-15, "cancelled") if unwanted else (0, "failed"))
 
 
 def _runs(pid: int) -> bool:

@@ -14,6 +14,7 @@ GROUP = "penstock.backends"
 """Entry points under which backends are found: name → a class without arguments."""
 
 Grade = Literal["error", "warning", "note"]
+Outcome = Literal["", "success", "failed", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +77,17 @@ class Ended:
         The backend's own word for how it ended.
     url : str
         Where the backend shows it; "" where it does not.
+    outcome : {"", "success", "failed", "cancelled"}
+        What that word means; "" leaves it to the ledger, on which not all that a backend knows is.
+    reason : str
+        Why it did not succeed, in the backend's words.
     """
 
     run: str
     state: str
     url: str = ""
+    outcome: Outcome = ""
+    reason: str = ""
 
 
 Done = Callable[[str, tuple[str, ...]], None]

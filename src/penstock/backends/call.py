@@ -15,9 +15,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.core.processes import descendants, kill_tree
+from penstock.errors import PenstockError, StepTimeoutError, UsageError
 
 SKIPPED = 99
 """Exit code of a step that a refusal before it left out."""
+FINAL = (2, 3, 6)
+"""Exit codes after which no other try can end better, whether the worker came as far as an answer or not."""
+CANCELLED = (130, 143)
+"""Exit codes of a worker that was asked to end."""
+MOST_ANSWER = 16 << 20
+"""Bytes of an answer that are read; ids, digests and figures are far less."""
 GRACE_S = 10.0
 """Seconds that a worker has to end after it was asked to."""
 ASK_S = 0.2
@@ -47,17 +54,19 @@ class Told:
 
         A process that ends with 0 or 99 without having said so has failed: something else ended it.
         """
-        state = str(self.answer.get("state", ""))
+        said = str(self.answer.get("state", ""))
         if self.code == 0:
-            return state if state in ("done", "reused") else "failed"
+            return said if said in ("done", "reused") else "failed"
         if self.code == SKIPPED:
-            return state if state == "skipped" else "failed"
-        return "cancelled" if self.code in (130, 143) else "failed"
+            return said if said == "skipped" else "failed"
+        if said in ("failed", "cancelled"):
+            return said
+        return "cancelled" if self.code in CANCELLED else "failed"
 
     @property
     def retriable(self) -> bool:
         """Whether another try may end better; of a worker that was killed nothing speaks against it."""
-        return self.state == "failed" and bool(self.answer.get("retriable", True))
+        return self.state == "failed" and self.code not in FINAL and bool(self.answer.get("retriable", True))
 
     @property
     def refused(self) -> bool:
@@ -100,6 +109,12 @@ def call(
         Asked a few times a second, by the thread that waits; as soon as it says so the worker is ended. For backends
         that cannot interrupt a task.
 
+    Returns
+    -------
+    Told
+        A worker that was ended for its time has failed; one that nobody wanted any more was cancelled, unless it had
+        answered by then. One that cannot be started has failed too.
+
     Raises
     ------
     BaseException
@@ -109,45 +124,81 @@ def call(
     os.close(handle)
     given = {**os.environ, **(environment or {}), "PENSTOCK_RESULT": path, "PENSTOCK_TIED": "1"}
     try:
-        process = subprocess.Popen(
-            list(command),
-            env=given,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
+        try:
+            process = _started(command, given)
+        except OSError as error:
+            return _not_started(command, error)
         reader = threading.Thread(target=_read, args=(process, echo), daemon=True)
         reader.start()
         try:
-            code = _wait(process, timeout_s, unwanted)
-        except BaseException as stop:
-            code = end(process)
-            if not isinstance(stop, subprocess.TimeoutExpired):
-                raise
-            echo(f"penstock: ended after {timeout_s:g} s")
+            code, ended = _wait(process, timeout_s, unwanted)
+        except BaseException:
+            end(process)
+            raise
         reader.join(5.0)
-        return Told(code, _answer(path))
+        if ended == "limit":
+            echo(f"penstock: ended after {timeout_s:g} s")
+        return _told(code, _answer(path), ended, timeout_s)
     finally:
         for name in (path, f"{path}.part"):
             with contextlib.suppress(OSError):
                 os.unlink(name)
 
 
-def _wait(process: subprocess.Popen[str], timeout_s: float | None, unwanted: Callable[[], bool] | None) -> int:
-    """The exit code of a worker that ends by itself, or is ended because nobody wants it any more."""
-    if unwanted is None:
-        return process.wait(timeout_s)
+def _started(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        list(command),
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+
+
+def _not_started(command: Sequence[str], error: OSError) -> Told:
+    """What is told of a program that is not there, or that the system could not start just now."""
+    hint = "--python names the Python that runs the steps"
+    fault = UsageError(f"{command[0]} does not start: {error.strerror or error}", hint=hint)
+    final = isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError)
+    return Told(fault.exit_code if final else 1, _of_ours(fault, {}, retriable=not final))
+
+
+def _told(code: int, answer: dict[str, Any], ended: str, timeout_s: float | None) -> Told:
+    """What a worker told, put right where we ended it: it cannot know why."""
+    told = Told(code, answer)
+    if not ended or told.state in ("done", "reused", "skipped"):
+        return told
+    if ended == "limit" and answer.get("state") == "failed":  # it had answered, and only its end took too long
+        return told
+    if ended == "limit":
+        what = f"its worker had not ended after {timeout_s:g} s and was ended, with its children"
+        late = StepTimeoutError(what, hint="a step holds its own limit (timeout_s); the worker itself hung")
+        return Told(code, _of_ours(late, answer, retriable=True))
+    return Told(code, answer | {"state": "cancelled", "retriable": False})
+
+
+def _of_ours(error: PenstockError, answer: Mapping[str, Any], *, retriable: bool) -> dict[str, Any]:
+    told = {"state": "failed", "exit": error.exit_code, "retriable": retriable, "reason": error.what}
+    return {**answer, **told, "error": error.to_json()}
+
+
+def _wait(
+    process: subprocess.Popen[str], timeout_s: float | None, unwanted: Callable[[], bool] | None
+) -> tuple[int, str]:
+    """The exit code of a worker, and why it was ended: "limit", "unwanted", or "" where it ended by itself."""
     over = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
+        left = None if over is None else max(0.0, over - time.monotonic())
+        pause = left if unwanted is None else ASK_S if left is None else min(ASK_S, left)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.wait(ASK_S)
-        if over is not None and time.monotonic() > over:
-            raise subprocess.TimeoutExpired(process.args, timeout_s or 0.0)
-        if unwanted():
-            return end(process)
+            return process.wait(pause), ""
+        if over is not None and time.monotonic() >= over:
+            return end(process), "limit"
+        if unwanted is not None and unwanted():
+            return end(process), "unwanted"
 
 
 def end(process: subprocess.Popen[str]) -> int:
@@ -174,9 +225,26 @@ def _read(process: subprocess.Popen[str], echo: Callable[[str], None]) -> None:
 
 
 def _answer(path: str) -> dict[str, Any]:
+    """The answer in a file; {} where there is none, or what stands there is none."""
     try:
-        with open(path, encoding="utf-8") as file:
-            found = json.load(file)
-    except (OSError, ValueError):
+        with open(path, "rb") as file:
+            found = json.loads(file.read(MOST_ANSWER + 1)[:MOST_ANSWER])
+    except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return found if _is_answer(found) else {}
+
+
+def _is_answer(found: Any) -> bool:
+    """Whether it has the form of `lifecycle.remote.Answer.to_json`, as far as backends read it."""
+    if not isinstance(found, dict) or not isinstance(found.get("state"), str):
+        return False
+    if not all(isinstance(found.get(name), dict | None) for name in ("error", "verdict")):
+        return False
+    steps = found.get("steps", {})
+    if not isinstance(steps, dict):
+        return False
+    return all(isinstance(one, dict) and _are_outputs(one.get("outputs", {})) for one in steps.values())
+
+
+def _are_outputs(found: Any) -> bool:
+    return isinstance(found, dict) and all(isinstance(one, dict) and "digest" in one for one in found.values())

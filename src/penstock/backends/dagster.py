@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from penstock.backends.dagster_assets import ASSET_SCHEDULE, NAME, Native, defin
 from penstock.backends.tasks import compile_flow
 from penstock.core.digest import digest_value
 from penstock.core.flow import Graph
-from penstock.errors import CancelledError, MissingExtraError, StepError, UsageError
+from penstock.errors import CancelledError, MissingExtraError, StepError, UsageError, bounded
 from penstock.lifecycle.found import find
 from penstock.lifecycle.run import Request
 from penstock.project import open_home
@@ -265,7 +265,16 @@ class Dagster:
         for event in ended.all_events:
             if event.is_step_failure:
                 _raise_unrecorded(event)
-        return Ended(ended.run_id, "SUCCESS" if ended.success else "FAILURE")
+        if ended.success:
+            return Ended(ended.run_id, "SUCCESS", outcome="success")
+        return Ended(ended.run_id, "FAILURE", outcome="failed", reason=_why_failed(ended.all_events))
+
+
+def _why_failed(events: Sequence[Any]) -> str:
+    """What Dagster says of the steps that failed, those of ours and others such as a hook or an input."""
+    failed = [event for event in events if event.is_step_failure or event.is_failure]
+    told = [f"{event.step_key or 'the run'}: {event.message}" for event in failed if event.message]
+    return bounded("; ".join(told[:3]), 500)
 
 
 def _raise_unrecorded(event: Any) -> None:

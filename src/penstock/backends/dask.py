@@ -295,7 +295,8 @@ class _Run:
             raise
         if self._faults:
             raise self._faults[0]
-        return Ended(self.run, "error" if failed else "finished", self.client.dashboard_link or "")
+        link = self.client.dashboard_link or ""
+        return Ended(self.run, "error" if failed else "finished", link, "failed" if failed else "success")
 
     def _submit(self, task: Task, needs: list[Any]) -> Any:
         return self.client.submit(

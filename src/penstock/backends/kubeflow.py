@@ -13,10 +13,10 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from penstock.backends.backend import Done, Ended, Finding, Options
+from penstock.backends.backend import Done, Ended, Finding, Options, Outcome
 from penstock.backends.compiled import Compiled
 from penstock.backends.kubeflow_build import NAME, SECRET, pipeline_of, sdk
-from penstock.errors import CancelledError, InternalError, UsageError
+from penstock.errors import CancelledError, InternalError, UsageError, bounded
 
 KNOWN = frozenset({"secret", "accelerator", "local", "on", "namespace", "experiment", "scheme"})
 """What `--option` may name."""
@@ -146,8 +146,8 @@ def _here(flow: Compiled, options: Options) -> Ended:
         except RuntimeError as error:  # only its text tells a failed task from a fault of the runner
             if "finished with status" not in str(error):
                 raise
-            return Ended(run, "FAILURE")
-    return Ended(run, "SUCCESS")
+            return Ended(run, "FAILURE", outcome="failed", reason=bounded(str(error), 500))
+    return Ended(run, "SUCCESS", outcome="success")
 
 
 def _on_cluster(flow: Compiled, where: str, options: Options) -> Ended:
@@ -179,7 +179,8 @@ def _on_cluster(flow: Compiled, where: str, options: Options) -> Ended:
         except (KeyboardInterrupt, CancelledError):
             client.terminate_run(run)
             raise
-    return Ended(run, state, f"{url}/#/runs/details/{run}")
+    outcome: Outcome = "success" if state == "SUCCEEDED" else "cancelled" if state == "CANCELED" else "failed"
+    return Ended(run, state, f"{url}/#/runs/details/{run}", outcome)
 
 
 def _ended(client: Any, run: str) -> str:

@@ -7,13 +7,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from penstock.backends.backend import Done, Ended, Finding, Options
+from penstock.backends.backend import Done, Ended, Finding, Options, Outcome
 from penstock.backends.compiled import WORKER, Compiled, compiled
 from penstock.backends.prefect_run import Plan, carry_out
 from penstock.backends.preflight import described
 from penstock.core.digest import digest_value
 from penstock.core.flow import set_params
-from penstock.errors import MissingExtraError, UsageError
+from penstock.errors import MissingExtraError, UsageError, bounded
 from penstock.lifecycle.run import jobs_of
 
 if TYPE_CHECKING:
@@ -144,7 +144,9 @@ class Prefect:
 
         state: Any = native(return_state=True)
         run = str(state.state_details.flow_run_id)
-        return Ended(run, str(state.name), str(url_for("flow-run", run) or ""))
+        outcome: Outcome = "cancelled" if state.is_cancelled() else "success" if state.is_completed() else "failed"
+        reason = bounded(str(state.message or ""), 500)
+        return Ended(run, str(state.name), str(url_for("flow-run", run) or ""), outcome, reason)
 
 
 def to_prefect(

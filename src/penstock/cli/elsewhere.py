@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
-from penstock.errors import UsageError
+from penstock.errors import BackendError, CancelledError, PenstockError, UnknownNameError, UsageError, bounded
 
 if TYPE_CHECKING:
+    from penstock.backends.backend import Ended
     from penstock.cli.progress import Progress
     from penstock.cli.projects import Target
     from penstock.lifecycle.run import Report, Request
 
 ALIASES = {"kfp": "kubeflow"}
 """Short names of backends, as URLs have them."""
+MOST_NAMED = 5
+"""Steps that are named of those that did not end."""
 REFUSED = ("force", "refresh", "note", "exploratory", "allow_dirty")
 """What a run elsewhere cannot be asked for: its tasks decide at run time."""
 
@@ -44,10 +48,17 @@ def _options(text: str, where: str) -> Any:
 def run_on(found: Target, request: Request, on: str, progress: Progress) -> Report:
     """Run a declaration on a backend and wait for its end.
 
+    Returns
+    -------
+    Report
+        With an error where a step failed, or where the backend ended the run before its steps did.
+
     Raises
     ------
     UsageError
         The flow, or what was asked for, cannot be had there; each fault with its remedy.
+    BackendError
+        It ended the run before any task came as far as the ledger.
     PenstockError
     """
     from penstock.backends.backend import backend as named
@@ -77,7 +88,7 @@ def run_on(found: Target, request: Request, on: str, progress: Progress) -> Repo
     lock, rehearse = threading.Lock(), rehearse_with("penstock.serve")
 
     def done(run: str, steps: tuple[str, ...]) -> None:
-        with lock:
+        with lock, contextlib.suppress(UnknownNameError):  # of a task that did not come as far there is nothing to tell
             report = report_of(found.home, flow.graph, request, Part(name, run, steps), rehearse)
             if not told:
                 progress.began(flow.graph, report.outcome.run)
@@ -86,6 +97,34 @@ def run_on(found: Target, request: Request, on: str, progress: Progress) -> Repo
             for event in events_of(found.home, report, fresh):
                 progress(event)
 
-    ended: Any = chosen.run(flow, where, options, done)
+    ended: Ended = chosen.run(flow, where, options, done)
     done(ended.run, tuple(node.id for node in flow.graph.nodes))
-    return report_of(found.home, flow.graph, request, Part(name, ended.run, ()), rehearse)
+    try:
+        report = report_of(found.home, flow.graph, request, Part(name, ended.run, ()), rehearse)
+    except UnknownNameError as error:
+        raise _fault(name, ended, []) or BackendError(error.what, hint=error.hint) from error
+    left = [node.id for node in report.graph.nodes if node.id not in report.outcome.states]
+    if report.error is None:
+        report.outcome.error = _fault(name, ended, left)
+    return report
+
+
+def _fault(name: str, ended: Ended, left: list[str]) -> PenstockError | None:
+    """What went wrong that the ledger does not know of; None where nothing did.
+
+    Parameters
+    ----------
+    left : list of str
+        Steps that did not end.
+    """
+    if ended.outcome in ("", "success") and not left:
+        return None
+    told = f"{name} ended the run as {ended.state}"
+    told += f": {bounded(ended.reason, 1_000)}" if ended.reason else ""
+    more = f" and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
+    told += f"; {', '.join(left[:MOST_NAMED])}{more} did not end" if left else ""
+    where = f"run {bounded(ended.run, 100)}"
+    hint = f"its page and logs tell why: {ended.url}" if ended.url else f"the logs of {name} tell why"
+    if ended.outcome == "cancelled":
+        return CancelledError(told, where=where, hint="run again: what is done is reused")
+    return BackendError(told, where=where, hint=hint)

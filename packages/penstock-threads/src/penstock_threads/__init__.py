@@ -7,7 +7,7 @@ import uuid
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Literal
 
-from penstock.backends.backend import Done, Ended, Finding, Options
+from penstock.backends.backend import Done, Ended, Finding, Options, Outcome
 from penstock.backends.call import MARGIN_S, Told, call
 from penstock.backends.compiled import Compiled
 from penstock.backends.tasks import Task
@@ -84,8 +84,9 @@ class Threads:
                 self.stop.set()
                 raise
         if self.stop.is_set():
-            return Ended(run, "cancelled")
-        return Ended(run, "failed" if "failed" in self.states.values() else "success")
+            return Ended(run, "cancelled", outcome="cancelled")
+        state: Outcome = "failed" if "failed" in self.states.values() else "success"
+        return Ended(run, state, outcome=state)
 
     def _is_over(self) -> bool:
         return self.stop.is_set() or "failed" in self.states.values()
