@@ -236,7 +236,7 @@ class ConflictError(PenstockError):
 
 
 class BackendError(PenstockError, RuntimeError):
-    """A backend ended a run otherwise than its steps did, or before they began: it gave up, or something outside did."""
+    """A backend ended a run otherwise than its steps did, or before they began."""
 
 
 class InternalError(PenstockError):
