@@ -20,6 +20,7 @@ from penstock.backends.prefect import WORDS, Prefect, signature
 from penstock.backends.prefect_artifact import markdown
 from penstock.backends.prefect_run import Plan, error_of, tags_of
 from penstock.backends.tasks import Task
+from penstock.cli.elsewhere import _options as options_of_run_on
 from penstock.core.flow import Graph
 from penstock.engine.processes import cores
 from penstock.errors import MissingExtraError, StepError, StepTimeoutError, UsageError
@@ -95,6 +96,10 @@ def test_what_prefect_cannot_do_is_said_with_a_remedy(small: Compiled) -> None:
 @pytest.mark.parametrize(("schedule", "wrong"), [("@daily", 0), ("0 6 * * 1", 0), ("@reboot", 1), ("tomorrow", 1)])
 def test_schedules_are_cron_expressions(small: Compiled, schedule: str, wrong: int) -> None:
     assert len(Prefect().check(small, Options(schedule=schedule))) == wrong
+
+
+def test_what_run_on_gives_every_backend_is_no_option_that_is_refused(small: Compiled) -> None:
+    assert Prefect().check(small, options_of_run_on("", "")) == []
 
 
 def test_words_of_cron_are_five_fields() -> None:

@@ -83,7 +83,7 @@ class Prefect:
         elif options.schedule and not _is_cron(options.schedule):
             what = f"--schedule {options.schedule}: no cron expression of five fields, and none of {', '.join(WORDS)}"
             found.append(Finding("error", what, 'such as --schedule "0 6 * * 1"'))
-        if unknown := sorted(options.more):
+        if unknown := sorted(options.more.keys() - {"on"}):  # "on" is where `run --on` leads: `run` refuses it
             found.append(Finding("error", f"--option {unknown[0]}: Prefect has none", "edit the file that is written"))
         if asking := [task.id for task in flow.tasks if {"cpu", "memory", "gpu"} & task.resources.keys()]:
             what = f"{', '.join(asking[:5])}: Prefect holds nothing back for what a task asks for"
