@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import json
 import os
 import random
 import signal
@@ -21,6 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 
 import penstock as ps
+from command_line import call
 from penstock.errors import StepError, UnknownNameError, UsageError
 from penstock.lifecycle import found
 from penstock.project import open_home
@@ -145,6 +147,24 @@ def test_the_file_may_be_named(first: Any) -> None:
     assert plan.count("run") == 0
     assert plan.steps["clean"] == ("reuse", "unchanged")
     assert repr(plan).endswith("python_churn: 5 waiting, 9 to reuse")
+    assert plan.requests == ()
+
+
+def test_a_plan_tells_what_this_machine_has_not(tmp_path: Path) -> None:
+    (tmp_path / "penstock.toml").write_text("")
+    (tmp_path / "large_flow.py").write_text(
+        "import penstock as ps\n"
+        "@ps.step(resources=ps.Resources(cpu=100_000))\n"
+        "def large(x: int) -> int:\n    return x\n"
+        'flow = ps.Flow(large(ps.Param("x", 1)), name="large")\n'
+    )
+    plan = ps.plan(tmp_path / "large_flow.py")
+    [told] = plan.requests
+    assert told.startswith("a run would be refused: large asks for 100000 processors, and there are ")
+    assert told in repr(plan)
+    assert told in plan._repr_html_()
+    ended = call(tmp_path, "plan", "large_flow.py", "--json")
+    assert json.loads(ended.out)["requests"] == [told]
 
 
 def test_what_only_this_process_holds_learns_nothing_from_held_out_rows(churn: Any) -> None:

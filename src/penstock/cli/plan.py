@@ -50,7 +50,7 @@ def command(
     )
     graph, plan, facts = make_plan(found.home, request, WORKER)
     if as_json:
-        document(_document(plan))
+        document(_document(plan) | {"requests": told(graph, facts, found.home.config)})
         return 0
     if not quiet:
         _tell(graph, plan, facts, why=why)

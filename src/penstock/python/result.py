@@ -394,10 +394,12 @@ class Plan:
         Step → (action, reason); the action is "run", "wait", "reuse" or "skip".
     note : str
         What to know of it.
+    requests : tuple of str
+        A sentence for what steps ask for and this machine has not.
     """
 
-    def __init__(self, decided: Decided, note: str = "") -> None:
-        self.name, self.note = decided.flow, note
+    def __init__(self, decided: Decided, note: str = "", requests: tuple[str, ...] = ()) -> None:
+        self.name, self.note, self.requests = decided.flow, note, requests
         self.steps = {one.step: (one.action, one.because) for one in decided.decisions}
 
     def count(self, action: str) -> int:
@@ -412,16 +414,16 @@ class Plan:
     def __repr__(self) -> str:
         width = max(map(len, self.steps), default=0)
         lines = [f" {action:<5}  {step:<{width}}  {why}" for step, (action, why) in self.steps.items()]
-        return "\n".join([*lines, f"{self.name}: {self._counts}"])
+        return "\n".join([*lines, *(f" {text}" for text in self.requests), f"{self.name}: {self._counts}"])
 
     def _repr_html_(self) -> str:
         rows = [
             (markup.safe(step), markup.tag("span", action, _ACTIONS[action]), markup.safe(why))
             for step, (action, why) in self.steps.items()
         ]
-        note = markup.tag("p", markup.safe(self.note), "warn") if self.note else ""
+        notes = "".join(markup.tag("p", markup.safe(one), "warn") for one in (self.note, *self.requests) if one)
         head = markup.tag("p", markup.safe(f"{self.name} · {self._counts}"), "head")
-        return markup.block(head, note, markup.table(rows, ("th", "w", "")))
+        return markup.block(head, notes, markup.table(rows, ("th", "w", "")))
 
 
 def _formats_for(home: Home, found: Found) -> Any:

@@ -109,14 +109,15 @@ def plan(
     ------
     PenstockError
     """
+    from penstock.lifecycle.requests import told
     from penstock.lifecycle.run import make_plan
 
     with _told():
         target = find(declared)
         with _opened(target) as home:
             asked = _request(target, until=until, note="", params=params, force=force)
-            _, made, _ = make_plan(home, asked, _entry(target))
-            return Plan(made, target.note)
+            graph, made, facts = make_plan(home, asked, _entry(target))
+            return Plan(made, target.note, tuple(told(graph, facts, home.config)))
 
 
 def _request(target: Found, *, until: str | None, note: str, params: Any, force: Sequence[str]) -> Request:
