@@ -56,7 +56,7 @@ lock: ## write requirements/*.txt and requirements/backends/*.txt anew (needs uv
 	$(COMPILE) requirements/airflow-peer.in -o requirements/airflow-peer.txt
 	for name in $(filter-out airflow,$(BACKENDS)); do \
 		cp requirements/dev.txt requirements/backends/$$name.txt && \
-		$(COMPILE) pyproject.toml --extra sql --extra postgres requirements/backends/$$name.in \
+		$(COMPILE) pyproject.toml --extra serve --extra sql --extra postgres requirements/backends/$$name.in \
 			-o requirements/backends/$$name.txt || exit 1; \
 	done
 
