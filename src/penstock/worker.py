@@ -90,13 +90,24 @@ def prepare(
     name, outputs, about = _outputs(declared, request, config)
     about |= _parameters(declared, request)
     outputs = narrowed(outputs)
-    live = describe(name, outputs, closure, given=params, about=about, until=_until(declared, request))
+    live = _asking(
+        describe(name, outputs, closure, given=params, about=about, until=_until(declared, request)), declared
+    )
     given = _given(live.graph.params, outputs)
     live = replace(live, graph=replace(live.graph, about=about | _made_with(closure, about, request, given)))
     closure.save()
     objects, formats = open_store(config, _project_types(live, request["root"]))
     warm = _warm(live, LIBRARIES if isinstance(declared, Workflow) else ())
     return live, Runtime(objects, formats, about.get("seed") or config.seed or 0, warm)
+
+
+def _asking(live: Live, declared: Any) -> Live:
+    """The flow with what a workflow asks for by stage or step."""
+    if not isinstance(declared, Workflow) or not declared.resources:
+        return live
+    from penstock.lifecycle.requests import with_requests
+
+    return replace(live, graph=with_requests(live.graph, declared))
 
 
 def _until(declared: Any, request: Mapping[str, Any]) -> str | None:

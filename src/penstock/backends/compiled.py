@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,7 @@ from penstock.backends.tasks import Task, compile_flow
 from penstock.core.flow import Graph
 from penstock.core.ports import Home
 from penstock.errors import UsageError
-from penstock.lifecycle.found import find
+from penstock.lifecycle.found import Found, find
 from penstock.lifecycle.run import Request, open_server
 from penstock.project import open_home
 
@@ -145,8 +146,35 @@ def compiled(
     if target.exploratory:
         what = "only this process holds it, and the steps run in others"
         raise UsageError(what, hint="write it to a file, and name that file or import it")
+    with _in(env):
+        return _compiled(target, group=group, until=until, params=params, extra=extra, python=python, file=file)
+
+
+@contextlib.contextmanager
+def _in(env: str | None) -> Iterator[None]:
+    """Let an environment of the project hold while a flow is compiled, and no longer: another may stand beside it."""
+    before = os.environ.get("PENSTOCK_ENV")
     if env is not None:
         os.environ["PENSTOCK_ENV"] = env
+    try:
+        yield
+    finally:
+        if env is not None and before is not None:
+            os.environ["PENSTOCK_ENV"] = before
+        elif env is not None:
+            os.environ.pop("PENSTOCK_ENV", None)
+
+
+def _compiled(
+    target: Found,
+    *,
+    group: str,
+    until: str | None,
+    params: Mapping[str, Any] | None,
+    extra: Mapping[str, Any] | None,
+    python: str | None,
+    file: str,
+) -> Compiled:
     home = open_home(target.file)
     request = Request(
         target.file,

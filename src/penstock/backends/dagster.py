@@ -134,12 +134,10 @@ def _compiled(declared: Any, given: dict[str, Any], python: str | None) -> tuple
     key = f"penstock/{digest_value('compiled', [target.file, target.variable, repr(sorted(given.items()))])[:16]}"
     if (kept := _kept(key)) is not None:
         data = json.loads(kept)
-        if given["env"] is not None:
-            os.environ["PENSTOCK_ENV"] = given["env"]
         graph = Graph.from_json(data["graph"])
         texts = {name: text_of(value) for name, value in given["params"].items()}
         request = Request(target.file, target.variable, params=texts, until=given["until"], extra=given["extra"])
-        home, tasks = open_home(target.file), compile_flow(graph, given["group"])
+        home, tasks = open_home(target.file, environment=given["env"]), compile_flow(graph, given["group"])
         flow = Compiled(home, graph, tasks, request)
     else:
         flow = compiled(declared, **given)
