@@ -105,6 +105,14 @@ def test_lines_of_the_log_come_while_they_are_written() -> None:
     assert seen[1][1] - seen[0][1] > 1.0
 
 
+def test_a_log_that_is_not_taken_does_not_end_the_worker() -> None:
+    def full(line: str) -> None:
+        raise RuntimeError(f"the database of events is locked: {line}")
+
+    text = f"import sys; [print('line', file=sys.stderr, flush=True) for _ in range(9)]; {SAYS}"
+    assert call(python(text.format(answer={"state": "done"}, code=0)), echo=full).state == "done"
+
+
 def test_a_limit_ends_the_worker_and_its_children(tmp_path: Path) -> None:
     mark = tmp_path / "pid"
     text = (

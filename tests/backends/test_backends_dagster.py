@@ -6,19 +6,22 @@ import importlib.util
 import json
 import os
 import sys
+from dataclasses import replace
 
 import pytest
 
 from penstock.backends.backend import Options, backend
-from penstock.backends.call import Told
-from penstock.backends.compiled import compiled
+from penstock.backends.call import MARGIN_S, Told
+from penstock.backends.compiled import beside, compiled
 from penstock.backends.dagster import schedule_fault, slim, to_dagster
-from penstock.backends.dagster_assets import kind_of, params_given, pool_of, run_id
+from penstock.backends.dagster_assets import MOST_LINES, echo_to, kind_of, limit_of, params_given, pool_of, run_id, word
 from penstock.backends.dagster_sensors import state_of
-from penstock.backends.dagster_told import Checked, Markdown, checks_of, facts_of
+from penstock.backends.dagster_told import MOST_PICTURES, Checked, FilePath, Markdown, checks_of, facts_of, noted_in
 from penstock.backends.docstrings import docstring_of
 from penstock.backends.tasks import Task, compile_flow
 from penstock.core.flow import Graph, Node
+from penstock.core.notes import FIGURES
+from penstock.core.run import StepRun
 from penstock.errors import MissingExtraError, UsageError
 from penstock.testing import backend_flows as flows
 from penstock.testing.backend_suite import BackendSuite, Project, Went
@@ -73,7 +76,7 @@ def test_a_check_names_what_dagster_cannot_do(small):
     said = [(one.grade, one.what) for one in found]
     assert [what for grade, what in said if grade == "error"] == [
         "--image acme/churn:3: Dagster starts the worker by a Python of the machine that runs its steps",
-        "schedule 'every day': not understood by Dagster",
+        "schedule 'every day': not understood by Dagster: every, day, five fields are meant",
         "--option queue: not of Dagster",
     ]
     assert any(grade == "note" and what.startswith("TOKEN: ") for grade, what in said)
@@ -86,14 +89,56 @@ def test_a_check_finds_nothing_wrong_with_a_plain_flow(small, more):
     assert [one for one in backend("dagster").check(small, Options(more=more)) if one.grade == "error"] == []
 
 
-@pytest.mark.parametrize("text", ["", "@daily", "0 6 * * 1", "asset:warehouse/orders,prices"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "@daily", "0 6 * * 1", "*/5 0-6,22 1 jan MON-fri", "0 6 * * 5#2", "0 6 l * *", "asset:warehouse/orders,a"],
+)
 def test_schedules_that_dagster_takes(text):
     assert schedule_fault(text) == ""
 
 
-@pytest.mark.parametrize("text", ["daily", "@often", "0 6 * *", "asset:"])
+@pytest.mark.parametrize(
+    "text", ["daily", "@often", "@reboot", "0 6 * *", "0 6 * * * *", "a b c d e", "0 24 * * *", "asset:", "asset:a,,b"]
+)
 def test_schedules_that_it_does_not(text):
     assert repr(text) in schedule_fault(text)
+
+
+def test_a_zone_that_is_none_is_refused_before_anything_runs(small):
+    found = backend("dagster").check(small, Options(schedule="@daily", more={"timezone": "Mars/City"}))
+    assert [one.what for one in found if one.grade == "error"] == ["timezone 'Mars/City': there is no such zone"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("churn-eu", "churn_eu"), ("config", "flow_config"), ("class", "flow_class")]
+)
+def test_a_flow_may_be_called_by_a_word_that_dagster_keeps_for_itself(name, said):
+    assert word(name) == said
+
+
+def test_the_limit_of_an_item_is_none_of_the_mapped_step(small):
+    nodes = (Node("a", "m:a", None, "", timeout_s=5.0, mapped=True), Node("b", "m:b", None, "", timeout_s=5.0))
+    flow = replace(small, graph=Graph("f", nodes))
+    assert limit_of(flow, ["a"]) is None
+    assert limit_of(flow, ["b"]) == 5.0 + MARGIN_S
+
+
+def test_another_environment_is_not_left_behind(small, monkeypatch):
+    monkeypatch.delenv("PENSTOCK_ENV", raising=False)
+    other = compiled(small.request.file, env="ci")
+    assert "PENSTOCK_ENV" not in os.environ
+    assert other.command(("first",), "dagster", "r")[-4:-2] == ["--env", "ci"]
+    monkeypatch.setenv("PENSTOCK_ENV", "ci")
+    assert "--env" in compiled(small.request.file, env="dev").command(("first",), "dagster", "r")
+    assert os.environ["PENSTOCK_ENV"] == "ci"
+
+
+def test_a_path_is_seen_from_the_file_that_names_it(small, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    definitions = os.path.join(os.path.dirname(small.request.file), "definitions.py")
+    assert beside("flows.py", definitions) == small.request.file
+    assert beside("flows.py:flow", definitions) == f"{small.request.file}:flow"
+    assert beside("elsewhere.py", definitions) == "elsewhere.py"
 
 
 def test_a_place_is_refused(small):
@@ -197,6 +242,52 @@ def test_data_that_does_not_pass_is_a_check_that_fails(small):
     )
 
 
+def test_what_a_step_logs_is_bounded_and_hides_nothing_of_ours(small, monkeypatch):
+    notes = {"state": "mine", "digest": "mine", "score": float("nan"), "long": "x" * 10_000, "ok": True, "n": 3}
+    row = StepRun("0" * 16, "a", 1, None, "run", "done", {}, notes=notes)
+    monkeypatch.setattr(type(small.home.ledger), "step_runs", lambda *_: [row])
+    outputs = {"": {"digest": "d" * 64, "format": "json", "size": 2}}
+    step = {"state": "done", "reason": "first time", "outputs": outputs, "wall_s": 0.1, "peak_bytes": 5}
+    facts = facts_of(small.home, ["a"], [told(steps={"a": step})])
+    assert (facts["state"], facts["digest"], facts["score"], facts["ok"], facts["n"]) == (
+        "done",
+        "d" * 64,
+        "nan",
+        True,
+        3,
+    )
+    assert len(facts["long"]) <= 2_010
+
+
+def test_figures_of_a_step_share_a_row_of_the_database(small):
+    data = os.urandom(200 << 10)
+    digest, _ = small.home.objects.stage(data)
+    small.home.objects.publish([digest])
+    pictures = {f"p{i}": {"digest": digest, "kind": "png", "size": len(data)} for i in range(8)}
+    found = noted_in(small.home, StepRun("0" * 16, "a", 1, None, "run", "done", {}, notes={FIGURES: pictures}))
+    assert sum(len(one) for one in found.values() if isinstance(one, Markdown)) < MOST_PICTURES + (300 << 10)
+    assert {type(one) for one in found.values()} == {Markdown, FilePath}
+
+
+class ALog:
+    """Takes what is said to Dagster's event log."""
+
+    def __init__(self):
+        self.lines, self.log = [], self
+
+    def info(self, line):
+        self.lines.append(line)
+
+
+def test_a_task_says_only_so_much_in_the_event_log(small):
+    context = ALog()
+    told = echo_to(context, printing=False)
+    for number in range(3_000):
+        told(f"penstock: line {number}")
+    assert len(context.lines) == MOST_LINES + 1
+    assert context.lines[-1] == "the rest stands among what the step printed"
+
+
 class ADagsterRun:
     """What the code asks of a run of Dagster's."""
 
@@ -221,6 +312,10 @@ def test_a_run_that_goes_on_where_others_failed_is_the_first_of_them():
     third = ADagsterRun("c", "b", is_resume_retry="true")
     assert run_id(AContext(third, first, second)) == "a"
     assert run_id(AContext(third, second)) == "a"
+
+
+def test_a_run_that_goes_on_with_the_assets_that_failed_is_the_first_too():
+    assert run_id(AContext(ADagsterRun("b", "a", is_asset_resume_retry="true"), ADagsterRun("a"))) == "a"
 
 
 def test_a_run_that_is_done_again_from_the_beginning_is_its_own():
@@ -264,6 +359,7 @@ sensors = {one.name: one for one in defs.sensors}
 look = sensors["churn_sources"]
 cursors = [dg.build_sensor_context(cursor=text) for text in ("", "before")]
 told = [type(look(context)).__name__ for context in cursors]
+keys = [look(dg.build_sensor_context(cursor="another")).run_key]
 told.append(type(look(dg.build_sensor_context(cursor=cursors[0].cursor))).__name__)
 alone = []
 with dg.DagsterInstance.ephemeral() as instance:
@@ -282,7 +378,8 @@ try:
     ps.to_dagster(sys.argv[1], sys.argv[1])
 except ps.PenstockError as error:
     twice = str(error)
-print(json.dumps({"nodes": nodes, "sensors": sorted(sensors), "told": told, "alone": alone, "twice": twice}))
+found = {"nodes": nodes, "sensors": sorted(sensors), "told": told, "keys": keys, "alone": alone, "twice": twice}
+print(json.dumps(found))
 """
 
 
@@ -326,6 +423,7 @@ class TestDagsterAssets:
     def test_a_sensor_starts_a_run_after_a_change_only(self, loaded):
         assert loaded["sensors"] == ["churn_assets", "churn_sources", "small_one_assets"]
         assert loaded["told"] == ["SkipReason", "RunRequest", "SkipReason"]
+        assert loaded["keys"] == [None]  # Dagster runs a key once, and files may come back to what they were
 
     def test_an_asset_alone_is_made_when_what_it_needs_is_known(self, loaded):
         early, first, second = loaded["alone"]

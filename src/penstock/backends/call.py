@@ -221,7 +221,8 @@ def _read(process: subprocess.Popen[str], echo: Callable[[str], None]) -> None:
     assert process.stderr is not None
     with contextlib.suppress(ValueError, OSError), process.stderr:
         for line in process.stderr:
-            echo(line.rstrip("\n"))
+            with contextlib.suppress(Exception):  # a log that is not taken must not end who writes it
+                echo(line.rstrip("\n"))
 
 
 def _answer(path: str) -> dict[str, Any]:

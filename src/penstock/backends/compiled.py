@@ -70,7 +70,7 @@ class Compiled:
         given += [word for step in steps for word in ("--step", step)]
         if self.request.until:
             given += ["--until", self.request.until]
-        if self.home.config.environment != "dev":
+        if self.home.config.environment != "dev" or os.environ.get("PENSTOCK_ENV", "dev") != "dev":
             given += ["--env", self.home.config.environment]
         settings: Mapping[str, str] = self.request.extra.get("set", {})
         given += [word for path, text in settings.items() for word in ("--set", f"{path}={text}")]
@@ -102,6 +102,26 @@ def text_of(value: Any) -> str:
     ('true', '3')
     """
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def beside(declared: Any, caller: str) -> Any:
+    """A path as seen from the calling file, where the file is there; anything else as it is.
+
+    Parameters
+    ----------
+    declared : Workflow, Flow, Ref, str or path
+    caller : str
+        Path of the file that names it; "" for none.
+    """
+    if not isinstance(declared, str | os.PathLike):
+        return declared
+    text = os.fspath(declared)
+    file, colon, variable = text.rpartition(":")
+    path = file if colon and variable.isidentifier() else text
+    found = os.path.join(os.path.dirname(os.path.abspath(caller)), path) if caller else path
+    if os.path.isfile(found):
+        return f"{found}:{variable}" if path == file and colon else found
+    return text
 
 
 def compiled(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from penstock.backends.backend import Done, Ended, Finding, Options
-from penstock.backends.compiled import Compiled, compiled, text_of
+from penstock.backends.compiled import Compiled, beside, compiled, text_of
 from penstock.backends.dagster_assets import ASSET_SCHEDULE, NAME, Native, definitions_of, word
 from penstock.backends.tasks import compile_flow
 from penstock.core.digest import digest_value
@@ -24,6 +26,12 @@ if TYPE_CHECKING:
 
 NAMED_TIMES = ("@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually")
 """Schedules that are no five fields."""
+CRON = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
+"""Least and greatest number of each field of a cron expression: minute, hour, day, month, day of the week."""
+_NAMES = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat"
+_ENDS = re.compile(rf"(\*|\d+|{_NAMES}|l)(?:-(\d+|{_NAMES}))?(?:/[1-9]\d*|#[1-5])?", re.IGNORECASE)
+A_ZONE = "a name such as Europe/Berlin"
+A_SCHEDULE = 'a cron expression such as "0 6 * * 1", "@daily", or asset:NAME'
 TIMEZONE = "timezone"
 """The option that only this backend knows."""
 
@@ -99,11 +107,15 @@ def to_dagster(
     dg = _dagster()
     if not declared:
         raise UsageError("to_dagster: a workflow, a flow or a file is meant", hint='to_dagster("churn.py")')
+    for fault, hint in ((schedule_fault(schedule), A_SCHEDULE), (zone_fault(timezone), A_ZONE)):
+        if fault:
+            raise UsageError(f"to_dagster: {fault}", hint=hint)
+    caller = str(sys._getframe(1).f_globals.get("__file__", ""))  # noqa: SLF001  whose folder paths start from
     extra: dict[str, Any] = ({"set": dict(settings)} if settings else {}) | ({"full": True} if full else {})
     native = Native(schedule, timezone, watch, executor, dict(environment or {}))
     found: list[Compiled] = []
     keep: dict[str, str] = {}
-    for one in declared:
+    for one in (beside(one, caller) for one in declared):
         given = {"group": group, "until": until, "params": dict(params or {}), "extra": extra, "env": env}
         flow, kept = _compiled(one, given, python)
         found.append(flow)
@@ -195,7 +207,9 @@ class Dagster:
             what = f"--image {options.image}: Dagster starts the worker by a Python of the machine that runs its steps"
             found.append(Finding("error", what, "leave it out: the image is that of Dagster's code location"))
         if fault := schedule_fault(options.schedule):
-            found.append(Finding("error", fault, 'a cron expression such as "0 6 * * 1", "@daily", or asset:NAME'))
+            found.append(Finding("error", fault, A_SCHEDULE))
+        if fault := zone_fault(options.more.get(TIMEZONE, "UTC")):
+            found.append(Finding("error", fault, A_ZONE))
         if unknown := sorted(set(options.more) - {TIMEZONE, "on"}):
             found.append(Finding("error", f"--option {', '.join(unknown)}: not of Dagster", f"{TIMEZONE}=NAME is one"))
         if find_spec("dagster") is None:
@@ -287,13 +301,40 @@ def schedule_fault(schedule: str) -> str:
 
     Examples
     --------
-    >>> schedule_fault("0 6 * * 1"), schedule_fault("daily")
-    ('', "schedule 'daily': not understood by Dagster")
+    >>> schedule_fault("0 6 * * 1"), schedule_fault("0 24 * * *")
+    ('', "schedule '0 24 * * *': not understood by Dagster: 24")
     """
-    plain = not schedule or schedule in NAMED_TIMES or len(schedule.split()) == 5
-    if plain or (schedule.startswith(ASSET_SCHEDULE) and schedule != ASSET_SCHEDULE):
+    if not schedule or schedule in NAMED_TIMES:
         return ""
-    return f"schedule {schedule!r}: not understood by Dagster"
+    if schedule.startswith(ASSET_SCHEDULE):
+        names = schedule.removeprefix(ASSET_SCHEDULE).split(",")
+        wrong = [] if all(part.strip() for name in names for part in name.split("/")) else ["a name is empty"]
+    else:
+        fields = schedule.split()
+        wrong = [field for field, bounds in zip(fields, CRON, strict=False) if not _is_field(field, *bounds)]
+        wrong += [] if len(fields) == len(CRON) else ["five fields are meant"]
+    return f"schedule {schedule!r}: not understood by Dagster: {', '.join(wrong)}" if wrong else ""
+
+
+def _is_field(text: str, least: int, greatest: int) -> bool:
+    """Whether this may be one field of a cron expression: `*`, numbers and names, their ranges, lists and steps."""
+    for one in text.split(","):
+        if not (found := _ENDS.fullmatch(one)):
+            return False
+        if any(end and end.isdigit() and not least <= int(end) <= greatest for end in found.groups()):
+            return False
+    return True
+
+
+def zone_fault(name: str) -> str:
+    """What is wrong with the name of a time zone; "" for nothing."""
+    from zoneinfo import ZoneInfo
+
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        return f"timezone {name!r}: there is no such zone"
+    return ""
 
 
 def _quoted(value: Any) -> str:

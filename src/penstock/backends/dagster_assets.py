@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import keyword
+import multiprocessing
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,9 +22,15 @@ from penstock.errors import bounded
 
 NAME = "dagster"
 """As the ledger knows this backend."""
-RESUMED = "dagster/is_resume_retry"
-"""Tag of a run that goes on where another failed."""
+RESUMED = ("dagster/is_resume_retry", "dagster/is_asset_resume_retry")
+"""Tags of a run that goes on where another failed: with its steps, or with its assets."""
+TAKEN = frozenset({"context", "conf", "config", "meta", "arg_dict", "dict", "input_arg_dict", "output_arg_dict"}) | {
+    "int", "str", "float", "bool", "input", "output", "type", ""
+}  # fmt: skip
+"""Words that Dagster, which takes no name that is a word of Python either, keeps for itself."""
 ASSET_SCHEDULE = "asset:"
+MOST_LINES = 1_000
+"""Lines that Penstock says of a task which go to the event log."""
 PRELOADED = ("dagster", "dagster._cli", "penstock.backends.dagster")
 """What the server of step processes imports once; without the second each imports Dagster's command line anew."""
 Listen = Callable[[str, tuple[str, ...]], None]
@@ -61,14 +71,15 @@ class Native:
 
 
 def word(text: str) -> str:
-    """A name as Dagster takes it: letters, digits and `_`.
+    """A name as Dagster takes it: letters, digits and `_`, and no word that is taken.
 
     Examples
     --------
-    >>> word("churn-eu")
-    'churn_eu'
+    >>> word("churn-eu"), word("config")
+    ('churn_eu', 'flow_config')
     """
-    return re.sub(r"\W", "_", text, flags=re.ASCII)
+    plain = re.sub(r"\W", "_", text, flags=re.ASCII)
+    return f"flow_{plain}" if plain in TAKEN or keyword.iskeyword(plain) else plain
 
 
 def definitions_of(flow: Compiled, native: Native) -> Any:
@@ -262,7 +273,7 @@ def params_given(flow: Compiled, given: Mapping[str, Any]) -> dict[str, Any]:
 def run_id(context: Any) -> str:
     """Under which run of ours a task counts: Dagster's, or the one that failed where this one goes on."""
     run = context.run
-    while run.tags.get(RESUMED) == "true" and run.parent_run_id:
+    while any(run.tags.get(tag) == "true" for tag in RESUMED) and run.parent_run_id:
         before = context.instance.get_run_by_id(run.parent_run_id)
         if before is None:
             return str(run.parent_run_id)
@@ -288,9 +299,10 @@ def carried_out(context: Any, flow: Compiled, task: Task, native: Native) -> Ite
     tolds: list[Told] = []
     for steps in task.calls:
         command = flow.command(steps, NAME, run, params_given(flow, given))
-        echo = _echo(context, printing=native.echo)
+        echo = echo_to(context, printing=native.echo)
         try:
-            told = call(command, environment=native.environment, echo=echo, timeout_s=_limit(flow, steps))
+            limit = limit_of(flow, steps)
+            told = call(command, environment=native.environment, echo=echo, timeout_s=limit, unwanted=orphaned())
         except BaseException:
             native.stopped()  # Dagster itself tells whoever waits only that the run has failed
             raise
@@ -302,20 +314,38 @@ def carried_out(context: Any, flow: Compiled, task: Task, native: Native) -> Ite
     yield from _ended(context, flow, task, tolds)
 
 
-def _limit(flow: Compiled, steps: Sequence[str]) -> float | None:
-    """The worker holds each step's limit; this is for a worker that does not."""
-    times = [flow.graph.node(step).timeout_s for step in steps]
+def orphaned() -> Callable[[], bool] | None:
+    """Whether the run that this process carries out a step of has died; None where it is no process of a step.
+
+    Dagster ends a step with its run when it can. A run that was killed leaves the processes of its steps behind.
+    """
+    run = multiprocessing.parent_process()
+    if run is None or run.pid == os.getppid():  # it was not forked by the server that the run has started
+        return None
+    return lambda: not run.is_alive()
+
+
+def limit_of(flow: Compiled, steps: Sequence[str]) -> float | None:
+    """The worker holds each step's limit, and that of each item; this is for a worker that does not."""
+    nodes = [flow.graph.node(step) for step in steps]
+    times = [None if node.mapped else node.timeout_s for node in nodes]
     return None if None in times else sum(time for time in times if time is not None) + MARGIN_S
 
 
-def _echo(context: Any, *, printing: bool) -> Callable[[str], None]:
-    """All of the worker's log goes to the step's captured output, and what Penstock says of steps to the event log."""
+def echo_to(context: Any, *, printing: bool) -> Callable[[str], None]:
+    """All of the worker's log goes to the step's captured output, and what Penstock says of steps to the event log.
+
+    Each line there is a row of Dagster's database: so there are no more than `MOST_LINES` of a step.
+    """
+    lines = itertools.count(1)
 
     def told(line: str) -> None:
         if printing:
             print(line, file=sys.stderr, flush=True)
-        if line.startswith("penstock: "):
+        if line.startswith("penstock: ") and (number := next(lines)) <= MOST_LINES:
             context.log.info(bounded(line.removeprefix("penstock: "), 2_000))
+            if number == MOST_LINES:
+                context.log.info("the rest stands among what the step printed")
 
     return told
 

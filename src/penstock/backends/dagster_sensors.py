@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -66,7 +67,7 @@ def sources_sensor(name: str, job: Any, places: Sequence[str], *, running: bool)
         context.update_cursor(now)
         if not before:
             return dg.SkipReason("the first look: a run follows the next change")
-        return dg.RunRequest(run_key=now)
+        return dg.RunRequest()  # no run_key: files may come back to what they were, and Dagster runs a key once
 
     made = dg.sensor(name=name, job=job, minimum_interval_seconds=EVERY_S, default_status=status)
     return made(look)
@@ -97,4 +98,6 @@ def assets_sensor(name: str, job: Any, names: Sequence[str]) -> Any:
         return dg.RunRequest()
 
     running = dg.DefaultSensorStatus.RUNNING
-    return dg.multi_asset_sensor(monitored_assets=keys, job=job, name=name, default_status=running)(look)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it is superseded, but where a job is to be started
+        return dg.multi_asset_sensor(monitored_assets=keys, job=job, name=name, default_status=running)(look)

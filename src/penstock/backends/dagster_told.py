@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,8 +21,14 @@ CHECKED = ("validate", "audit", "gate")
 """Stages of a workflow that judge, each of them an asset check."""
 MOST_SHOWN = 20
 """Notes of a step, rules of a verdict and findings that are shown."""
+MOST_TEXT = 2_000
+"""Characters of a text that a step logged."""
+MOST_NAME = 100
+"""Characters of its name."""
 MOST_PICTURE = 256 << 10
 """Bytes of a figure that is shown in place; of a larger one, the path of its file."""
+MOST_PICTURES = 1 << 20
+"""Bytes of all figures of a step that are shown in place: they stand in one row of Dagster's database."""
 KINDS = {"png": "image/png", "svg": "image/svg+xml"}
 """Kinds of figures that Markdown shows."""
 
@@ -77,13 +84,28 @@ def facts_of(home: Home, steps: Sequence[str], tolds: Sequence[Told]) -> dict[st
     for told in tolds:
         for step, one in told.answer.get("steps", {}).items():
             prefix = f"{step}/" if len(steps) > 1 else ""
-            facts = {"state": one["state"], "reason": one["reason"] or told.reason, **_outputs(home, one["outputs"])}
-            facts |= {name: float(value) for name, value in one.get("metrics", {}).items()}
-            facts |= _noted(home, rows[step]) if step in rows else {}
-            found |= {f"{prefix}{name}": value for name, value in facts.items() if value not in ("", None)}
+            facts: dict[str, Any] = {name: float(value) for name, value in one.get("metrics", {}).items()}
+            facts = (noted_in(home, rows[step]) if step in rows else {}) | facts  # ours win over what a step calls so
+            facts |= {"state": one["state"], "reason": one["reason"] or told.reason, **_outputs(home, one["outputs"])}
+            found |= {f"{prefix}{name}": shown(value) for name, value in facts.items() if value not in ("", None)}
             wall, peak = wall + float(one["wall_s"]), max(peak, int(one["peak_bytes"]))
         found |= _whole(home, told)
     return {"penstock run": run, "wall_s": round(wall, 3), "peak_bytes": peak, **found}
+
+
+def shown(value: Any) -> Any:
+    """A value as Dagster's page can show it: no number that JSON does not have, and no endless text.
+
+    Examples
+    --------
+    >>> shown(float("nan")), shown(0.5)
+    ('nan', 0.5)
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, str) and not isinstance(value, Markdown | FilePath):
+        return bounded(value, MOST_TEXT)
+    return value
 
 
 def _outputs(home: Home, outputs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -110,24 +132,28 @@ def rows_in(home: Home, artifact: Artifact) -> int | None:
         return None
 
 
-def _noted(home: Home, row: StepRun) -> dict[str, Any]:
+def noted_in(home: Home, row: StepRun) -> dict[str, Any]:
     """What the step logged: numbers, texts and figures."""
-    found: dict[str, Any] = {
-        name: value
-        for name, value in list(row.notes.items())[:MOST_SHOWN]
-        if isinstance(value, int | float | str) and not isinstance(value, bool) and name not in ("rows", "skip")
-    }
-    pictures = row.notes.get(FIGURES)
+    plain = [
+        (name, value)
+        for name, value in row.notes.items()
+        if isinstance(value, int | float | str) and name != "skip" and not name.startswith("dagster/")
+    ]
+    found: dict[str, Any] = {bounded(name, MOST_NAME): value for name, value in plain[:MOST_SHOWN]}
+    pictures, left = row.notes.get(FIGURES), MOST_PICTURES
     for name, one in pictures.items() if isinstance(pictures, Mapping) else ():
-        found[f"figure {name}"] = _picture(home, name, one)
+        picture = _picture(home, bounded(name, MOST_NAME), one, min(left, MOST_PICTURE))
+        left -= len(picture) if isinstance(picture, Markdown) else 0
+        found[bounded(f"figure {name}", MOST_NAME)] = picture
     return found
 
 
-def _picture(home: Home, name: str, one: Mapping[str, Any]) -> Any:
+def _picture(home: Home, name: str, one: Mapping[str, Any], most: int) -> Any:
+    """The figure itself where it takes at most so many bytes, else the path of its file."""
     try:
         path = home.objects.fetch(str(one["digest"]))
         kind = KINDS.get(str(one.get("kind", "")), "")
-        if not kind or os.path.getsize(path) > MOST_PICTURE:
+        if not kind or os.path.getsize(path) > most:
             return FilePath(path)
         with open(path, "rb") as file:
             data = base64.b64encode(file.read()).decode()

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from penstock.backends.backend import Done, Ended, Finding, Options, Outcome
-from penstock.backends.compiled import WORKER, Compiled, compiled
+from penstock.backends.compiled import WORKER, Compiled, beside, compiled
 from penstock.backends.prefect_run import Plan, carry_out
 from penstock.backends.preflight import described
 from penstock.core.digest import digest_value
@@ -216,8 +216,7 @@ def to_prefect(
     """
     _prefect()
     caller = sys._getframe(1).f_globals  # noqa: SLF001  where a deployment looks for the flow
-    if isinstance(declared, str | os.PathLike):
-        declared = _beside(os.fspath(declared), str(caller.get("__file__", "")))
+    declared = beside(declared, str(caller.get("__file__", "")))
     extra: dict[str, Any] = {"set": dict(set)} if set else {}
     flow = compiled(
         declared,
@@ -292,16 +291,6 @@ def _prefect() -> Any:
 
 def _is_cron(text: str) -> bool:
     return text in WORDS or len(text.split()) == 5
-
-
-def _beside(declared: str, caller: str) -> str:
-    """A path as seen from the calling file, where the file is there."""
-    file, colon, variable = declared.rpartition(":")
-    path = file if colon and variable.isidentifier() else declared
-    beside = os.path.join(os.path.dirname(os.path.abspath(caller)), path) if caller else path
-    if os.path.isfile(beside):
-        return f"{beside}:{variable}" if path == file and colon else beside
-    return declared
 
 
 def _short(target: str) -> str:
