@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import os
 import re
 
 import pytest
@@ -205,3 +206,33 @@ def test_the_tasks_of_a_declared_workflow(tmp_path) -> None:
     assert [(task.refuses, task.may_skip) for task in parts] == [(False, False), (False, False), (True, False)]
     steps = {task.id: task for task in compile_flow(graph, "step")}
     assert [one for one, task in steps.items() if task.may_skip] == ["compare", "gate", "deploy"]
+
+
+@ps.step
+def doubled(n: int, more: object = None) -> int:
+    return 2 * n
+
+
+@ps.step
+def numbers() -> list:
+    return [1, 2]
+
+
+def wide(items: object, more: object = None) -> Graph:
+    return describe("wide", [doubled.map(items, more)], Closure(os.path.dirname(__file__))).graph
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "parts"), [(0, 8, 0), (1, 8, 0), (2, 8, 2), (8, 8, 8), (900, 8, 8), (3, 1, 0)]
+)
+def test_a_mapped_step_is_divided_as_its_declared_items_allow(count: int, most: int, parts: int) -> None:
+    for items in (list(range(count)), tuple(range(count))):
+        assert [task.parts for task in compile_flow(wide(items), "step", most)] == [parts]
+
+
+def test_what_is_known_only_at_run_time_or_keeps_nothing_or_shares_its_task_is_not_divided() -> None:
+    assert [task.parts for task in compile_flow(wide(numbers.ref()), "step")] == [0, 0]
+    assert [task.parts for task in compile_flow(wide([1, 2], object()))] == [0]
+    chain = Graph("wide", (*wide([1, 2]).nodes, node("after", "doubled")))
+    assert [task.parts for task in compile_flow(chain)] == [2, 0]
+    assert [task.parts for task in compile_flow(chain, "workflow")] == [0]

@@ -18,8 +18,9 @@ import pytest
 from penstock.core.ports import Home
 from penstock.engine.pool import Pool
 from penstock.errors import PenstockError, UsageError
-from penstock.lifecycle.remote import Answer, Part, run_part
+from penstock.lifecycle.remote import Answer, run_part
 from penstock.lifecycle.remote_call import parse
+from penstock.lifecycle.remote_record import Part
 from penstock.lifecycle.run import Request, run
 from penstock.project import open_home
 

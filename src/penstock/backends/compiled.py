@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from penstock.backends.tasks import Task, compile_flow
+from penstock.backends.tasks import MOST_PARTS, Task, compile_flow
 from penstock.core.flow import Graph
 from penstock.core.ports import Home
 from penstock.errors import UsageError
@@ -56,7 +56,7 @@ class Compiled:
         place = self.file or self.request.file
         return f"{place}:{self.request.variable}" if self.request.variable else place
 
-    def arguments(self, steps: Sequence[str], backend: str) -> list[str]:
+    def arguments(self, steps: Sequence[str], backend: str, part: str = "") -> list[str]:
         """Arguments of `penstock.worker` for one start of it, without the run's id and its parameters.
 
         Parameters
@@ -65,6 +65,8 @@ class Compiled:
             One of a task's `calls`.
         backend : str
             Its name.
+        part : str
+            "3/8" for the third of a task's eight `parts`; "" for the task itself.
         """
         given = ["step", "--file", self.target, "--backend", backend]
         given += [word for step in steps for word in ("--step", step)]
@@ -74,10 +76,11 @@ class Compiled:
             given += ["--env", self.home.config.environment]
         settings: Mapping[str, str] = self.request.extra.get("set", {})
         given += [word for path, text in settings.items() for word in ("--set", f"{path}={text}")]
+        given += ["--part", part] if part else []
         return given + (["--full"] if self.request.extra.get("full") else [])
 
     def command(
-        self, steps: Sequence[str], backend: str, run: str, params: Mapping[str, Any] | None = None
+        self, steps: Sequence[str], backend: str, run: str, params: Mapping[str, Any] | None = None, part: str = ""
     ) -> list[str]:
         """The whole command line of one start of the worker, for no shell.
 
@@ -87,10 +90,12 @@ class Compiled:
             The backend's own id of the run.
         params : dict, optional
             Parameters that this run sets; those that the declaration was compiled with by default.
+        part : str
+            As in `arguments`.
         """
         set_here = {**self.request.params, **(params or {})}
         words = [word for name, value in set_here.items() for word in ("--param", f"{name}={text_of(value)}")]
-        return [self.python, "-P", "-m", WORKER, *self.arguments(steps, backend), "--run", run, *words]
+        return [self.python, "-P", "-m", WORKER, *self.arguments(steps, backend, part), "--run", run, *words]
 
 
 def text_of(value: Any) -> str:
@@ -128,6 +133,7 @@ def compiled(
     declared: Any,
     *,
     group: str = "part",
+    parts: int = MOST_PARTS,
     until: str | None = None,
     params: Mapping[str, Any] | None = None,
     extra: Mapping[str, Any] | None = None,
@@ -143,6 +149,8 @@ def compiled(
         In hand, as an imported file declares it, or the path "churn.py" or "churn.py:variable".
     group : {"part", "step", "workflow"}, default="part"
         Steps that make one task.
+    parts : int
+        At most so many parts of a mapped step; less than 2 divides none.
     until : str, optional
         Last step.
     params : dict, optional
@@ -208,4 +216,4 @@ def _compiled(
         graph = server.opened()
     finally:
         server.close()
-    return Compiled(home, graph, compile_flow(graph, group), request, python or sys.executable, file=file)
+    return Compiled(home, graph, compile_flow(graph, group, parts), request, python or sys.executable, file=file)

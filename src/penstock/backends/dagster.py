@@ -159,7 +159,7 @@ def _compiled(declared: Any, given: dict[str, Any], python: str | None) -> tuple
 
 def slim(graph: Graph) -> Graph:
     """A flow without what only the worker needs: arguments, the parts of its code, and most of what it declares."""
-    nodes = tuple(replace(node, tree=None) for node in graph.nodes)
+    nodes = tuple(replace(node, tree=node.tree if node.mapped else None) for node in graph.nodes)
     about = {name: graph.about[name] for name in ("workflow",) if name in graph.about}
     return replace(graph, nodes=nodes, codes={}, about=about)
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from penstock.core.fan import declared
 from penstock.core.flow import Graph, Node
 from penstock.core.names import did_you_mean
 from penstock.errors import UsageError
@@ -24,6 +25,8 @@ JUDGE = ("package", "register", "champion", "compare", "gate", "deploy", "final"
 """Stages of the part "judge"; what is in neither, the user's own steps too, prepares."""
 ENDS = ("champion", "gate")
 """Effects after which nothing more may be to do: who reigns already, or who does not pass."""
+MOST_PARTS = 8
+"""Parts of a mapped step where nothing else is said: each costs the start of a worker."""
 MOST_NAME = 50
 """Characters of a task's id, before a number that tells it from another."""
 TAKEN = frozenset(
@@ -63,6 +66,9 @@ class Task:
         Whether it holds the gate.
     may_skip : bool
         Whether a task before it can leave it nothing to do.
+    parts : int
+        In how many parts its one step, which goes through a declared list, may be done at once, each with what the
+        task may use; 0 where it is not divided. The task itself comes after them, and makes a whole of what they gave.
     """
 
     id: str
@@ -77,9 +83,10 @@ class Task:
     memory: int | None = None
     refuses: bool = False
     may_skip: bool = False
+    parts: int = 0
 
 
-def compile_flow(graph: Graph, group: str = "part") -> tuple[Task, ...]:
+def compile_flow(graph: Graph, group: str = "part", parts: int = MOST_PARTS) -> tuple[Task, ...]:
     """The tasks of a flow, each after those that it needs.
 
     Parameters
@@ -88,6 +95,8 @@ def compile_flow(graph: Graph, group: str = "part") -> tuple[Task, ...]:
     group : {"part", "step", "workflow"}, default="part"
         Steps of one group stand in one task, as long as no two tasks then wait for each other and no two of its
         steps ask for different labels; else in several. "part" means a task a step where no workflow was declared.
+    parts : int
+        At most so many parts of a mapped step; less than 2 divides none.
 
     Raises
     ------
@@ -103,10 +112,10 @@ def compile_flow(graph: Graph, group: str = "part") -> tuple[Task, ...]:
     if group not in GROUPS:
         what = f"--group {group}: no such grouping{did_you_mean(group, GROUPS)}"
         raise UsageError(what, hint=f"there are {', '.join(GROUPS)}")
-    parts = group == "part" and "workflow" in graph.about
-    bundles = _in_parts(graph) if parts else _in_one(graph) if group == "workflow" else _each(graph)
+    staged = group == "part" and "workflow" in graph.about
+    bundles = _in_parts(graph) if staged else _in_one(graph) if group == "workflow" else _each(graph)
     together = _together(graph.nodes)
-    names = [graph.name if group == "workflow" else part_of(b.nodes[0]) if parts else b.nodes[0].id for b in bundles]
+    names = [graph.name if group == "workflow" else part_of(b.nodes[0]) if staged else b.nodes[0].id for b in bundles]
     tasks: dict[int, Task] = {}
     ends: set[int] = set()  # bundles after which nothing may be left to do
     for bundle, name in zip(bundles, _ids(names), strict=True):
@@ -117,6 +126,7 @@ def compile_flow(graph: Graph, group: str = "part") -> tuple[Task, ...]:
             needs=tuple(tasks[key].id for key in bundle.direct),
             part=_part(bundle.nodes[0], graph, group),
             may_skip=bool(ends & bundle.direct.keys()),
+            parts=_divided(bundle.nodes, parts),
             **_of_steps(bundle.nodes, together),
         )
     return tuple(tasks.values())
@@ -251,6 +261,13 @@ def _of_steps(nodes: Sequence[Node], together: Mapping[str, str]) -> dict[str, A
         "memory": None if None in limits else max(limit for limit in limits if limit is not None),
         "refuses": any(node.kind == "effect" and node.part == "gate" for node in nodes),
     }
+
+
+def _divided(nodes: Sequence[Node], most: int) -> int:
+    """How many parts a task has; none of a step whose items keep nothing."""
+    first = nodes[0]
+    found = min(declared(first), most) if len(nodes) == 1 and not first.uncacheable else 0
+    return found if found > 1 else 0
 
 
 def _calls(nodes: Iterable[Node], together: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:

@@ -65,7 +65,7 @@ def run_on(found: Target, request: Request, on: str, progress: Progress) -> Repo
     from penstock.backends.compiled import compiled
     from penstock.backends.preflight import preflight
     from penstock.lifecycle.rehearse import rehearse_with
-    from penstock.lifecycle.remote import Part, events_of, report_of
+    from penstock.lifecycle.remote_record import Part, events_of, report_of
 
     name, where = split_place(on)
     where, _, more = where.partition("?")

@@ -127,6 +127,36 @@ def spread(
     return Fan(node, tuple(children), tuple(places), tuple(firsts), own_items, texts or {})
 
 
+def declared(node: Node) -> int:
+    """How many items a mapped step declares; 0 for a list that an earlier step makes, and for any other step.
+
+    Examples
+    --------
+    >>> declared(Node("a", "m:a", ["list", [["list", [["map", ["list", [1, 2]]]]], ["dict", {}]]], "", mapped=True))
+    2
+    """
+    is_known = node.mapped and node.tree is not None and list_behind(node) is None
+    return len(_items(node)[1]) if is_known else 0
+
+
+def cut(fan: Fan, k: int, n: int) -> Fan:
+    """The k-th of n parts of a mapped step: items that follow each other, in each part as many, give or take one.
+
+    Parameters
+    ----------
+    fan : Fan
+    k : int
+        From 1 to n.
+    n : int
+        More than there are distinct items leave some parts without any.
+    """
+    begin, end = len(fan.children) * (k - 1) // n, len(fan.children) * k // n
+    places = tuple(at - begin for at in fan.places if begin <= at < end)
+    return replace(
+        fan, children=fan.children[begin:end], places=places, firsts=fan.firsts[begin:end], made=fan.made[begin:end]
+    )
+
+
 def _items(node: Node) -> Any:
     """The tree of the items: a list's, a tuple's or a reference's."""
     (_, ((_, items), *_)), _ = node.tree[1]

@@ -44,7 +44,6 @@ __all__ = ["Effect", "Effects", "Execution", "Outcome"]
 MOST_HEALS = 3
 """How often one step's corrupt input is made again before the run gives up."""
 
-
 Effects = Mapping[str, Callable[[Node, Mapping[Key, Artifact], "Execution"], Effect]]
 
 
@@ -99,7 +98,7 @@ class Execution:
         self._commit = Committer(home.objects, home.ledger)
         self._record = Record(graph, facts, self._commit, run, seen=list(seen or []), made=made or {})
         if shared is not None:
-            self._record.share(shared.attempts)
+            self._record.share(shared.attempts, shared.wanted if shared.part else frozenset())
         self._lacks: dict[str, int] = {}
         self._users: dict[str, list[Node]] = {}
         self._ready: deque[Node] = deque()
@@ -109,9 +108,8 @@ class Execution:
         self._flying: dict[str, list[Node]] = {}
         self._tries: dict[str, int] = {}
         self._heals: dict[Key, int] = {}
-        self._corrupt: set[str] = set()
-        self._given: set[str] = set()
-        self._shared, self._fans = "", Fans()
+        self._corrupt, self._given = set[str](), set[str]()
+        self._shared, self._fans = "", Fans(shared)
         self._admission = admission(graph, home.config)
 
     # ── the loop ────────────────────────────────────────────────────────────────────────────────────────────
@@ -250,6 +248,8 @@ class Execution:
         self.outcome.notes[node.id] = data["notes"]
         if "error" in data:
             self._failed(node, data)
+        elif self._fans.in_parts:
+            self.outcome.states[node.id] = "done" if data["notes"]["items"]["run"] else "reused"
         else:
             self._done(node, running.outputs_in_order(self.home.objects), data)
 
@@ -490,8 +490,8 @@ class Execution:
         if self._shared:
             shutil.rmtree(self._shared, ignore_errors=True)
         if self._common is None:  # else it ends when the last of its steps does
-            counts = counts_of(self.outcome.states)
-            self.run = self.outcome.run = replace(self.run, state=state, ended=time.time(), counts=counts)
+            now, counts = time.time(), counts_of(self.outcome.states)
+            self.run = self.outcome.run = replace(self.run, state=state, ended=now, counts=counts)
             self._record.end(self.run)
         try:
             self._commit.flush()

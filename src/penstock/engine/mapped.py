@@ -9,13 +9,14 @@ from typing import Any
 
 from penstock.core.artifact import Artifact
 from penstock.core.facts import Facts
-from penstock.core.fan import ITEM, Fan, pack
+from penstock.core.fan import ITEM, Fan, cut, pack
 from penstock.core.flow import Node
 from penstock.core.plan import Decision
 from penstock.core.ports import Home, Objects
 from penstock.engine.fan import fan_of
 from penstock.engine.gather import ask
 from penstock.engine.planner import decide_item
+from penstock.engine.shared import Shared
 from penstock.engine.wire import rebuilt
 from penstock.errors import StepError, bounded
 
@@ -118,9 +119,17 @@ def _is_final(error: Mapping[str, Any]) -> bool:
 
 
 class Fans:
-    """The mapped steps of one run that are being done, by their ids and by their children's."""
+    """The mapped steps of one run that are being done, by their ids and by their children's.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    shared : Shared, optional
+        Of a run whose steps other processes do too: which part of a step this one does, and what is hopeless.
+    """
+
+    def __init__(self, shared: Shared | None = None) -> None:
+        self._part = shared.part if shared is not None else None
+        self._hopeless = shared.hopeless if shared is not None else {}
         self._running: dict[str, Running] = {}
         self._child: dict[str, tuple[Running, int]] = {}
 
@@ -139,6 +148,7 @@ class Fans:
             As for `fan.fan_of`.
         """
         fan = facts.fans.pop(decision.recipe or "", None) or fan_of(node, known, home.objects)
+        fan = cut(fan, *self._part) if self._part is not None else fan
         recipes = ask(fan.children, known, facts, home.ledger, home.objects)
         found = [decide_item(n, fan, decision, known, facts, recipes.get(n.id)) for n in fan.children]
         running = self._running[node.id] = Running(fan, decision)
@@ -146,7 +156,15 @@ class Fans:
         results = (facts.results.get(one.recipe or "") for one in found if one.action == "reuse")
         running.seconds = sum(result.made.get("wall_s", 0.0) for result in results if result is not None)
         self._child |= {child.id: (running, at) for at, child in enumerate(fan.children)}
-        return running, [(n, one) for n, one in zip(fan.children, found, strict=True) if one.action == "run"]
+        todo = [(n, one) for n, one in zip(fan.children, found, strict=True) if one.action == "run"]
+        hopeless = {n.id: self._hopeless.get(one.recipe or "") for n, one in todo}
+        running.failed |= {step: error for step, error in hopeless.items() if error is not None}
+        return running, [(n, one) for n, one in todo if n.id not in running.failed]
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether this process does a part of its step alone."""
+        return self._part is not None
 
     def of(self, child: str) -> Running | None:
         """The mapped step that waits for a child; None where it has been dropped since."""

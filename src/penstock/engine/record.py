@@ -48,17 +48,19 @@ class Record:
         self._seen, self._made, self._is_begun = seen, dict(made), False
         self._attempts: dict[str, int] = {}
         self._reused: list[StepRun] = []
-        self._acted = False
+        self._acted, self._others = False, frozenset[str]()
 
-    def share(self, attempts: Mapping[str, int]) -> None:
+    def share(self, attempts: Mapping[str, int], others: frozenset[str] = frozenset()) -> None:
         """Go on with a run that others began: its own row is theirs, and each decision is a row from the start.
 
         Parameters
         ----------
         attempts : dict
             Step → rows that it has.
+        others : frozenset of str
+            Steps that others put on record: what is done here is a part of them.
         """
-        self._is_begun = self._acted = True
+        self._is_begun, self._acted, self._others = True, True, others
         self._attempts.update(attempts)
         self._commit.add(sources=self._seen)
 
@@ -85,6 +87,8 @@ class Record:
 
     def reused(self, node: Node, decision: Decision) -> None:
         """A step whose result was known."""
+        if node.id in self._others:
+            return
         row = self._row(node, decision, "reuse", "done", decision.outputs)
         if self._acted:
             self._commit.add(step_run=row)
@@ -107,6 +111,8 @@ class Record:
 
     def failed(self, node: Node, decision: Decision, data: Mapping[str, Any]) -> None:
         """A try at a step that failed; `data` is the worker's answer."""
+        if node.id in self._others:
+            return
         self._commit.add(step_run=self._row(node, decision, "run", "failed", (), data))
 
     def done(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from penstock.core.facts import Facts
 from penstock.core.flow import Graph, Node
@@ -28,12 +29,18 @@ class Shared:
         Step → rows that it has.
     done : frozenset of str
         Steps that the run has done before; `before` goes on as the run does.
+    part : (int, int), optional
+        K and N: of the one wanted step this process does the K-th of N parts, and none of what makes it whole.
+    hopeless : dict
+        Recipe → error, of the items of wanted steps that failed in this run in a way that no other try mends.
     """
 
     wanted: frozenset[str]
     before: Outcome
     attempts: Mapping[str, int] = field(default_factory=dict)
     done: frozenset[str] = frozenset()
+    part: tuple[int, int] | None = None
+    hopeless: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def check(self, node: Node, decision: Decision) -> None:
         """Refuse to run what is another task's; what was done and is damaged now is made again by whoever finds it.

@@ -9,18 +9,17 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from penstock.core.digest import digest_value
-from penstock.core.fan import mapped_by
+from penstock.core.fan import items_text, mapped_by
 from penstock.core.flow import Graph
 from penstock.core.names import did_you_mean
 from penstock.core.plan import Decision, Reason
 from penstock.core.ports import Home
 from penstock.core.run import Group, Run, StepRun
-from penstock.engine.events import Event, EventKind, Listener, silent
+from penstock.engine.events import Event, Listener, silent
 from penstock.engine.handle import Server
 from penstock.engine.local import Execution
 from penstock.engine.logs import followed
@@ -29,43 +28,18 @@ from penstock.engine.planner import recipe_of
 from penstock.engine.pool import Pool
 from penstock.engine.shared import Shared, done_before, learn_results, needed, refusal_before
 from penstock.engine.wire import rebuilt
-from penstock.errors import CancelledError, PenstockError, StepError, StoreError, UnknownNameError, UsageError, bounded
+from penstock.errors import CancelledError, PenstockError, StepError, StoreError, UsageError, bounded
 from penstock.lifecycle.attempt import Attempt, Rehearse
-from penstock.lifecycle.code_state import code_state
 from penstock.lifecycle.kept_attempt import kept_effects, restore
-from penstock.lifecycle.kept_code import kept
 from penstock.lifecycle.machine import machine
 from penstock.lifecycle.mirror import tell_run
-from penstock.lifecycle.run import Report as RunReport
-from penstock.lifecycle.run import Request, attempt_of, conclude, facts_of, fetcher_of, info_of, jobs_of, open_server
+from penstock.lifecycle.remote_record import Part, begun, conclude_part, run_of, states_of
+from penstock.lifecycle.run import Request, attempt_of, facts_of, fetcher_of, jobs_of, open_server
 
 SKIPPED = 99
 """Exit code of a step that a refusal before it left out."""
 FINAL_CODES = (2, 3, 6)
 """Exit codes of failures that another try of the same would repeat."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What a backend asks for.
-
-    Attributes
-    ----------
-    backend : str
-        Its name.
-    run : str
-        Its own id of the run: any text.
-    steps : tuple of str
-        Steps to run, mostly one.
-    """
-
-    backend: str
-    run: str
-    steps: tuple[str, ...]
-
-    def id_of(self, flow: str) -> str:
-        """Our run for the backend's, the same for every one of its tasks: 16 hexadecimal digits."""
-        return digest_value("run", [self.backend, self.run, flow])[:16]
 
 
 @dataclass(slots=True)
@@ -82,6 +56,8 @@ class Answer:
     error : PenstockError or None
     reason : str
         Why it was skipped or refused, or how it was decided.
+    part : str
+        "3/8" of a part of a step, which gives nothing by itself.
     """
 
     run: str
@@ -91,6 +67,7 @@ class Answer:
     attempt: Attempt | None = None
     error: PenstockError | None = None
     reason: str = ""
+    part: str = ""
     _walls: Mapping[str, Any] = field(default_factory=dict)
     _metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
@@ -118,7 +95,7 @@ class Answer:
         """As the backend reads it: ids, digests and figures, never data."""
         a = self.attempt
         verdict = a.verdict if a is not None else None
-        return {
+        return ({"part": self.part} if self.part else {}) | {
             "state": self.state,
             "run": self.run,
             "flow": self.flow,
@@ -134,7 +111,8 @@ class Answer:
         }
 
     def _step(self, step: str, state: str) -> dict[str, Any]:
-        outputs = {name: one for (maker, name), one in self.outcome.artifacts.items() if maker == step}
+        known = self.outcome.artifacts if not self.part else {}
+        outputs = {name: one for (maker, name), one in known.items() if maker == step}
         decision = self.outcome.decisions.get(step)
         row = self._walls.get(step)
         metrics = self._metrics.get(step)
@@ -194,8 +172,8 @@ def run_part(
     server = open_server(home, request, entry)
     try:
         graph = server.opened()
-        _check_steps(graph, part.steps)
-        run = _begun(home, graph, request, part)
+        _check_steps(graph, part)
+        run = begun(home, graph, request, part)
         rows = home.ledger.step_runs(run.id)
         part_graph = needed(graph, part.steps)
         before = done_before(part_graph, run, [row for row in rows if row.step not in part.steps])
@@ -233,7 +211,8 @@ class _Call:
         attempts: dict[str, int] = {}
         for row in self.rows:
             attempts[row.step] = max(attempts.get(row.step, 0), row.attempt)
-        shared = Shared(frozenset(self.part.steps), before, attempts, frozenset(before.states))
+        wanted, done = frozenset(self.part.steps), frozenset(before.states)
+        shared = Shared(wanted, before, attempts, done, self.part.of, self._hopeless())
         attempt = self._attempt(before)
         logs = os.path.join(self.home.config.root, ".penstock", "logs", self.run.id)
         try:
@@ -279,7 +258,8 @@ class _Call:
             group.step_runs.append(
                 StepRun(self.run.id, step, n, None, "skip", "skipped", reason.to_json(), started=time.time())
             )
-        self.home.ledger.commit(group)
+        if self.part.of is None:
+            self.home.ledger.commit(group)
         before.states.update(dict.fromkeys(self.part.steps, "skipped"))
         return self._told(before, None, self._attempt(before), why)
 
@@ -298,6 +278,12 @@ class _Call:
                 return error
         return None
 
+    def _hopeless(self) -> dict[str, Mapping[str, Any]]:
+        """Recipe → error, of the items that failed in this run in a way that no other try mends."""
+        failed = [row for row in self.rows if row.state == "failed" and mapped_by(row.step) in self.part.steps]
+        errors = {row.recipe: row.error for row in failed if row.recipe is not None and row.error is not None}
+        return {recipe: error for recipe, error in errors.items() if not may_get_better(rebuilt(dict(error)))}
+
     def _told(
         self, outcome: Outcome, error: PenstockError | None, attempt: Attempt | None = None, why: str = ""
     ) -> Answer:
@@ -309,12 +295,29 @@ class _Call:
             why = why or str(outcome.notes.get(step, {}).get("skip", ""))
         if error is not None:
             self._ended("failed", error.what)
-        else:
-            conclude_part(self.home, self.graph, self.request, self.run, self.rehearse)
+        elif self.part.of is not None:
+            self._tell_part(outcome)
+            self._stand_by_failure()
+        elif not conclude_part(self.home, self.graph, self.request, self.run, self.rehearse):
+            self._stand_by_failure()
         rows = {row.step: row for row in self.home.ledger.step_runs(self.run.id)}
         decided = next((d.reason for s in self.part.steps if (d := outcome.decisions.get(s)) is not None), "")
         why, metrics = why or str(decided), self._metrics(outcome) if error is None else {}
-        return Answer(self.run.id, self.graph.name, states, outcome, attempt, error, why, rows, metrics)
+        name = "{}/{}".format(*self.part.of) if self.part.of is not None else ""
+        return Answer(self.run.id, self.graph.name, states, outcome, attempt, error, why, name, rows, metrics)
+
+    def _tell_part(self, outcome: Outcome) -> None:
+        """Say in the log what came of a part of a step."""
+        [step], (k, n) = self.part.steps, self.part.of or (1, 1)
+        if (items := outcome.notes.get(step, {}).get("items")) is not None:
+            self.listen(Event("note", step, facts={"text": f"{step}, part {k} of {n}: {items_text(items)}"}))
+
+    def _stand_by_failure(self) -> None:
+        """Leave a run that stands at the failure of another task as it was before this one went on."""
+        self.run = run_of(self.home, self.run.id) or self.run
+        rows = self.home.ledger.step_runs(self.run.id)
+        if self.run.state == "running" and "failed" in states_of(self.graph, self.run, rows).values():
+            self._ended("failed", "")
 
     def _metrics(self, outcome: Outcome) -> dict[str, dict[str, float]]:
         """Cross-validated figures of the steps that evaluate, as people see them: errors positive."""
@@ -331,7 +334,7 @@ class _Call:
         """Put on record that the run stands at a failure, until a backend tries again."""
         info = {**self.run.info, "error": what} if what else self.run.info
         rows = self.home.ledger.step_runs(self.run.id)
-        states = _states(self.graph, self.run, rows)
+        states = states_of(self.graph, self.run, rows)
         run = replace(self.run, state=state, ended=time.time(), counts=counts_of(states), info=info)
         self.home.ledger.commit(Group(runs=[run]))
         tell_run(self.home, self.run.id)
@@ -351,107 +354,19 @@ def _after(copy: Callable[[], None], listen: Listener) -> Listener:
     return told
 
 
-def _check_steps(graph: Graph, steps: tuple[str, ...]) -> None:
+def _check_steps(graph: Graph, part: Part) -> None:
     known = [node.id for node in graph.nodes]
-    for step in steps:
+    for step in part.steps:
         if step not in known:
             near = did_you_mean(step, known)
             hint = "the file has changed since the flow was exported: export it again"
             raise UsageError(f"{graph.name} has no step {step}{near}", hint=hint)
-
-
-def _begun(home: Home, graph: Graph, request: Request, part: Part) -> Run:
-    """The run that the backend's stands for, made by whichever task comes first."""
-    run_id = part.id_of(graph.name)
-    found = [run for run in home.ledger.runs(prefix=run_id, limit=2) if run.id == run_id]
-    if found:
-        return found[0]
-    info = info_of(home, graph, request) | {"backend": {"name": part.backend, "run": bounded(part.run, 500)}}
-    info.pop("process", None)  # tasks come and go, on any machine
-    info["code"] = code_state(home, graph, request.file) | kept(home, graph)
-    run = Run(run_id, graph.name, request.what, "running", time.time(), info=info)
-    home.ledger.commit(Group(runs=[run]))
-    return run
-
-
-def _states(graph: Graph, run: Run, rows: list[StepRun]) -> dict[str, str]:
-    """Step → how it ended, also of steps that no task was started for since something before them refused."""
-    before = done_before(graph, run, rows)
-    states = dict(before.states)
-    for row in rows:
-        if row.step not in states and row.state in ("failed", "skipped") and not mapped_by(row.step):
-            states[row.step] = row.state
-    for node in graph.nodes:
-        if node.id not in states and refusal_before(graph, node.id, before):
-            states[node.id] = "skipped"
-    return states
-
-
-def conclude_part(home: Home, graph: Graph, request: Request, run: Run, rehearse: Rehearse) -> bool:
-    """Put the end of a run on record when all of its steps have ended, whoever ran them; whether they have."""
-    rows = home.ledger.step_runs(run.id)
-    states = _states(graph, run, rows)
-    if any(states.get(node.id, "failed") == "failed" for node in graph.nodes):
-        return False
-    report = _report(home, graph, request, run, rows, rehearse)
-    ended = max((row.started + row.wall_s for row in rows), default=time.time())
-    info = {name: value for name, value in run.info.items() if name != "error"}
-    report.outcome.run = replace(run, state="done", ended=ended, counts=counts_of(states), info=info)
-    report.wall_s = max(0.0, ended - run.started)
-    home.ledger.commit(Group(runs=[report.outcome.run]))
-    conclude(home, report)
-    return True
-
-
-def report_of(home: Home, graph: Graph, request: Request, part: Part, rehearse: Rehearse) -> RunReport:
-    """How a backend's run stands, put together from the ledger.
-
-    Raises
-    ------
-    UnknownNameError
-        None of its tasks has come as far as putting the run on record.
-    """
-    run_id = part.id_of(graph.name)
-    run = next((run for run in home.ledger.runs(prefix=run_id, limit=2) if run.id == run_id), None)
-    if run is None:
-        what = f"{part.backend} ran no task of {graph.name} under {bounded(part.run, 200)}"
-        raise UnknownNameError(what, hint=f"the logs of {part.backend} tell why")
-    rows = home.ledger.step_runs(run_id)
-    report = _report(home, graph, request, run, rows, rehearse)
-    failed = [row for row in rows if report.outcome.states.get(row.step) == "failed" and row.error is not None]
-    if failed:
-        report.outcome.error = rebuilt(dict(failed[-1].error or {}))
-    elif run.state == "failed":
-        report.outcome.error = StepError(str(run.info.get("error", "a task failed")), where=f"run {run_id[:4]}")
-    report.wall_s = max(0.0, (run.ended or time.time()) - run.started)
-    page = os.path.join(home.config.root, ".penstock", "reports", f"{graph.name}-{run.info.get('version')}.html")
-    report.page = page if os.path.exists(page) else ""
-    return report
-
-
-def _report(home: Home, graph: Graph, request: Request, run: Run, rows: list[StepRun], rehearse: Rehearse) -> RunReport:
-    """A run as far as its rows tell of it."""
-    outcome = done_before(graph, run, rows)
-    states = _states(graph, run, rows)
-    outcome.states = {node.id: states[node.id] for node in graph.nodes if node.id in states}
-    attempt = attempt_of(home, graph, run, request, rehearse)
-    if attempt is not None:
-        restore(attempt, outcome)
-    return RunReport(graph, outcome, attempt)
-
-
-def events_of(home: Home, report: RunReport, steps: Collection[str]) -> list[Event]:
-    """What a listener would have been told of some steps, had it been there."""
-    rows = {row.step: row for row in home.ledger.step_runs(report.outcome.run.id)}
-    found = []
-    for step in steps:
-        row, state = rows.get(step), report.outcome.states.get(step)
-        if row is None or state not in _KINDS:
-            continue
-        facts = row.error if row.state == "failed" and row.error is not None else row.notes
-        decision = report.outcome.decisions.get(step)
-        found.append(Event(_KINDS[state], step, decision, row.outputs, row.wall_s, facts))
-    return found
-
-
-_KINDS: dict[str, EventKind] = {"done": "done", "reused": "reused", "skipped": "skipped", "failed": "failed"}
+    if part.of is None:
+        return
+    if len(part.steps) > 1:
+        raise UsageError(f"--part: of one step, not of {', '.join(part.steps)}")
+    node = graph.node(part.steps[0])
+    if not node.mapped or node.uncacheable:
+        why = f"what its items give is not kept ({node.uncacheable})" if node.mapped else "it goes through no list"
+        hint = "the file has changed since the flow was exported: export it again"
+        raise UsageError(f"--part: {node.id} is not done in parts: {why}", hint=hint)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -21,7 +22,8 @@ from penstock.engine.events import Event
 from penstock.errors import CancelledError, InternalError, PenstockError, UsageError, bounded
 from penstock.lifecycle.naming import split_file
 from penstock.lifecycle.rehearse import rehearse_with
-from penstock.lifecycle.remote import Answer, Part, may_get_better, run_part
+from penstock.lifecycle.remote import Answer, may_get_better, run_part
+from penstock.lifecycle.remote_record import Part
 from penstock.lifecycle.run import Request
 from penstock.lifecycle.sweep import given_of, single
 
@@ -55,10 +57,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--step", action="append", required=True)
     parser.add_argument("--param", action="append", default=[])
     parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--part")
     parser.add_argument("--until")
     parser.add_argument("--env")
     parser.add_argument("--full", action="store_true")
-    return parser.parse_args(list(arguments))
+    given = parser.parse_args(list(arguments))
+    given.part = _part(given.part) if given.part is not None else None
+    return given
 
 
 def call(arguments: Sequence[str], entry: str, open_home: Callable[[str], Home]) -> int:
@@ -117,8 +122,17 @@ def _answered(given: argparse.Namespace, entry: str, open_home: Callable[[str], 
         until=given.until,
         extra=extra | ({"full": True} if given.full else {}),
     )
-    part = Part(given.backend, given.run, tuple(given.step))
+    part = Part(given.backend, given.run, tuple(given.step), given.part)
     return run_part(home, request, part, entry, rehearse=rehearse_with(SERVER), listen=_tell, log=sys.stderr.fileno())
+
+
+def _part(text: str) -> tuple[int, int]:
+    """K and N of "K/N"."""
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    k, n = (int(found[1]), int(found[2])) if found is not None else (0, 0)
+    if not 1 <= k <= n:
+        raise UsageError(f"--part {text}: K/N is meant, with K from 1 to N")
+    return k, n
 
 
 def _pairs(texts: Sequence[str]) -> dict[str, str]:
