@@ -175,7 +175,9 @@ def compiled(
         what = "only this process holds it, and the steps run in others"
         raise UsageError(what, hint="write it to a file, and name that file or import it")
     with _in(env):
-        return _compiled(target, group=group, until=until, params=params, extra=extra, python=python, file=file)
+        return _compiled(
+            target, group=group, parts=parts, until=until, params=params, extra=extra, python=python, file=file
+        )
 
 
 @contextlib.contextmanager
@@ -197,6 +199,7 @@ def _compiled(
     target: Found,
     *,
     group: str,
+    parts: int,
     until: str | None,
     params: Mapping[str, Any] | None,
     extra: Mapping[str, Any] | None,
