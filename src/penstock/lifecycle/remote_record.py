@@ -158,8 +158,8 @@ def events_of(home: Home, report: RunReport, steps: Collection[str]) -> list[Eve
     for step in steps:
         row, state = rows.get(step), report.outcome.states.get(step)
         if row is None and state == "failed" and step in items:
-            facts = {**(items[step][0].error or {}), "what": str(report.error)} if report.error is not None else {}
-            found.append(Event("failed", step, None, (), 0.0, facts))
+            error = {**(items[step][0].error or {}), "what": report.error.what if report.error is not None else ""}
+            found.append(Event("failed", step, None, (), 0.0, error))
         if row is None or state not in _KINDS:
             continue
         facts = row.error if row.state == "failed" and row.error is not None else row.notes
