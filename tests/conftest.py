@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import glob
+import itertools
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
     from penstock.testing.warm import Warm
 
 from penstock.testing.postgres import PostgresServer
+
+LOCKS, TESTS = tempfile.mkdtemp(prefix="penstock-locks-"), itertools.count()
+atexit.register(shutil.rmtree, LOCKS, ignore_errors=True)
 
 ROOT = Path(__file__).resolve().parent.parent
 CI = os.environ.get("PENSTOCK_CI") == "1"
@@ -82,6 +88,8 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith("PENSTOCK_") and name != "PENSTOCK_CI":
             monkeypatch.delenv(name)
+    # GPUs are made up in tests, and are no other test's.
+    monkeypatch.setenv("PENSTOCK_GPU_LOCKS", os.path.join(LOCKS, str(next(TESTS))))
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections import deque
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +18,9 @@ from penstock.core.flow import Graph, Node
 from penstock.core.ports import Config
 from penstock.engine import admission as part
 from penstock.engine.admission import Admission, Totals, admission, amounts, gpu_ids, parsed, seeing, totals_of, unfit
+from penstock.engine.slots import Slots
 from penstock.errors import DeclarationError
+from penstock.lifecycle.run import Request, run
 
 GPUS = ("0", "1")
 TOTALS = Totals(jobs=3, cpu=4, memory=8, gpus=GPUS)
@@ -339,3 +344,102 @@ def test_a_gpu_is_free_again_when_the_step_on_it_dies(project, monkeypatch) -> N
     report = project.run(jobs=2)
     assert report.error is None
     assert (project.value(report, "a"), project.value(report, "b")) == (6, 6)
+
+
+# ── GPUs of one machine that several runs want ──────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def locks(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PENSTOCK_GPU_LOCKS", str(tmp_path / "locks"))
+    return tmp_path / "locks"
+
+
+def two_runs() -> tuple[Admission, Admission, list[str]]:
+    told: list[str] = []
+    one = Admission(TOTALS)
+    return one, Admission(TOTALS, lambda event: told.append(event.facts["text"])), told
+
+
+def test_no_gpu_is_given_to_two_runs(locks: Path) -> None:
+    one, other, told = two_runs()
+    assert [node.id for node in one.admit(deque([step("a", gpu=1)]), 9)] == ["a"]
+    waiting = deque([step("both", gpu=2), step("b", gpu=1), step("c")])
+    assert [node.id for node in other.admit(waiting, 9)] == ["c"]  # it takes nothing of what the head waits for
+    assert (other.due(), told) == (part.AGAIN_S, ["both waits for 2 GPUs that another run here holds"])
+    assert other.admit(waiting, 9) == []
+    assert len(told) == 1
+    one.release("a")
+    assert [node.id for node in other.admit(waiting, 9)] == ["both"]
+    assert (other.visible("both"), other.due()) == ("0,1", None)
+    other.close()
+    assert [node.id for node in one.admit(deque([step("a", gpu=2)]), 9)] == ["a"]
+
+
+def test_the_other_gpu_is_taken_where_one_is_held(locks: Path) -> None:
+    one, other, _ = two_runs()
+    one.admit(deque([step("a", gpu=1)]), 9)
+    assert [node.id for node in other.admit(deque([step("b", gpu=1)]), 9)] == ["b"]
+    assert (one.visible("a"), other.visible("b")) == ("0", "1")
+
+
+def test_without_its_locks_both_would_have_it(locks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Slots, "_usable", lambda _self: False)
+    with pytest.raises(AssertionError):
+        test_the_other_gpu_is_taken_where_one_is_held(locks)
+
+
+def test_a_run_that_is_forgotten_or_killed_holds_nothing(locks: Path) -> None:
+    forgotten = Admission(TOTALS)
+    forgotten.admit(deque([step("a", gpu=2)]), 9)
+    del forgotten
+    holds = "from penstock.engine.slots import Slots; held = Slots(); print(held.take(['0', '1'], 2), flush=True)"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"import time; {holds}; time.sleep(600)"], stdout=subprocess.PIPE, text=True
+    ) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "('0', '1')\n"
+            assert Slots().take(["0"], 1) is None
+        finally:
+            holder.kill()
+    assert Slots().take(["0", "GPU-a/b"], 2) == ("0", "GPU-a/b")
+
+
+def test_locks_in_a_folder_of_somebody_else_s_are_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PENSTOCK_GPU_LOCKS")
+    target = tmp_path / "theirs"
+    target.mkdir()
+    (tmp_path / "link").symlink_to(target)
+    assert Slots(str(tmp_path / "link")).take(["0"], 1) == ("0",)
+    assert list(target.iterdir()) == []
+    held = Slots(str(tmp_path / "ours"))
+    assert held.take(["0"], 1) == ("0",)
+    assert (tmp_path / "ours").stat().st_mode & 0o777 == 0o700
+    assert Slots(str(tmp_path / "ours")).take(["0"], 1) is None
+
+
+def test_a_run_waits_for_the_gpu_of_another_and_then_goes_on(project, locks: Path, monkeypatch) -> None:
+    monkeypatch.setenv(part.VISIBLE, "0")
+    project.write(
+        """
+    @ps.step(resources=ps.Resources(gpu=1))
+    def fit(x: int) -> int:
+        return x + 1
+
+    flow = ps.Flow(fit(ps.Param("x", 1)))
+    """
+    )
+    other, told = Slots(), []
+    assert other.take(["0"], 1) == ("0",)
+
+    def heard(event) -> None:
+        told.append(event)
+        if event.kind == "note":
+            other.close()
+
+    asked = Request(str(project.root / "flows.py"))
+    report = run(project.home(jobs=2), asked, "penstock.worker", rehearse=lambda *_: 0, listen=heard)
+    assert report.error is None
+    kinds = [event.kind for event in told]
+    assert kinds.index("note") < kinds.index("started") < kinds.index("done")

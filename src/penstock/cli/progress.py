@@ -96,6 +96,8 @@ class Progress:
         with self._lock:
             if event.step:
                 self._take(event, self._nodes[event.step])
+            elif event.kind == "note":
+                self._print(f"   {clean(str(event.facts.get('text', '')))[:200]}")
             self._emit()
 
     def _take(self, event: Event, node: Node) -> None:

@@ -19,6 +19,8 @@ from penstock.core.flow import Graph, Node
 from penstock.core.ports import Config
 from penstock.core.units import size_text
 from penstock.engine import processes
+from penstock.engine.events import Event, Listener, silent
+from penstock.engine.slots import Slots
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 """The variable that says which GPUs a process sees."""
@@ -26,6 +28,10 @@ MOST_PASSED = 100
 """At most this many are asked whether they may pass, so that a queue of thousands stays cheap."""
 LIST_S = 20.0
 """Seconds that `nvidia-smi -L` may take."""
+AGAIN_S = 0.5
+"""Seconds after which a step asks again for a GPU that another run holds."""
+GPU = 3
+"""Place of GPUs among the amounts."""
 
 
 class Amounts(NamedTuple):
@@ -71,6 +77,8 @@ class Admission:
     ----------
     totals : Totals, optional
         Without them nothing is counted, and a step starts as soon as there is room.
+    listen : callable
+        Told once of a step that waits for another run's GPU.
 
     Examples
     --------
@@ -80,8 +88,10 @@ class Admission:
     (['a'], ['b'])
     """
 
-    def __init__(self, totals: Totals | None = None) -> None:
-        self.totals = totals
+    def __init__(self, totals: Totals | None = None, listen: Listener = silent) -> None:
+        self.totals, self._listen, self._slots = totals, listen, Slots()
+        self._away: dict[str, None] = {}  # steps that wait for GPUs which other runs hold
+        self._told: set[str] = set()
         self._there = totals.amounts if totals is not None else Amounts(0, 0, 0, 0)
         self._running: dict[str, Amounts] = {}
         self._gpus: dict[str, tuple[str, ...]] = {}
@@ -89,16 +99,17 @@ class Admission:
     def admit(self, queue: deque[Node], room: int) -> list[Node]:
         """Take from the queue what may start now, in order and no more than there is room for.
 
-        It counts as running until it is released.
+        It counts as running until it is released. A GPU that another run on this machine holds is waited for too.
         """
+        self._away.clear()
         if self.totals is None:
             return [queue.popleft() for _ in range(min(room, len(queue)))]
         admitted: list[Node] = []
         passed = deque[Node]()
         while queue and len(admitted) < room and len(passed) <= MOST_PASSED:
             node = queue.popleft()
-            if self._may_pass(node, passed[0]) if passed else self._fits(node):
-                self._start(node, self.totals.gpus)
+            may = self._may_pass(node, passed[0]) if passed else self._fits(node)
+            if may and self._start(node, self.totals.gpus):
                 admitted.append(node)
             else:
                 passed.append(node)
@@ -108,7 +119,15 @@ class Admission:
     def release(self, step: str) -> None:
         """What a step took is free again."""
         self._running.pop(step, None)
-        self._gpus.pop(step, None)
+        self._slots.give(self._gpus.pop(step, ()))
+
+    def close(self) -> None:
+        """The run has ended: what it held is free for others."""
+        self._slots.close()
+
+    def due(self) -> float | None:
+        """Seconds until it is worth asking again though nothing of this run has ended; None where it is not."""
+        return AGAIN_S if self._away else None
 
     def visible(self, step: str) -> str | None:
         """What `CUDA_VISIBLE_DEVICES` is to be for a step: its own GPUs, none; None where it is left as it is."""
@@ -130,25 +149,36 @@ class Admission:
             return False
         mine, its, there, taken = amounts(node), amounts(head), self._there, self.taken
         lacking = [at for at in range(len(there)) if taken[at] + its[at] > there[at]]
+        lacking = lacking or ([GPU] if head.id in self._away else [])
         if not lacking or any(mine[at] for at in lacking):
             return False
         for at in range(len(there)):
             # Of each thing that the head waits for, one at least of those who hold it has to end.
-            freed = max(min(one[at] for one in self._running.values() if one[what]) for what in lacking)
+            freed = max(min((one[at] for one in self._running.values() if one[what]), default=0) for what in lacking)
             if taken[at] - freed + mine[at] + its[at] > there[at]:
                 return False
         return True
 
-    def _start(self, node: Node, gpus: tuple[str, ...]) -> None:
-        self._running[node.id] = amounts(node)
+    def _start(self, node: Node, gpus: tuple[str, ...]) -> bool:
+        """Count a step as running; whether it may, for another run may hold the GPUs that this one has free."""
         held = {gpu for gpus in self._gpus.values() for gpu in gpus}
         free = [gpu for gpu in gpus if gpu not in held]
-        self._gpus[node.id] = tuple(free[: node.resources.get("gpu", 0)])
+        number = min(node.resources.get("gpu", 0), len(free))
+        taken = self._slots.take(free, number) if number else ()
+        if taken is None:
+            self._away[node.id] = None
+            if node.id not in self._told:
+                self._told.add(node.id)
+                what = f"{number} GPU{'' if number == 1 else 's'}"
+                self._listen(Event("note", facts={"text": f"{node.id} waits for {what} that another run here holds"}))
+            return False
+        self._running[node.id], self._gpus[node.id] = amounts(node), taken
+        return True
 
 
-def admission(graph: Graph, config: Config) -> Admission:
+def admission(graph: Graph, config: Config, listen: Listener = silent) -> Admission:
     """What lets in the steps of a flow: by count of what this machine has, where any of them asks for something."""
-    return Admission(totals_of(graph, config) if asks(graph) else None)
+    return Admission(totals_of(graph, config) if asks(graph) else None, listen)
 
 
 def amounts(node: Node) -> Amounts:

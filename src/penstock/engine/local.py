@@ -99,18 +99,17 @@ class Execution:
         self._record = Record(graph, facts, self._commit, run, seen=list(seen or []), made=made or {})
         if shared is not None:
             self._record.share(shared.attempts, shared.wanted if shared.part else frozenset())
-        self._lacks: dict[str, int] = {}
+        self._lacks, self._tries = dict[str, int](), dict[str, int]()
         self._users: dict[str, list[Node]] = {}
         self._ready: deque[Node] = deque()
         self._queue: deque[Node] = deque()
         self._later: list[tuple[float, int, Node]] = []
         self._order, self._chunks = itertools.count(), Chunks(graph.codes)
         self._flying: dict[str, list[Node]] = {}
-        self._tries: dict[str, int] = {}
         self._heals: dict[Key, int] = {}
         self._corrupt, self._given = set[str](), set[str]()
         self._shared, self._fans = "", Fans(shared)
-        self._admission = admission(graph, home.config)
+        self._admission = admission(graph, home.config, listen)
 
     # ── the loop ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -167,7 +166,7 @@ class Execution:
         return bool(self._queue and self.outcome.error is None) or (self._pool is not None and self._pool.running > 0)
 
     def _wait(self) -> None:
-        waits = [wait for wait in (self._commit.due(),) if wait is not None]
+        waits = [wait for wait in (self._commit.due(), self._admission.due()) if wait is not None]
         if self._later:
             waits.append(max(0.0, self._later[0][0] - time.monotonic()))
         if self._pool is not None and (self._pool.running or not waits):
@@ -487,6 +486,7 @@ class Execution:
         if self._pool is not None:
             self._pool.close()
             sweep_logs(self._pool.logs)
+        self._admission.close()
         if self._shared:
             shutil.rmtree(self._shared, ignore_errors=True)
         if self._common is None:  # else it ends when the last of its steps does
