@@ -20,10 +20,13 @@ import pytest
 from penstock.backends import dask_task
 from penstock.backends.backend import Options, backend
 from penstock.backends.compiled import Compiled, compiled
+from penstock.backends.dask import LOST as CONNECTION_LOST
 from penstock.backends.dask import Dask as Backend
-from penstock.backends.dask import address_of, job_of, resources_of
-from penstock.backends.dask_task import TaskFailedError, carry_out, is_unwanted, look, running
-from penstock.errors import MissingExtraError, UsageError
+from penstock.backends.dask import _looked_at, _Run, address_of, job_of, key_of, resources_of
+from penstock.backends.dask_task import TaskFailedError, carry_out, is_unwanted, look, place_of, running
+from penstock.core.run import Group, Run
+from penstock.errors import MissingExtraError, PenstockError, UsageError
+from penstock.lifecycle.remote_record import Part
 from penstock.testing import backend_flows as flows
 from penstock.testing.backend_suite import BackendSuite, Project, Went
 
@@ -34,7 +37,7 @@ import penstock as ps
 def first(n: int):
     return n
 
-@ps.step(resources=ps.Resources(gpu=1, cpu=2, memory="1GiB", labels={"zone": "eu"}))
+@ps.step(resources=ps.Resources(gpu=2, cpu=2, memory="1GiB", labels={"zone": "eu"}))
 def second(n):
     return n + 1
 
@@ -66,9 +69,9 @@ def test_a_task_for_dask_is_text_and_numbers(small: Compiled) -> None:
 def test_dask_is_asked_for_what_a_step_needs(small: Compiled) -> None:
     first, second = small.tasks
     assert resources_of(first, {}) == {}
-    assert resources_of(second, {}) == {"gpu": 1.0, "zone:eu": 1.0}
+    assert resources_of(second, {}) == {"gpu": 2.0, "zone:eu": 1.0}
     offered = {"gpu": "GPU", "memory": "MEMORY", "cpu": "cpu", "zone:eu": "zone:EU"}
-    assert resources_of(second, offered) == {"GPU": 1.0, "zone:EU": 1.0, "MEMORY": 2.0**30, "cpu": 2.0}
+    assert resources_of(second, offered) == {"GPU": 2.0, "zone:EU": 1.0, "MEMORY": 2.0**30, "cpu": 2.0}
 
 
 def test_dask_says_before_a_run_what_it_has_not(small: Compiled) -> None:
@@ -76,8 +79,9 @@ def test_dask_says_before_a_run_what_it_has_not(small: Compiled) -> None:
     assert {f.what for f in found if f.what.startswith("--")} == {
         f"--{w}: Dask has none" for w in ("schedule", "image", "secret")
     }
-    notes = [f.what for f in found if f.grade == "note"]
-    assert [re.findall(r"started with (\S+),", text) for text in notes] == [["gpu"], ["zone:eu"]]
+    notes = [f.remedy for f in found if f.grade == "note"]
+    assert [re.findall(r'"(\S+)"', text) for text in notes] == [["gpu=2"], ["zone:eu=1"]]
+    assert [f.what for f in Backend().check(small, Options(more={"on": "h", "imgae": "x"})) if "imgae" in f.what]
 
 
 def test_dask_writes_no_file(small: Compiled) -> None:
@@ -99,6 +103,31 @@ def test_without_the_library_dask_says_what_to_install(small: Compiled, monkeypa
 )
 def test_an_address_of_dask_may_lack_what_is_usual(given: str, address: str) -> None:
     assert address_of(given) == address
+
+
+@pytest.mark.parametrize("given", ["/", "ws://h", "h:abc", "h:", "a b", "me:s3cret@h", "h/../x", "h?x=y"])
+def test_what_is_no_address_of_dask_is_refused_before_its_client_hangs(given: str) -> None:
+    with pytest.raises(UsageError, match="no address of a scheduler") as told:
+        address_of(given)
+    assert "s3cret" not in str(told.value)
+
+
+MAPPED = """
+import penstock as ps
+
+@ps.step(timeout_s=10)
+def each(n: int):
+    return n
+
+flow = ps.Flow(each.map([1, 2, 3]), name="mapped")
+"""
+
+
+def test_the_time_limit_of_an_item_is_not_that_of_its_task_on_dask(tmp_path: Path) -> None:
+    (tmp_path / "penstock.toml").write_text("")
+    (tmp_path / "flows.py").write_text(MAPPED)
+    flow = compiled(str(tmp_path / "flows.py"), group="step")
+    assert [call["limit_s"] for call in job_of(flow, flow.tasks[0], "r1", Options())["calls"]] == [None]
 
 
 CANDIDATES = """
@@ -235,6 +264,147 @@ def test_a_machine_tells_what_it_sees_of_a_project(small: Compiled, tmp_path: Pa
     (tmp_path / "penstock.toml").write_text("jobs = 'many'")
     assert "jobs" in look(str(tmp_path / "flows.py"))["error"]
     assert not any(small.home.config.store in text for text in here.values())
+
+
+def test_of_a_machine_is_asked_what_it_sees_in_the_environment_of_the_run(tmp_path: Path) -> None:
+    (tmp_path / "penstock.toml").write_text('[env.prod]\nstore = "elsewhere"')
+    (tmp_path / "flows.py").write_text("")
+    file = str(tmp_path / "flows.py")
+    assert look(file, "prod")["store"] == place_of(str(tmp_path / "elsewhere"))
+    assert look(file)["store"] == place_of(str(tmp_path / ".penstock"))
+
+
+def test_what_a_step_prints_and_why_it_failed_is_bounded_on_dask(
+    worker: FakeWorker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = "import sys; sys.stderr.write('x' * 100_000 + chr(10)); "
+    endless = job(tmp_path, (3, {"state": "failed", "retriable": False, "reason": "y" * 100_000}))
+    endless["calls"][0]["arguments"][1] = text + endless["calls"][0]["arguments"][1]
+    with caplog.at_level("INFO", dask_task.LOGGER), pytest.raises(TaskFailedError) as failed:
+        carry_out(endless)
+    assert len(str(failed.value)) < 2_000  # Dask makes another error of one of 10,000 characters
+    assert max(map(len, caplog.messages)) < 3_000
+
+
+def test_tasks_of_dask_are_counted_while_others_begin_and_end() -> None:
+    end = threading.Event()
+
+    def churn() -> None:
+        while not end.is_set():
+            dask_task._running.update(f"x{n}" for n in range(50))
+            dask_task._running.difference_update(f"x{n}" for n in range(50))
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        for _ in range(2_000):
+            assert running("mine") == []
+    finally:
+        end.set()
+        thread.join()
+
+
+# ── a client and what became of its tasks, without Dask ──────────────────────────────────────────────────────────────
+
+
+class FakeFuture:
+    """As much of Dask's as a client sees."""
+
+    def __init__(self, key: str, status: str, error: BaseException | None) -> None:
+        self.key, self.status, self._error = key, status, error
+
+    def result(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+
+class FakeClient:
+    """Gives each task the same end, or one of its own."""
+
+    loop = None
+
+    def __init__(self, status: str, error: BaseException | None) -> None:
+        self.ends = (status, error)
+        self.submitted: list[FakeFuture] = []
+        self.cancelled = 0
+
+    def submit(self, _function: Any, _job: Any, *_needs: Any, key: str, **_more: Any) -> FakeFuture:
+        self.submitted.append(FakeFuture(key, *self.ends))
+        return self.submitted[-1]
+
+    def cancel(self, futures: list[FakeFuture], *, force: bool) -> None:
+        self.cancelled = len(futures) if force else 0
+
+    def run(self, _function: Any, _run: str) -> dict[str, list[str]]:
+        return {}
+
+
+class KilledWorker(Exception):
+    """As Dask's, of which a task that waits for another has the other's."""
+
+    task = ""
+
+
+@pytest.fixture
+def begun(small: Compiled, monkeypatch: pytest.MonkeyPatch) -> Compiled:
+    """A flow of which a run is on record as running, under the id that the next client gives it."""
+    monkeypatch.setitem(
+        sys.modules, "distributed", types.SimpleNamespace(as_completed=lambda futures, loop: reversed(futures))
+    )
+    run = Run(Part("dask", RUN, ()).id_of("small"), "small", "all", "running", time.time())
+    small.home.ledger.commit(Group(runs=[run]))
+    return small
+
+
+RUN = "b0" * 16
+
+
+def ended(flow: Compiled, client: FakeClient) -> tuple[str, Any]:
+    """The error that the client raises, and what is on record of the run after it."""
+    with pytest.raises(PenstockError) as told:
+        _Run(flow, client, Options(), {}, RUN).carry_out(lambda *_: None)
+    [run] = flow.home.ledger.runs(prefix=Part("dask", RUN, ()).id_of("small"))
+    return f"{type(told.value).__name__}: {told.value}", run
+
+
+def test_a_task_that_dask_gives_up_ends_its_run_on_record(begun: Compiled) -> None:
+    lost = KilledWorker("4 workers died")
+    lost.task = key_of("small", RUN, "first")
+    told, run = ended(begun, FakeClient("error", lost))
+    assert told.startswith("StepError: task first: Dask gave it up: KilledWorker: 4 workers died")
+    assert (run.state, run.info["error"], run.ended is not None) == (
+        "failed",
+        "Dask gave it up: KilledWorker: 4 workers died",
+        True,
+    )
+
+
+def test_a_run_whose_scheduler_is_gone_has_failed_and_was_not_cancelled(begun: Compiled) -> None:
+    lost = Exception()
+    lost.reason = CONNECTION_LOST
+    client = FakeClient("cancelled", lost)
+    told, run = ended(begun, client)
+    assert told.startswith("BackendError: task second: the connection to Dask's scheduler was lost")
+    assert (run.state, client.cancelled) == ("failed", 2)
+
+
+def test_a_run_that_is_cancelled_on_the_cluster_is_cancelled_on_record(begun: Compiled) -> None:
+    told, run = ended(begun, FakeClient("cancelled", Exception()))
+    assert told.startswith("CancelledError: second was cancelled on the cluster")
+    assert (run.state, "error" in run.info) == ("cancelled", False)
+
+
+def test_a_scheduler_without_penstock_is_told_from_a_worker_without_it(small: Compiled) -> None:
+    def no_penstock(*_: Any) -> None:
+        raise ModuleNotFoundError("No module named 'penstock'")
+
+    client = types.SimpleNamespace(
+        scheduler=types.SimpleNamespace(address="tcp://h:1"),
+        wait_for_workers=lambda *_, **__: None,
+        run_on_scheduler=no_penstock,
+    )
+    with pytest.raises(UsageError, match="Dask's scheduler cannot run Penstock: ModuleNotFoundError"):
+        _looked_at(client, small, Options())
 
 
 # ── on a cluster ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -498,6 +668,15 @@ def test_two_steps_run_on_two_workers_of_dask_at_once_and_a_gpu_step_where_one_i
     finally:
         dask.kill_worker("with-gpu")
         dask.processes.wait("one worker less", lambda: set(dask.workers()) == before)
+
+
+def test_a_word_that_dask_cannot_use_is_refused_at_once(dask: Any, tmp_path: Path) -> None:
+    project, runner = Project(tmp_path / "plain", PLAIN), Runner(dask)
+    command = runner.command(project.file, {})
+    command[command.index("--on") + 1] = "dask://tls://127.0.0.1:1"
+    told = subprocess.run(command, env=dask.processes.env, capture_output=True, text=True, check=False)
+    assert (told.returncode, "names no certificates" in told.stderr) == (2, True)
+    assert "Traceback" not in told.stderr
 
 
 def test_a_worker_of_dask_with_another_store_is_refused(dask: Any, tmp_path: Path) -> None:

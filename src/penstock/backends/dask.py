@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -14,11 +16,21 @@ from penstock import __version__
 from penstock.backends.backend import Done, Ended, Finding, Options
 from penstock.backends.call import GRACE_S
 from penstock.backends.compiled import Compiled
-from penstock.backends.dask_task import TaskFailedError, carry_out, ignore_interrupts, look, place_of, running
+from penstock.backends.dask_task import TaskFailedError, carry_out, look, place_of, running
 from penstock.backends.tasks import Task
+from penstock.core.urls import masked
 from penstock.engine.processes import cores
 from penstock.engine.wire import rebuilt
-from penstock.errors import CancelledError, MissingExtraError, PenstockError, StepError, UsageError, bounded
+from penstock.errors import (
+    BackendError,
+    CancelledError,
+    MissingExtraError,
+    PenstockError,
+    StepError,
+    UsageError,
+    bounded,
+)
+from penstock.lifecycle.remote_record import Part, give_up
 
 NAME = "dask"
 PORT = 8786
@@ -27,6 +39,11 @@ CONNECT_S = 10.0
 """Seconds in which a scheduler answers, and in which a first worker comes."""
 INSTALL = "pip install 'penstock[dask]'"
 TICK_S = 0.2
+LOST = "scheduler-connection-lost"
+"""Dask's word for why it cancelled what it could no longer ask for."""
+_ADDRESS = re.compile(
+    r"(?:(?P<scheme>tcp|tls)://)?(?P<host>[^\s:/?#@\[\]]+|\[[0-9A-Fa-f:.%]+\])(?::(?P<port>\d{1,5}))?/?"
+)
 
 
 class Dask:
@@ -52,10 +69,12 @@ class Dask:
             if given:
                 what = f"--{word}: Dask has none"
                 found.append(Finding("error", what, "leave it out; its workers have what they were started with"))
+        unknown = sorted(options.more.keys() - {"on"})
+        found += [Finding("error", f"?{w}=: Dask has none", f"--on dask://HOST:{PORT} is all") for w in unknown]
         for task in flow.tasks:
-            for name in _needed_resources(task):
+            for name, amount in resources_of(task, {}).items():
                 what = f"{task.id} runs where a Dask worker was started with {name}, and on no cluster made for the run"
-                found.append(Finding("note", what, f'dask worker HOST:{PORT} --resources "{name}=1"'))
+                found.append(Finding("note", what, f'dask worker HOST:{PORT} --resources "{name}={amount:g}"'))
         return found
 
     def export(self, flow: Compiled, options: Options) -> str:  # noqa: ARG002  the port's
@@ -106,7 +125,8 @@ def job_of(flow: Compiled, task: Task, run: str, options: Options) -> dict[str, 
     """
     calls = []
     for steps in task.calls:
-        limits = [flow.graph.node(step).timeout_s for step in steps]
+        nodes = [flow.graph.node(step) for step in steps]
+        limits = [None if node.mapped else node.timeout_s for node in nodes]  # a mapped step's is that of an item
         limit = None if None in limits else sum(one for one in limits if one is not None)
         calls.append({"steps": list(steps), "arguments": flow.command(steps, NAME, run)[1:], "limit_s": limit})
     return {
@@ -185,14 +205,18 @@ def _client(flow: Compiled, where: str) -> Iterator[Any]:
                 processes=True,
                 host="127.0.0.1",
                 dashboard_address=None,
+                silence_logs=logging.CRITICAL,  # what fails is told once, by us
+                preload=[
+                    "penstock.backends.dask_task"
+                ],  # Ctrl-C is for the client, of which Dask's workers are children
                 memory_limit=0,  # of the Dask worker, not of ours, which holds its steps' limits itself
             ) as cluster,
             distributed.Client(cluster, set_as_default=False) as client,
         ):
-            client.run(ignore_interrupts)
             yield client
         return
     address = address_of(where)
+    _check_certificates(address)
     try:
         client = distributed.Client(address, timeout=CONNECT_S, set_as_default=False)
     except (OSError, ValueError) as error:
@@ -202,18 +226,40 @@ def _client(flow: Compiled, where: str) -> Iterator[Any]:
         yield client
 
 
+def _check_certificates(address: str) -> None:
+    """Refuse an encrypted address without certificates, for which Dask's client has no end.
+
+    Raises
+    ------
+    UsageError
+    """
+    if not address.startswith("tls://"):
+        return
+    from distributed.security import Security
+
+    if Security().get_connection_args("client").get("ssl_context") is None:
+        hint = "set distributed.comm.tls.ca-file and distributed.comm.tls.client.{cert,key} in Dask's configuration"
+        raise UsageError(f"{address} is encrypted, and Dask's configuration names no certificates", hint=hint)
+
+
 def address_of(where: str) -> str:
     """A scheduler's address as Dask has it.
+
+    Raises
+    ------
+    UsageError
+        It is none.
 
     Examples
     --------
     >>> address_of("host"), address_of("host:9000"), address_of("tls://host:9000")
     ('tcp://host:8786', 'tcp://host:9000', 'tls://host:9000')
     """
-    scheme, _, rest = where.rpartition("://")
-    rest = rest.rstrip("/")
-    port = "" if rest.rpartition("]")[2].count(":") else f":{PORT}"
-    return f"{scheme or 'tcp'}://{rest}{port}"
+    found = _ADDRESS.fullmatch(where)
+    if found is None:
+        what = f"dask://{bounded(where, 200)} is no address of a scheduler"
+        raise UsageError(masked(what), hint=f"dask://HOST, dask://HOST:{PORT} or dask://tls://HOST:{PORT}")
+    return f"{found['scheme'] or 'tcp'}://{found['host']}:{found['port'] or PORT}"
 
 
 def _looked_at(client: Any, flow: Compiled, options: Options) -> dict[str, str]:
@@ -229,13 +275,16 @@ def _looked_at(client: Any, flow: Compiled, options: Options) -> dict[str, str]:
         client.wait_for_workers(1, timeout=CONNECT_S)
     except TimeoutError as error:
         raise UsageError(f"{client.scheduler.address} has no workers", hint=hint) from error
-    file = flow.file or flow.request.file
+    file, config = flow.file or flow.request.file, flow.home.config
+    who = "Dask's scheduler"
     try:
-        seen: dict[str, dict[str, str]] = client.run(look, file)
-    except Exception as error:  # of a worker that cannot import us, or ended meanwhile
-        what = f"a Dask worker cannot run Penstock: {type(error).__name__}: {bounded(str(error), 300)}"
-        raise UsageError(what, hint=f"install penstock {__version__} where Dask's workers run") from error
-    here = look(flow.request.file)["file"], place_of(flow.home.config.store), place_of(flow.home.config.ledger)
+        client.run_on_scheduler(place_of, "")  # it takes tasks apart, so that it must import what they name
+        who = "a Dask worker"
+        seen: dict[str, dict[str, str]] = client.run(look, file, config.environment)
+    except Exception as error:  # of one that cannot import us, or ended meanwhile
+        what = f"{who} cannot run Penstock: {type(error).__name__}: {bounded(str(error), 300)}"
+        raise UsageError(what, hint=f"install penstock {__version__} where Dask's scheduler and workers run") from error
+    here = look(flow.request.file)["file"], place_of(config.store), place_of(config.ledger)
     faults = [f"{at}: {fault}" for at, told in seen.items() for fault in _faults(told, file, here, options)]
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     offered = {name.lower(): name for worker in workers for name in worker.get("resources", {})}
@@ -267,6 +316,17 @@ def _faults(told: Mapping[str, str], file: str, here: tuple[str, str, str], opti
                 yield f"has another {name} (PENSTOCK_{name.upper()}, PENSTOCK_ENV)"
 
 
+def _error(future: Any) -> BaseException:
+    """Why a future has no result; of one that was cancelled Dask's `exception` does not tell."""
+    try:
+        future.result()
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # Dask's own of one that was cancelled is no `Exception`
+        return error
+    return RuntimeError("it has no result, and Dask does not say why")
+
+
 @dataclass(slots=True)
 class _Run:
     """One run while it is carried out."""
@@ -289,14 +349,28 @@ class _Run:
             tasks = {future.key: task for task in self.flow.tasks for future in (futures[task.id],)}
             failed = False
             for future in as_completed(list(futures.values()), loop=self.client.loop):
-                failed = self._ended(future, tasks[future.key], done) or failed
-        except BaseException:
+                failed = self._ended(future, tasks, done) or failed
+        except BaseException as stop:
             self._cancel(list(futures.values()))
+            is_wish = isinstance(stop, (KeyboardInterrupt, CancelledError))
+            self._put_on_record("cancelled" if is_wish else "failed", stop)
             raise
         if self._faults:
+            self._put_on_record("failed", self._faults[0])
             raise self._faults[0]
-        link = self.client.dashboard_link or ""
-        return Ended(self.run, "error" if failed else "finished", link, "failed" if failed else "success")
+        return Ended(self.run, "error" if failed else "finished", self._link(), "failed" if failed else "success")
+
+    def _link(self) -> str:
+        """Of the cluster's dashboard, if it has one."""
+        with contextlib.suppress(KeyError):
+            return str(self.client.dashboard_link or "")
+        return ""
+
+    def _put_on_record(self, state: str, why: BaseException) -> None:
+        """End our run, which no task of it will: what there was of them is gone."""
+        part = Part(NAME, self.run, ())
+        with contextlib.suppress(PenstockError):
+            give_up(self.flow.home, self.flow.graph, part, state, getattr(why, "what", type(why).__name__))
 
     def _submit(self, task: Task, needs: list[Any]) -> Any:
         return self.client.submit(
@@ -309,14 +383,18 @@ class _Run:
             pure=False,
         )
 
-    def _ended(self, future: Any, task: Task, done: Done) -> bool:
+    def _ended(self, future: Any, tasks: Mapping[str, Task], done: Done) -> bool:
         """Tell of one task; whether it failed."""
+        task = tasks[future.key]
         if future.status == "finished":
             done(self.run, task.steps)
             return False
+        error = _error(future)
+        if getattr(error, "reason", "") == LOST:
+            hint = "run again when it is there: what is done is reused"
+            raise BackendError("the connection to Dask's scheduler was lost", where=f"task {task.id}", hint=hint)
         if future.status == "cancelled":
             raise CancelledError(f"{task.id} was cancelled on the cluster", hint="run again: what is done is reused")
-        error = future.exception()
         if isinstance(error, TaskFailedError):
             if error.told["task"] != task.id:  # it waited for one that failed
                 return True
@@ -326,7 +404,8 @@ class _Run:
         else:
             what = bounded(f"{type(error).__name__}: {error}", 500)
             hint = "the logs of Dask's workers tell why; the system ends one whose machine has no memory left"
-            self._faults.append(StepError(f"Dask gave it up: {what}", where=f"task {task.id}", hint=hint))
+            at = tasks.get(getattr(error, "task", ""), task)  # of which others may wait
+            self._faults.append(StepError(f"Dask gave it up: {what}", where=f"task {at.id}", hint=hint))
         return True
 
     def _keep(self, told: Mapping[str, Any]) -> None:

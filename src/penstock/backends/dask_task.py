@@ -21,6 +21,10 @@ LOGGER = "distributed.worker.penstock"
 """Below the logger that a Dask client reads with `get_worker_logs`."""
 TOPIC = "penstock"
 """Of Dask's events (`client.get_events`): how each task ended, skipped ones too, for which Dask has no word."""
+MOST_LINE = 2_000
+"""Characters of a printed line that stand in Dask's log, which is kept in memory."""
+MOST_REASON = 1_000
+"""Characters of a failure's reason; of an error that is longer than it likes Dask makes another one."""
 MOST_KEPT = 100
 """Final failures that a Dask worker remembers."""
 TICK_S = 0.2
@@ -104,16 +108,26 @@ def is_unwanted(worker: Any, key: str) -> bool:
 
 def running(run: str) -> list[str]:
     """Keys of a run's tasks that this process has not ended yet."""
-    return sorted(key for key in _running if run in key)
+    return sorted(key for key in tuple(_running) if run in key)  # other threads add and remove meanwhile
 
 
-def ignore_interrupts() -> None:
-    """Leave Ctrl-C to the client, whose terminal sends it to the workers of a cluster of its own too."""
+def dask_setup(worker: Any) -> None:  # noqa: ARG001  Dask's
+    """Leave Ctrl-C to the client, whose terminal sends it to the workers of a cluster of its own too.
+
+    Dask calls this by its name in each process of a cluster that was told to load this module first.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def look(file: str) -> dict[str, str]:
+def look(file: str, environment: str = "dev") -> dict[str, str]:
     """What this machine sees of a project.
+
+    Parameters
+    ----------
+    file : str
+        Declares the flow.
+    environment : str
+        The run's; one that is not "dev" is what a task is told, whatever this machine's own is.
 
     Returns
     -------
@@ -128,7 +142,7 @@ def look(file: str) -> dict[str, str]:
     with contextlib.suppress(OSError), open(file, "rb") as text:
         seen["file"] = hashlib.sha256(text.read()).hexdigest()
     try:
-        config = configure(find_root(file))
+        config = configure(find_root(file), environment=environment if environment != "dev" else None)
     except PenstockError as error:
         return seen | {"error": bounded(str(error), 500)}
     return seen | {name: place_of(getattr(config, name)) for name in ("store", "ledger")}
@@ -150,7 +164,7 @@ def _calls(job: Mapping[str, Any], key: str, unwanted: Callable[[], bool]) -> di
         last = call(
             [job["python"] or sys.executable, *one["arguments"]],
             environment=job["environment"],
-            echo=lambda line: log.info("%s %s", key, line),
+            echo=lambda line: log.info("%s %s", key, bounded(line, MOST_LINE)),
             timeout_s=None if limit is None else limit + MARGIN_S,
             unwanted=unwanted,
         )
@@ -162,7 +176,12 @@ def _calls(job: Mapping[str, Any], key: str, unwanted: Callable[[], bool]) -> di
     told = {"task": job["task"], "run": str(last.answer.get("run", "")), "code": last.code, "outputs": outputs}
     if states[-1] in ("failed", "cancelled"):
         error = last.answer.get("error")
-        return told | {"state": states[-1], "retriable": last.retriable, "reason": last.reason, "error": error}
+        return told | {
+            "state": states[-1],
+            "retriable": last.retriable,
+            "reason": bounded(last.reason, MOST_REASON),
+            "error": error,
+        }
     state = next((word for word in ("done", "reused") if word in states), "skipped")
     return told | {"state": state, "passed": last.answer.get("passed")}
 

@@ -23,7 +23,7 @@ from penstock.engine.events import Event, Listener, silent
 from penstock.engine.handle import Server
 from penstock.engine.local import Execution
 from penstock.engine.logs import followed
-from penstock.engine.outcome import Outcome, counts_of
+from penstock.engine.outcome import Outcome
 from penstock.engine.planner import recipe_of
 from penstock.engine.pool import Pool
 from penstock.engine.shared import Shared, done_before, learn_results, needed, refusal_before
@@ -32,8 +32,7 @@ from penstock.errors import CancelledError, PenstockError, StepError, StoreError
 from penstock.lifecycle.attempt import Attempt, Rehearse
 from penstock.lifecycle.kept_attempt import kept_effects, restore
 from penstock.lifecycle.machine import machine
-from penstock.lifecycle.mirror import tell_run
-from penstock.lifecycle.remote_record import Part, begun, conclude_part, run_of, states_of
+from penstock.lifecycle.remote_record import Part, begun, conclude_part, put_end, run_of, states_of
 from penstock.lifecycle.run import Request, attempt_of, facts_of, fetcher_of, jobs_of, open_server
 
 SKIPPED = 99
@@ -332,12 +331,7 @@ class _Call:
 
     def _ended(self, state: str, what: str) -> None:
         """Put on record that the run stands at a failure, until a backend tries again."""
-        info = {**self.run.info, "error": what} if what else self.run.info
-        rows = self.home.ledger.step_runs(self.run.id)
-        states = states_of(self.graph, self.run, rows)
-        run = replace(self.run, state=state, ended=time.time(), counts=counts_of(states), info=info)
-        self.home.ledger.commit(Group(runs=[run]))
-        tell_run(self.home, self.run.id)
+        put_end(self.home, self.graph, self.run, state, what)
 
 
 def _nothing() -> None:

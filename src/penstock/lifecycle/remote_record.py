@@ -24,6 +24,7 @@ from penstock.lifecycle.attempt import Rehearse
 from penstock.lifecycle.code_state import code_state
 from penstock.lifecycle.kept_attempt import restore
 from penstock.lifecycle.kept_code import kept
+from penstock.lifecycle.mirror import tell_run
 from penstock.lifecycle.run import Report as RunReport
 from penstock.lifecycle.run import Request, attempt_of, conclude, info_of
 
@@ -169,3 +170,31 @@ def events_of(home: Home, report: RunReport, steps: Collection[str]) -> list[Eve
 
 
 _KINDS: dict[str, EventKind] = {"done": "done", "reused": "reused", "skipped": "skipped", "failed": "failed"}
+
+
+def put_end(home: Home, graph: Graph, run: Run, state: str, what: str) -> None:
+    """Put on record that a run ended otherwise than by its last step, until a task of it is tried again."""
+    info = {**run.info, "error": what} if what else run.info
+    states = states_of(graph, run, home.ledger.step_runs(run.id))
+    home.ledger.commit(Group(runs=[replace(run, state=state, ended=time.time(), counts=counts_of(states), info=info)]))
+    tell_run(home, run.id)
+
+
+def give_up(home: Home, graph: Graph, part: Part, state: str, what: str) -> None:
+    """End a run that is on record as running, of which its backend carries out no task any more.
+
+    Parameters
+    ----------
+    home : Home
+    graph : Graph
+    part : Part
+        Of which the steps do not matter.
+    state : str
+        "failed" or "cancelled".
+    what : str
+        Why, in a sentence.
+    """
+    run_id = part.id_of(graph.name)
+    for run in home.ledger.runs(prefix=run_id, limit=2):
+        if run.id == run_id and run.state == "running":
+            put_end(home, graph, run, state, bounded(what, 1_000) if state == "failed" else "")
