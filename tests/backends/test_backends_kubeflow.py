@@ -7,13 +7,11 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -73,6 +71,36 @@ def test_what_kubeflow_cannot_hold_is_said_with_a_remedy(small: Compiled) -> Non
     notes = whats(small, "note", image="r/x@sha256:0", secrets=("TOKEN",), more={"secret": "mine"})
     assert "the Secret mine must hold TOKEN" in notes
     assert any("tries again whatever failed" in text for text in notes)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"image": "r/x y"}, "r/x y: no name of an image"),
+        ({"image": "r/x@sha256:0", "more": {"local": "yes"}}, "the SDK's local runner runs no images"),
+        ({"image": "r/x@sha256:0", "more": {"on": ""}}, "the SDK's local runner runs no images"),
+        ({"more": {"local": "no"}}, "--option local=no: no such value"),
+        ({"image": "r/x@sha256:0", "more": {"scheme": "ftp", "on": "h"}}, "--option scheme=ftp: no such value"),
+        ({"image": "r/x@sha256:0", "more": {"secret": "A_b"}}, "--option secret=A_b: Kubernetes takes no such name"),
+        ({"image": "r/x@sha256:0", "secrets": ("A B",)}, "'A B': no name of a variable"),
+        ({"image": "r/x@sha256:0", "environment": {"A=B": "1"}}, "'A=B': no name of a variable"),
+    ],
+)
+def test_an_option_for_kubeflow_that_cannot_be_meant_is_an_error(
+    small: Compiled, options: dict[str, Any], told: str
+) -> None:
+    assert whats(small, "error", **options) == [told]
+
+
+def test_the_local_runner_of_kubeflow_has_the_secrets_of_its_own_process(small: Compiled) -> None:
+    [told] = [text for text in whats(small, "note", secrets=("TOKEN",), more={"local": "yes"}) if "TOKEN" in text]
+    assert told == "the local runner knows no Secrets: TOKEN must be set where it is started"
+
+
+def test_a_value_that_kubeflow_would_replace_is_an_error(small: Compiled) -> None:
+    graph = replace(small.graph, params={"good": "{{ name }}", "bad": "{{$.pipeline_job_name}}"})
+    found = whats(replace(small, graph=graph), "error", image="r/x@sha256:0")
+    assert [text.split(":")[0] for text in found] == ["parameter bad"]
 
 
 def test_a_label_that_no_node_of_kubernetes_can_have_is_an_error(small: Compiled) -> None:
@@ -247,7 +275,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     seen: list[list[str]] = []
     steps = {"evaluate": {"state": "done", "metrics": {"roc_auc": 0.75}, "outputs": {"": {"digest": "d" * 64}}}}
     answers = [
-        told("done", passed=False, run="r1", flow="churn", steps=steps, verdict={"sentence": "worse | than before"}),
+        told("done", passed=False, run="r1", flow="churn", steps=steps, verdict={"sentence": "worse <b> than before"}),
         told("skipped", 99, run="r1", reason="refused", steps={"deploy": {"state": "skipped"}}),
     ]
 
@@ -280,8 +308,9 @@ def test_a_task_in_a_container_of_kubeflow_writes_what_its_launcher_reads(
     assert second[5:] == ["--file", "churn.py", "--step", "deploy", "--step", "x", *rest]
     assert (tmp_path / "outcome").read_text() == "refused"
     page = (tmp_path / "answer").read_text()
-    assert "worse \\| than before" in page
-    assert "| evaluate | done |" in page
+    assert "worse &lt;b&gt; than before" in page
+    assert "<th>evaluate</th>" in page
+    assert "roc_auc 0.75" in page
     found = json.loads((tmp_path / "deep" / "out.json").read_text())
     assert found == {"artifacts": {"metrics": {"artifacts": [{**artifact, "metadata": {"roc_auc": 0.75}}]}}}
 
@@ -383,74 +412,6 @@ class Runner:
         return Went("success" if ran.state == "SUCCESS" else "failed", ended, log)
 
 
-class Api(BaseHTTPRequestHandler):
-    """As much of the API of Kubeflow Pipelines as sending a run and waiting for it takes."""
-
-    seen: ClassVar[list[tuple[str, str, Any]]] = []
-    states: ClassVar[list[str]] = []
-
-    def answer(self) -> None:
-        size = int(self.headers.get("Content-Length") or 0)
-        path = self.path.partition("?")[0].removeprefix("/apis/v2beta1/")
-        self.seen.append((self.command, path, json.loads(self.rfile.read(size)) if size else None))
-        found: dict[str, Any] = {}
-        if path == "experiments" and self.command == "POST":
-            found = {"experiment_id": "e1"}
-        elif path == "runs":
-            found = {"run_id": "r1"}
-        elif path == "runs/r1":
-            found = {"run_id": "r1", "state": self.states.pop(0)}
-        body = json.dumps(found).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_GET = do_POST = answer
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-SEND = """
-import sys
-from penstock.backends import kubeflow
-from penstock.backends.backend import Options
-from penstock.backends.compiled import compiled
-kubeflow.EVERY_S = 0.1
-flow = compiled(sys.argv[1], group="step")
-options = Options(group="step", image="r/x@sha256:0", more={"on": sys.argv[2], "experiment": "mine"})
-ended = kubeflow.Kubeflow().run(flow, sys.argv[2], options, lambda *_: None)
-print(ended.run, ended.state, ended.url)
-"""
-
-
-@pytest.fixture
-def api() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    Api.seen.clear()
-    yield f"127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def test_kubeflow_s_client_sends_a_run_and_waits_for_its_end(kubeflow: Any, api: str, tmp_path: Path) -> None:
-    """Against a server of our own, which knows the paths of the API: no cluster was asked."""
-    (tmp_path / "penstock.toml").write_text("")
-    (tmp_path / "flows.py").write_text(SMALL)
-    Api.states[:] = ["RUNNING", "CANCELED"]
-    said = kubeflow.processes.run("-c", SEND, tmp_path / "flows.py", api)
-    assert said.split() == ["r1", "CANCELED", f"http://{api}/#/runs/details/r1"]
-    [sent] = [body for method, path, body in Api.seen if (method, path) == ("POST", "runs")]
-    assert sent["experiment_id"] == "e1"
-    assert faults(sent["pipeline_spec"].get("pipeline_spec", sent["pipeline_spec"])) == []
-    assert [path for _, path, _ in Api.seen].count("runs/r1") == 2
-
-
 @pytest.mark.kubeflow
 class TestKubeflow(BackendSuite):
     """Every backend's promises, and Kubeflow's own."""
@@ -493,7 +454,7 @@ class TestKubeflow(BackendSuite):
         assert (gpu["resourceCount"], gpu["resourceType"]) == ("1", "nvidia.com/gpu")
         at = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
         assert at["exec-second"]["nodeSelector"] == {"labels": {"zone": "eu"}}
-        assert at["exec-first"]["activeDeadlineSeconds"] == "120"
+        assert at["exec-first"]["activeDeadlineSeconds"] == "720"
         assert at["exec-first"]["secretAsEnv"][0]["keyToEnv"][0]["envVar"] == "TOKEN"
 
     def test_what_stands_behind_a_gate_runs_when_it_passes(

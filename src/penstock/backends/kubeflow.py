@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
 import keyword
 import os
 import re
 import secrets
-import sys
-import tempfile
-import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from penstock.backends.backend import Done, Ended, Finding, Options, Outcome
+from penstock.backends.backend import Done, Ended, Finding, Options
 from penstock.backends.compiled import Compiled
-from penstock.backends.kubeflow_build import NAME, SECRET, pipeline_of, sdk
-from penstock.errors import CancelledError, InternalError, UsageError, bounded
+from penstock.backends.kubeflow_build import NAME, SECRET, pipeline_of
+from penstock.backends.kubeflow_cluster import run_there
+from penstock.backends.kubeflow_local import run_pipeline
+from penstock.errors import InternalError, UsageError, bounded
+from penstock.lifecycle.remote import Part
 
-KNOWN = frozenset({"secret", "accelerator", "local", "on", "namespace", "experiment", "scheme"})
+NAMES = ("secret", "pull_secret", "service_account", "namespace")
+"""Options whose values are names of things in Kubernetes."""
+KNOWN = frozenset({*NAMES, "accelerator", "local", "on", "experiment", "scheme"})
 """What `--option` may name."""
+IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
+"""An image, roughly: no space, no quote, nothing that a person mistook for a command."""
 LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 """A value of a label, as Kubernetes takes it."""
-TOKEN = "PENSTOCK_KFP_TOKEN"  # noqa: S105  where it stands, not what it is
-"""Variable of the environment with a token for the cluster's API."""
-EVERY_S = 5
-"""Seconds between two questions whether a run has ended there."""
-ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED", "ERROR")
-"""States in which a run has ended there; the SDK's own waiting does not know that of a cancelled one."""
+SECRET_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+"""Name of a Secret, a service account or a namespace, as Kubernetes takes it."""
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+"""Name of a variable of a container, and of a key of a Secret."""
 
 
 class Kubeflow:
@@ -52,7 +54,7 @@ class Kubeflow:
         _check(text)
         return text
 
-    def run(self, flow: Compiled, where: str, options: Options, done: Done) -> Ended:  # noqa: ARG002  told at its end
+    def run(self, flow: Compiled, where: str, options: Options, done: Done) -> Ended:
         """Run the pipeline on a cluster, or by the SDK's local runner, and wait for its end.
 
         Parameters
@@ -64,31 +66,68 @@ class Kubeflow:
         ------
         UsageError
             A cluster needs an image.
+        BackendError
+            The cluster's API does not take the run, or stops to answer.
         MissingExtraError
         """
-        if where:
-            return _on_cluster(flow, where, options)
-        return _here(flow, options)
+        watch = _Watch(flow, done)
+        if not where:
+            return _here(flow, options, watch)
+        if not options.image:
+            what = f"kfp://{where}: every task runs in a container, and no image is named"
+            raise UsageError(what, hint=f"--on 'kfp://{where}?image=NAME'")
+        return run_there(pipeline_of(flow, options), flow.name, where, options, watch.look)
 
 
 def _asked(options: Options) -> Iterator[Finding]:
     """What was asked for."""
-    here = bool(options.more.get("local")) or options.more.get("on") == ""
+    more = options.more
+    here = "local" in more or more.get("on") == ""
     if not options.image and not here:
         what = "every task runs in a container, and no image is named"
         yield Finding("error", what, "--image NAME; or --option local=yes, for the SDK's local runner")
-    if options.image and "@sha256:" not in options.image:
+    if options.image and here:
+        what = "the SDK's local runner runs no images"
+        yield Finding("error", what, "leave the image out, or name a cluster: --on 'kfp://HOST?image=NAME'")
+    elif options.image and not IMAGE.fullmatch(options.image):
+        yield Finding(
+            "error", f"{bounded(options.image, 200)}: no name of an image", "REGISTRY/NAME:TAG, or NAME@sha256:…"
+        )
+    elif options.image and "@sha256:" not in options.image:
         what = f"{options.image}: what a tag names may change between two tasks of one run"
         yield Finding("warning", what, "name the image by its digest: NAME@sha256:…")
     if options.schedule:
         what = "a pipeline's file holds no schedule"
         yield Finding("error", what, f'leave --schedule out, and make a recurring run with "{options.schedule}" there')
-    for name in sorted(options.more.keys() - KNOWN):
+    for name in sorted(more.keys() - KNOWN):
         yield Finding("error", f"--option {name}: not known here", f"there are {', '.join(sorted(KNOWN - {'on'}))}")
+    yield from _values(more)
+    yield from _secrets(options)
+
+
+def _values(more: Mapping[str, str]) -> Iterator[Finding]:
+    """Options whose values cannot be meant."""
+    for name, kinds in (("local", ("yes",)), ("scheme", ("http", "https"))):
+        if name in more and more[name] not in kinds:
+            yield Finding("error", f"--option {name}={more[name]}: no such value", f"there is {' and '.join(kinds)}")
+    for name in NAMES:
+        if name in more and not SECRET_NAME.fullmatch(more[name]):
+            what = f"--option {name}={bounded(more[name], 100)}: Kubernetes takes no such name"
+            yield Finding("error", what, "lower-case letters, digits, '-' and '.' only")
+
+
+def _secrets(options: Options) -> Iterator[Finding]:
+    """Secrets that are asked for, and what the local runner does with them."""
+    for name in (*options.secrets, *options.environment):
+        if not VARIABLE.fullmatch(name):
+            yield Finding("error", f"{name!r}: no name of a variable", "letters, digits, '_', '-' and '.' only")
     if options.secrets and options.image:
-        secret = options.more.get("secret", SECRET)
-        keys = ", ".join(options.secrets)
-        yield Finding("note", f"the Secret {secret} must hold {keys}", f"kubectl create secret generic {secret} …")
+        secret, keys = options.more.get("secret", SECRET), ", ".join(options.secrets)
+        made = " ".join(f"--from-literal={name}=…" for name in options.secrets)
+        yield Finding("note", f"the Secret {secret} must hold {keys}", f"kubectl create secret generic {secret} {made}")
+    elif options.secrets:
+        what = f"the local runner knows no Secrets: {', '.join(options.secrets)} must be set where it is started"
+        yield Finding("note", what)
 
 
 def _named(flow: Compiled) -> Iterator[Finding]:
@@ -96,6 +135,8 @@ def _named(flow: Compiled) -> Iterator[Finding]:
     for name in flow.graph.params:
         if not name.isidentifier() or keyword.iskeyword(name):
             yield Finding("error", f"parameter {name!r}: no name for an input of a pipeline", "call it otherwise")
+        if "{{$" in str(flow.graph.params[name]):
+            yield Finding("error", f"parameter {name}: Kubeflow puts something else for {{{{$…}}}}", "another value")
     for task in flow.tasks:
         for name, value in task.resources.get("labels", {}).items():
             if not LABEL.fullmatch(value) or not LABEL.fullmatch(name.rpartition("/")[2]):
@@ -131,72 +172,27 @@ def _check(text: str) -> None:
         raise InternalError(f"the compiled pipeline has {'; '.join(wrong[:5])}")
 
 
-def _here(flow: Compiled, options: Options) -> Ended:
-    """Run it by the SDK's local runner: a process a task, one after another."""
-    sdk()
-    from kfp import components, local
+@dataclass(slots=True)
+class _Watch:
+    """Tells of steps as they end, which the ledger knows first, whoever runs them."""
 
+    flow: Compiled
+    done: Done
+    told: set[str] = field(default_factory=set)
+
+    def look(self, run: str) -> None:
+        """Tell of those that have ended well since; of the others the run's end tells, for they may be tried again."""
+        ours = Part(NAME, run, ()).id_of(self.flow.name)
+        ended = {row.step for row in self.flow.home.ledger.step_runs(ours) if row.state in ("done", "skipped")}
+        fresh = tuple(node.id for node in self.flow.graph.nodes if node.id in ended - self.told)
+        if fresh:
+            self.told.update(fresh)
+            self.done(run, fresh)
+
+
+def _here(flow: Compiled, options: Options, watch: _Watch) -> Ended:
+    """Run it by the SDK's local runner: a process a task, mostly one after another."""
     run = f"local-{secrets.token_hex(8)}"
-    plain = Options(group=options.group, python=options.python)
-    text = pipeline_of(flow, plain).replace("{{$.pipeline_job_uuid}}", run)
-    with tempfile.TemporaryDirectory(prefix="penstock-kfp-") as folder, contextlib.redirect_stdout(sys.stderr):
-        local.init(local.SubprocessRunner(use_venv=False), pipeline_root=folder)
-        try:
-            components.load_component_from_text(text)()
-        except RuntimeError as error:  # only its text tells a failed task from a fault of the runner
-            if "finished with status" not in str(error):
-                raise
-            return Ended(run, "FAILURE", outcome="failed", reason=bounded(str(error), 500))
-    return Ended(run, "SUCCESS", outcome="success")
-
-
-def _on_cluster(flow: Compiled, where: str, options: Options) -> Ended:
-    """Send it to a cluster and wait."""
-    if not options.image:
-        what = f"kfp://{where}: every task runs in a container, and no image is named"
-        raise UsageError(what, hint=f"--on 'kfp://{where}?image=NAME'")
-    sdk()
-    from kfp import Client
-
-    url = _url(where, options.more.get("scheme", ""))
-    namespace = options.more.get("namespace")
-    with contextlib.redirect_stdout(sys.stderr), tempfile.TemporaryDirectory(prefix="penstock-kfp-") as folder:
-        path = os.path.join(folder, f"{NAME}.yaml")
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(pipeline_of(flow, options))
-        client = Client(host=url, namespace=namespace or "kubeflow", existing_token=os.environ.get(TOKEN))
-        sent = client.create_run_from_pipeline_package(
-            path,
-            arguments={},
-            run_name=f"{flow.name}-{secrets.token_hex(4)}",
-            experiment_name=options.more.get("experiment"),
-            namespace=namespace,
-            enable_caching=False,
-        )
-        run = str(sent.run_id)
-        try:
-            state = _ended(client, run)
-        except (KeyboardInterrupt, CancelledError):
-            client.terminate_run(run)
-            raise
-    outcome: Outcome = "success" if state == "SUCCEEDED" else "cancelled" if state == "CANCELED" else "failed"
-    return Ended(run, state, f"{url}/#/runs/details/{run}", outcome)
-
-
-def _ended(client: Any, run: str) -> str:
-    """How a run ended, once it has."""
-    while (state := str(client.get_run(run).state).upper()) not in ENDED:
-        time.sleep(EVERY_S)
-    return state
-
-
-def _url(where: str, scheme: str) -> str:
-    """Address of the API: in the clear only where a port of this machine leads there.
-
-    Examples
-    --------
-    >>> _url("kfp.acme", ""), _url("localhost:8080", "")
-    ('https://kfp.acme', 'http://localhost:8080')
-    """
-    local = where.partition(":")[0] in ("localhost", "127.0.0.1")
-    return f"{scheme or ('http' if local else 'https')}://{where.rstrip('/')}"
+    text = pipeline_of(flow, options, os.getpid()).replace("{{$.pipeline_job_uuid}}", run)
+    why = run_pipeline(text, lambda: watch.look(run))
+    return Ended(run, "FAILURE", outcome="failed", reason=why) if why else Ended(run, "SUCCESS", outcome="success")

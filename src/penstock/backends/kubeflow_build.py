@@ -14,8 +14,8 @@ from typing import Any, cast
 
 from penstock.backends.backend import Options
 from penstock.backends.call import MARGIN_S
-from penstock.backends.compiled import Compiled
-from penstock.backends.kubeflow_task import OUTPUTS, PASSED, PREFIX, RUN
+from penstock.backends.compiled import Compiled, text_of
+from penstock.backends.kubeflow_task import OUTPUTS, PASSED, PREFIX, RUN, WHOLE
 from penstock.backends.tasks import Task
 from penstock.errors import MissingExtraError
 
@@ -27,6 +27,8 @@ GPU = "nvidia.com/gpu"
 """Kind of accelerator, unless `--option accelerator=` names another."""
 RETURNED = "Output"
 """What a Python function returns; the local runner looks up no other output in a condition, and no container has it."""
+PULL_S = 600.0
+"""Seconds that a node may take to pull the image: a pod's deadline counts from before."""
 BESIDE = 2**29
 """Bytes that a container may use beside its step: the processes that start it, which have Penstock loaded."""
 
@@ -47,7 +49,7 @@ def sdk() -> Any:
     return kfp
 
 
-def pipeline_of(flow: Compiled, options: Options) -> str:
+def pipeline_of(flow: Compiled, options: Options, owner: int | None = None) -> str:
     """The pipeline as YAML.
 
     Parameters
@@ -55,6 +57,8 @@ def pipeline_of(flow: Compiled, options: Options) -> str:
     flow : Compiled
     options : Options
         Without an image each task is a Python function, as the SDK's local runner wants it.
+    owner : int, optional
+        A process of this machine without which the tasks are to end.
 
     Raises
     ------
@@ -65,6 +69,12 @@ def pipeline_of(flow: Compiled, options: Options) -> str:
 
     taken = _taken(flow, options)
 
+    def add(task: Task, params: Mapping[str, Any], made: Mapping[str, Any]) -> Any:
+        component = (
+            _container(dsl, flow, task, options) if options.image else _function(dsl, flow, task, options, owner)
+        )
+        return _added(dsl, component, task, options, params, made)
+
     def body(*given: Any) -> None:
         params = dict(zip(taken, given, strict=True))
         made: dict[str, Any] = {}
@@ -72,13 +82,13 @@ def pipeline_of(flow: Compiled, options: Options) -> str:
         gate = next((task.id for task in flow.tasks if task.refuses), "")
         for task in flow.tasks:
             if task.id not in behind:
-                made[task.id] = _add(dsl, flow, task, options, params, made)
+                made[task.id] = add(task, params, made)
         if behind:
             outcome = made[gate].outputs["outcome" if options.image else RETURNED]
             with dsl.If(outcome == PASSED, name="passed"):
                 for task in flow.tasks:
                     if task.id in behind:
-                        made[task.id] = _add(dsl, flow, task, options, params, made)
+                        made[task.id] = add(task, params, made)
 
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = [inspect.Parameter(n, kind, default=value, annotation=_kind(value)) for n, value in taken.items()]
@@ -107,11 +117,10 @@ def _behind(flow: Compiled) -> set[str]:
     return found
 
 
-def _add(
-    dsl: Any, flow: Compiled, task: Task, options: Options, params: Mapping[str, Any], made: Mapping[str, Any]
+def _added(
+    dsl: Any, component: Any, task: Task, options: Options, params: Mapping[str, Any], made: Mapping[str, Any]
 ) -> Any:
     """Put a task into the pipeline that is being made."""
-    component = _container(dsl, flow, task, options) if options.image else _function(dsl, flow, task, options)
     names = {_input(name): channel for name, channel in params.items()}
     added = component(**{RUN: dsl.PIPELINE_JOB_ID_PLACEHOLDER}, **names)
     added.after(*(made[need] for need in task.needs))
@@ -119,6 +128,8 @@ def _add(
     added.set_display_name(task.id if task.steps == (task.id,) else f"{task.id} ({len(task.steps)} steps)")
     if task.retries:
         added.set_retry(task.retries, backoff_duration=f"{max(1, math.ceil(task.backoff_s))}s")
+    for name, value in options.environment.items():
+        added.set_env_variable(name, value)
     if options.image:
         _ask(added, task, options)
     return added
@@ -142,13 +153,13 @@ def _ask(added: Any, task: Task, options: Options) -> None:
     for name, value in asked.get("labels", {}).items():
         kubernetes.add_node_selector(added, name, value)
     if task.timeout_s is not None:
-        kubernetes.set_timeout(added, math.ceil(task.timeout_s + 2 * MARGIN_S))
+        kubernetes.set_timeout(added, math.ceil(task.timeout_s + 2 * MARGIN_S + PULL_S))
     if options.secrets:
         kubernetes.use_secret_as_env(
             added, options.more.get("secret", SECRET), {name: name for name in options.secrets}
         )
-    for name, value in options.environment.items():
-        added.set_env_variable(name, value)
+    if "pull_secret" in options.more:
+        kubernetes.set_image_pull_secrets(added, [options.more["pull_secret"]])
 
 
 def _memory(size: int) -> str:
@@ -175,7 +186,15 @@ def _words(flow: Compiled, task: Task) -> list[str]:
 
 def _taken(flow: Compiled, options: Options) -> dict[str, Any]:
     """Parameters that are inputs: the local runner fails of one without a default, and the worker knows it anyway."""
-    return {name: value for name, value in flow.graph.params.items() if options.image or value is not None}
+    given = {name: value for name, value in flow.graph.params.items() if options.image or value is not None}
+    return {name: value if _is_exact(value) else text_of(value) for name, value in given.items()}
+
+
+def _is_exact(value: Any) -> bool:
+    """Whether JSON gives a number back as it was; there all of them are of double precision, and finite."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return True
+    return abs(value) < WHOLE if isinstance(value, int) else math.isfinite(value)
 
 
 def _inputs(taken: Mapping[str, Any]) -> list[inspect.Parameter]:
@@ -197,7 +216,7 @@ def _container(dsl: Any, flow: Compiled, task: Task, options: Options) -> Any:
     outputs = [
         inspect.Parameter("outcome", kind, annotation=dsl.OutputPath(str)),
         inspect.Parameter("metrics", kind, annotation=dsl.Output[dsl.Metrics]),
-        inspect.Parameter("answer", kind, annotation=dsl.Output[dsl.Markdown]),
+        inspect.Parameter("answer", kind, annotation=dsl.Output[dsl.HTML]),
     ]
 
     def component(*given: Any) -> Any:
@@ -213,12 +232,13 @@ def _container(dsl: Any, flow: Compiled, task: Task, options: Options) -> Any:
     return dsl.container_component(component)
 
 
-def _function(dsl: Any, flow: Compiled, task: Task, options: Options) -> Any:
+def _function(dsl: Any, flow: Compiled, task: Task, options: Options, owner: int | None) -> Any:
     """A component that is a Python function, for the local runner, which reads its source."""
     taken = _inputs(_taken(flow, options))
     shown = [f"{one.name}: {one.annotation.__name__}" for one in taken]
-    made = ["metrics: dsl.Output[dsl.Metrics]", "answer: dsl.Output[dsl.Markdown]"]
-    words = ["--python", flow.python, *_words(flow, task)]
+    made = ["metrics: dsl.Output[dsl.Metrics]", "answer: dsl.Output[dsl.HTML]"]
+    waits = ["--owner", str(owner)] if owner is not None else []
+    words = ["--python", flow.python, *waits, *_words(flow, task)]
     inputs = ", ".join(f"{one.name!r}: {one.name}" for one in taken)
     source = (
         f"def {task.id}({', '.join([*shown, *made])}) -> str:\n"
@@ -229,7 +249,10 @@ def _function(dsl: Any, flow: Compiled, task: Task, options: Options) -> Any:
     linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
     space: dict[str, Any] = {"dsl": dsl}
     exec(compile(source, name, "exec", dont_inherit=True), space)  # noqa: S102  the SDK takes functions, whose source it sends
-    return dsl.component(install_kfp_package=False, base_image="python:3.11")(space[task.id])
+    try:
+        return dsl.component(install_kfp_package=False, base_image="python:3.11")(space[task.id])
+    finally:
+        del linecache.cache[name]
 
 
 def _about(flow: Compiled, task: Task) -> str:

@@ -9,17 +9,22 @@ it and the worker: a step that was skipped ends with 0, and the outcome says so.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from penstock.backends.call import MARGIN_S, Told, call
 from penstock.backends.call import SKIPPED as LEFT_OUT
+from penstock.backends.kubeflow_local import lives
+from penstock.backends.kubeflow_page import page
+from penstock.lifecycle.naming import split_file
+from penstock.project import find_root
 
 RUN = "penstock_run"
 """Input of every task: the run's id, as Kubeflow has it."""
@@ -28,6 +33,8 @@ OUTPUTS = ("outcome", "metrics", "answer")
 PREFIX = "param_"
 """Set before parameters whose names a task keeps for itself."""
 PASSED, REFUSED, SKIPPED, FAILED = "passed", "refused", "skipped", "failed"
+MOST_REPORT = 5_000_000
+"""Characters of a version's report that are handed on."""
 WHOLE = 2**53
 """Numbers from here on are no whole numbers any more in JSON."""
 
@@ -40,9 +47,12 @@ class Did:
     ----------
     told : list of Told
         One for each start of the worker.
+    report : str
+        The page of the version that came of it; "" where none did.
     """
 
     told: list[Told] = field(default_factory=list)
+    report: str = ""
 
     @property
     def outcome(self) -> str:
@@ -81,24 +91,11 @@ class Did:
                     found[name] = str(one.answer[name])
         return found
 
+    @property
     def page(self) -> str:
-        """All of it as Markdown, which Kubeflow's UI shows."""
-        lines = [" · ".join(f"{name} **{_cell(text)}**" for name, text in self.facts.items()), ""]
-        for one in self.told:
-            verdict = one.answer.get("verdict") or {}
-            lines += [_cell(verdict["sentence"]), ""] if verdict.get("sentence") else []
-            lines += [_cell(one.reason), ""] if one.state == "failed" else []
-        lines += ["| step | | why | s | outputs |", "|---|---|---|---|---|"]
-        for one in self.told:
-            for step, seen in one.answer.get("steps", {}).items():
-                made = ", ".join(f"{name} {out['digest'][:12]}" for name, out in seen.get("outputs", {}).items())
-                cells = (step, seen["state"], seen.get("reason", ""), f"{seen.get('wall_s', 0):g}", made.strip())
-                lines.append(f"| {' | '.join(map(_cell, cells))} |")
-        return "\n".join(lines) + "\n"
-
-
-def _cell(text: Any) -> str:
-    return str(text).replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+        """All of it as HTML, which Kubeflow's UI shows, with the version's report where this task wrote it."""
+        why = [one.reason for one in self.told if one.state in ("failed", "cancelled")]
+        return page(self.outcome, [one.answer for one in self.told], why, self.report)
 
 
 def perform(
@@ -108,6 +105,7 @@ def perform(
     *,
     limit_s: float | None = None,
     python: str = "",
+    unwanted: Callable[[], bool] | None = None,
 ) -> Did:
     """Start the worker for each call, in order, until one fails.
 
@@ -123,6 +121,8 @@ def perform(
         Seconds that all steps together may take; the worker holds the limit of each.
     python : str
         The Python that runs them; this one by default.
+    unwanted : callable, optional
+        Says that nobody waits for them any more.
     """
     given = ["--run", str(inputs[RUN])]
     for name, value in inputs.items():
@@ -133,10 +133,24 @@ def perform(
         named = [word for step in steps for word in ("--step", step)]
         command = [python or sys.executable, "-P", "-m", "penstock.worker", "step", *arguments, *named, *given]
         left = None if end is None else max(1.0, end - time.monotonic())
-        did.told.append(call(command, echo=_echo, timeout_s=left))
+        did.told.append(call(command, echo=_echo, timeout_s=left, unwanted=unwanted))
         if did.outcome == FAILED:
             break
     return did
+
+
+def _report(arguments: Sequence[str], told: Iterable[Told], since: float) -> str:
+    """The report that a worker has written below the project's folder, which a container takes with it."""
+    version = next((str(one.answer["version"]) for one in told if one.answer.get("version")), "")
+    if not version or "--file" not in arguments:
+        return ""
+    root = find_root(split_file(arguments[arguments.index("--file") + 1])[0])
+    path = os.path.join(root, ".penstock", "reports", f"{version.replace('@', '-')}.html")
+    with contextlib.suppress(OSError):
+        if os.path.getmtime(path) >= since:
+            with open(path, encoding="utf-8") as file:
+                return file.read(MOST_REPORT)
+    return ""
 
 
 def _echo(line: str) -> None:
@@ -191,11 +205,12 @@ def here(
     SystemExit
         The task failed.
     """
+    signal.signal(signal.SIGTERM, _stop)
     asked = parse(words)
     did = _performed(asked, inputs)
     metrics.metadata.update(did.metrics)
     answer.metadata.update(did.facts)
-    _write(answer.path, did.page())
+    _write(answer.path, did.page)
     if did.code:
         raise SystemExit(did.code)
     return did.outcome
@@ -212,6 +227,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("penstock.backends.kubeflow_task", allow_abbrev=False)
     for name in ("--executor-input", "--outcome", "--metrics", "--answer", "--python"):
         parser.add_argument(name, default="")
+    parser.add_argument("--owner", type=int, help="a process that waits for this")
     parser.add_argument("--limit-s", type=float)
     parser.add_argument("--call", action="append", nargs="+", required=True)
     at = list(words).index("--")
@@ -240,7 +256,7 @@ def main(words: Sequence[str]) -> int:
     did = _performed(asked, executor.get("inputs", {}).get("parameterValues", {}))
     _write(asked.outcome, did.outcome)
     _write(asked.metrics, json.dumps(did.metrics))
-    _write(asked.answer, did.page())
+    _write(asked.answer, did.page)
     outputs: Mapping[str, Any] = executor.get("outputs", {})
     noted = {"metrics": did.metrics, "answer": did.facts}
     told = {
@@ -253,7 +269,17 @@ def main(words: Sequence[str]) -> int:
 
 
 def _performed(asked: argparse.Namespace, inputs: Mapping[str, Any]) -> Did:
-    return perform(asked.call, asked.arguments, inputs, limit_s=asked.limit_s, python=asked.python)
+    since = time.time()
+    did = perform(
+        asked.call,
+        asked.arguments,
+        inputs,
+        limit_s=asked.limit_s,
+        python=asked.python,
+        unwanted=(lambda: not lives(asked.owner)) if asked.owner else None,
+    )
+    did.report = _report(asked.arguments, did.told, since)
+    return did
 
 
 def _stop(_number: int, _frame: Any) -> None:
