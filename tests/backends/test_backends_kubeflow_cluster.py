@@ -51,7 +51,11 @@ class Api(BaseHTTPRequestHandler):
             found = {"run_id": "r1", "state": state, "error": {"code": 1, "message": "said by the cluster"}}
         page = state == "LOGIN"
         failed = isinstance(state, int) and (path == "runs/r1" or state == 403)
-        text = b"<html>Log in</html>" if page else json.dumps({"error": "no such permission"} if failed else found).encode()
+        text = (
+            b"<html>Log in</html>"
+            if page
+            else json.dumps({"error": "no such permission"} if failed else found).encode()
+        )
         self.send_response(int(state) if failed else 200)
         self.send_header("Content-Type", "text/html" if page else "application/json")
         self.send_header("Content-Length", str(len(text)))

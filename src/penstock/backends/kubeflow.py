@@ -16,7 +16,7 @@ from penstock.backends.kubeflow_build import NAME, SECRET, pipeline_of
 from penstock.backends.kubeflow_cluster import run_there
 from penstock.backends.kubeflow_local import run_pipeline
 from penstock.errors import InternalError, UsageError, bounded
-from penstock.lifecycle.remote import Part
+from penstock.lifecycle.remote_record import Part
 
 NAMES = ("secret", "pull_secret", "service_account", "namespace")
 """Options whose values are names of things in Kubernetes."""
