@@ -26,7 +26,7 @@ class AirflowRunner:
     """Exports a file, puts it into Airflow's folder of DAGs, and starts and watches runs by its API."""
 
     name = "airflow"
-    lacks: frozenset[str] = frozenset()
+    lacks: frozenset[str] = frozenset({"parts"})
 
     def __init__(self, start: Callable[[], Any]) -> None:
         self.start = start

@@ -462,7 +462,7 @@ class DagsterRunner:
     """Writes a file of definitions, loads it as a code location, and launches its job through Dagster's API."""
 
     name = "dagster"
-    lacks = frozenset()
+    lacks = frozenset({"parts"})
 
     def __init__(self, engine):
         self.engine = engine

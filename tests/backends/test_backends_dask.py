@@ -434,7 +434,7 @@ class Runner:
     """Runs a file by `penstock run --on dask://…` in the environment of a cluster, and asks the cluster how it went."""
 
     name = "dask"
-    lacks: frozenset[str] = frozenset()
+    lacks: frozenset[str] = frozenset({"parts"})
 
     def __init__(self, cluster: Any) -> None:
         self.cluster = cluster

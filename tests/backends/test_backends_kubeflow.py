@@ -379,7 +379,7 @@ class Runner:
     """Exports a file and runs what was written in the SDK's local runner, as it would be uploaded."""
 
     name = "kubeflow"
-    lacks: frozenset[str] = frozenset({"cancel"})
+    lacks: frozenset[str] = frozenset({"cancel", "parts"})
 
     def __init__(self, engine: Any) -> None:
         self.engine = engine

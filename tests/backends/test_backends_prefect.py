@@ -175,7 +175,7 @@ class Runner:
     """Calls a flow in a process of its own; serves one that is to be cancelled, for only that can be."""
 
     name = "prefect"
-    lacks = frozenset[str]()
+    lacks = frozenset({"parts"})
 
     def __init__(self, engines: Any) -> None:
         self.engines = engines

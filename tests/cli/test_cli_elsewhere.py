@@ -135,3 +135,60 @@ def test_the_step_s_own_failure_goes_before_the_backend_s(project: Path, monkeyp
     assert code == 5
     assert "below zero" in text
     assert "RED" not in text
+
+
+MAPPED = """
+import penstock as ps
+
+@ps.step
+def square(n: int):
+    return n * n
+
+@ps.step
+def total(squares: list):
+    return sum(squares)
+
+flow = ps.Flow(total(square.map([1, 2, 3])), name="wide")
+"""
+
+
+class Divided(Fake):
+    """Starts a worker for each part of a task too, and notes how many."""
+
+    parts: dict[str, int] = {}
+
+    def run(self, flow: Compiled, where: str, options: Options, done: Callable[..., None]) -> Ended:
+        assert "parts" not in options.more
+        for task in flow.tasks:
+            self.parts[task.id] = task.parts
+            for k in range(1, task.parts + 1):
+                told = start(flow.command(task.steps, self.name, "fake-1", part=f"{k}/{task.parts}"))
+                assert told.state == "done"
+                done("fake-1", task.steps)
+            start(flow.command(task.steps, self.name, "fake-1"))
+            done("fake-1", task.steps)
+        return Ended("fake-1", **self.ended)
+
+
+@pytest.mark.parametrize(("on", "parts"), [("fake", 3), ("fake://?parts=2", 2), ("fake://?parts=0", 0)])
+def test_a_mapped_step_is_done_in_as_many_parts_as_asked_for(
+    project: Path, monkeypatch: pytest.MonkeyPatch, on: str, parts: int
+) -> None:
+    (project / "flows.py").write_text(MAPPED)
+    monkeypatch.setitem(port.OURS, "fake", f"{__name__}:Divided")
+    ended = call(project, "run", "flows.py", "--on", on)
+    assert ended.code == 0, ended.text
+    assert Divided.parts == {"square": parts, "total": 0}
+    assert [line for line in ended.text.splitlines() if "✓ square" in line and "3 items: 3 run" in line], ended.text
+    assert "✓ 2 run" in ended.text
+
+
+def test_the_parts_of_an_export_are_told_and_a_wrong_number_is_refused(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "flows.py").write_text(MAPPED)
+    for words, told in (((), "square: 3 parts at once"), (("--parts", "0"), "square: needs nothing")):
+        assert told in call(project, "export", "fake", "flows.py", "--check", *words).text
+    ended = call(project, "run", "flows.py", "--on", "fake://?parts=-1")
+    assert ended.code == 2
+    assert "a number is meant" in ended.text

@@ -1,5 +1,6 @@
 """Workers as they are: steps that raise, exit, hang, die, eat memory, print; ends of all their children."""
 
+import os
 import re
 import signal
 import socket
@@ -13,7 +14,7 @@ from penstock.core import notes
 from penstock.core.artifact import Artifact
 from penstock.core.flow import Node
 from penstock.core.step import Call, Options
-from penstock.engine import child, processes
+from penstock.engine import child, pool, processes
 from penstock.engine.handle import Server
 from penstock.engine.wire import Lines
 from penstock.errors import (
@@ -417,3 +418,18 @@ def test_a_server_that_was_forked_and_ends_before_it_tells_its_id_ends_alone(mon
         other.wait()
         forked.close()
     assert ended == []
+
+
+def test_a_log_opens_while_another_task_sweeps_the_folder(tmp_path, monkeypatch):
+    real, swept = os.makedirs, []
+
+    def makedirs(path, **more):
+        real(path, **more)
+        if len(swept) < 3:
+            swept.append(path)
+            os.rmdir(path)
+
+    monkeypatch.setattr("penstock.engine.pool.os.makedirs", makedirs)
+    log = pool._open_log(str(tmp_path / "logs" / "worker-1.log"))
+    os.close(log)
+    assert (len(swept), (tmp_path / "logs" / "worker-1.log").exists()) == (3, True)

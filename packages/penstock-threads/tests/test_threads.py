@@ -62,7 +62,8 @@ class OnThreads:
             step: self.backend.states.get(task.id, "not run") for task in flow.tasks for step in task.steps
         }
         by_step = {step: task.id for task in flow.tasks for step in task.steps}
-        return Went(ended.state, tasks, lambda step: "\n".join(self.backend.logs[by_step[step]]))
+        parts = {task.steps[0]: self.backend.parts[task.id] for task in flow.tasks if task.id in self.backend.parts}
+        return Went(ended.state, tasks, lambda step: "\n".join(self.backend.logs[by_step[step]]), parts)
 
     def _cancel(self, when: Path) -> None:
         while not (when.exists() and when.read_text()):

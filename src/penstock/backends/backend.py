@@ -131,7 +131,8 @@ class Backend(Protocol):
         where : str
             What follows the name in "name://…", or "".
         done : callable
-            Called with the run's id there and the steps of each task that has ended, from any thread.
+            Called with the run's id there and the steps of each task that has ended, and of each part of one, from
+            any thread.
 
         Raises
         ------

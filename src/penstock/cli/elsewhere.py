@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import BackendError, CancelledError, PenstockError, UnknownNameError, UsageError, bounded
@@ -45,6 +46,22 @@ def _options(text: str, where: str) -> Any:
     return Options(group="step", image=image, more=given | {"on": where})
 
 
+def _most(text: str) -> int:
+    """How many parts a mapped step is divided into at most, as a place says after "?parts=".
+
+    Raises
+    ------
+    UsageError
+    """
+    from penstock.backends.tasks import MOST_PARTS
+
+    if not text:
+        return MOST_PARTS
+    if not text.isdecimal() or len(text) > 4:
+        raise UsageError(f"--on …?parts={bounded(text, 50)}: a number is meant", hint="parts=0 leaves each step in one")
+    return int(text)
+
+
 def run_on(found: Target, request: Request, on: str, progress: Progress) -> Report:
     """Run a declaration on a backend and wait for its end.
 
@@ -64,6 +81,7 @@ def run_on(found: Target, request: Request, on: str, progress: Progress) -> Repo
     from penstock.backends.backend import backend as named
     from penstock.backends.compiled import compiled
     from penstock.backends.preflight import preflight
+    from penstock.engine.events import Event
     from penstock.lifecycle.rehearse import rehearse_with
     from penstock.lifecycle.remote_record import Part, events_of, report_of
 
@@ -79,23 +97,29 @@ def run_on(found: Target, request: Request, on: str, progress: Progress) -> Repo
     chosen = named(name)
     options = _options(more, where)
     place = f"{found.file}:{found.variable}" if found.variable else found.file
-    flow = compiled(place, group="step", until=request.until, params=request.params, extra=request.extra)
+    most = _most(options.more.pop("parts", ""))
+    flow = compiled(place, group="step", parts=most, until=request.until, params=request.params, extra=request.extra)
     wrong = [one for one in preflight(flow, chosen, options) if one.grade == "error"]
     if wrong:
         more = "".join(f"; {one.what} → {one.remedy}" for one in wrong[1:])
         raise UsageError(f"it cannot run on {name}: {wrong[0].what}{more}", hint=wrong[0].remedy)
-    told: list[str] = []
+    divided = {task.steps[0]: task.parts for task in flow.tasks if task.parts}
+    told, parts = list[str](), Counter[str]()
     lock, rehearse = threading.Lock(), rehearse_with("penstock.serve")
 
     def done(run: str, steps: tuple[str, ...]) -> None:
         with lock, contextlib.suppress(UnknownNameError):  # of a task that did not come as far there is nothing to tell
             report = report_of(found.home, flow.graph, request, Part(name, run, steps), rehearse)
-            if not told:
+            if progress.graph is None:
                 progress.began(flow.graph, report.outcome.run)
-            fresh = [step for step in steps if step not in told]
-            told.extend(fresh)
-            for event in events_of(found.home, report, fresh):
+            for event in events_of(found.home, report, [step for step in steps if step not in told]):
+                told.append(event.step)
                 progress(event)
+            for step in [step for step in steps if step in divided and step not in told]:
+                parts[step] += 1
+                if parts[step] == 1:
+                    progress(Event("started", step))
+                progress(Event("progress", step, facts={"done": parts[step], "total": divided[step]}))
 
     ended: Ended = chosen.run(flow, where, options, done)
     done(ended.run, tuple(node.id for node in flow.graph.nodes))

@@ -34,6 +34,17 @@ def command(
             help="What makes one task: a step, a part, or all. A part, or as the backend has it.",
         ),
     ] = "",
+    parts: Annotated[
+        int | None,
+        typer.Option(
+            "--parts",
+            metavar="N",
+            min=0,
+            max=1000,
+            show_default=False,
+            help="Most tasks at once for the items of a mapped step; 0 leaves each in one. 8 by default.",
+        ),
+    ] = None,
     python: Annotated[
         str, typer.Option("--python", metavar="PATH", show_default=False, help="The Python that runs the steps there.")
     ] = "",
@@ -75,6 +86,7 @@ def command(
     from penstock.backends.backend import backend as named
     from penstock.backends.compiled import compiled
     from penstock.backends.preflight import described, preflight
+    from penstock.backends.tasks import MOST_PARTS
     from penstock.cli.output import document
     from penstock.cli.projects import parameters, target
     from penstock.lifecycle.sweep import given_of, single
@@ -90,6 +102,7 @@ def command(
     flow = compiled(
         place,
         group=group,
+        parts=MOST_PARTS if parts is None else parts,
         until=until,
         params=parameters(param),
         extra=extra | ({"full": True} if full else {}),

@@ -37,7 +37,7 @@ class Running:
     failed : dict
         Child's id → its error, as plain data.
     reused : int
-        Children of which the result was known.
+        Children of which the result was known before the run.
     began, start : float
         Unix time, and by the clock for durations.
     seconds : float
@@ -128,6 +128,7 @@ class Fans:
     """
 
     def __init__(self, shared: Shared | None = None) -> None:
+        self._run = shared.before.run.id if shared is not None else ""
         self._part = shared.part if shared is not None else None
         self._hopeless = shared.hopeless if shared is not None else {}
         self._running: dict[str, Running] = {}
@@ -153,8 +154,10 @@ class Fans:
         found = [decide_item(n, fan, decision, known, facts, recipes.get(n.id)) for n in fan.children]
         running = self._running[node.id] = Running(fan, decision)
         running.decided(found)
-        results = (facts.results.get(one.recipe or "") for one in found if one.action == "reuse")
-        running.seconds = sum(result.made.get("wall_s", 0.0) for result in results if result is not None)
+        known_before = (facts.results.get(one.recipe or "") for one in found if one.action == "reuse")
+        made = [result.made for result in known_before if result is not None]
+        running.seconds = sum(one.get("wall_s", 0.0) for one in made)
+        running.reused -= sum(one.get("run") == self._run for one in made)  # in another part, or an earlier try
         self._child |= {child.id: (running, at) for at, child in enumerate(fan.children)}
         todo = [(n, one) for n, one in zip(fan.children, found, strict=True) if one.action == "run"]
         hopeless = {n.id: self._hopeless.get(one.recipe or "") for n, one in todo}

@@ -22,6 +22,8 @@ QUICK_S = 0.005
 """Steps that take less than this are queued at a worker several at a time, which saves a wake-up a step."""
 DEPTH = 8
 """At most this many of them."""
+MOST_SWEPT = 100
+"""How often a log's folder is made again."""
 WATCH_S = 0.2
 """How often the memory of a running step is looked at."""
 
@@ -276,9 +278,13 @@ def _open_log(path: str) -> int:
     ------
     StoreError
     """
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        for _ in range(MOST_SWEPT):  # another task of the run may sweep the empty folder away in between
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                return os.open(path, flags, 0o600)
+        return os.open(path, flags, 0o600)
     except OSError as error:
         raise StoreError(
             f"the log of the steps cannot be written: {error.strerror}",

@@ -77,6 +77,29 @@ ten = ps.Flow(last(told, scaled(told, ps.Param("by", 1.5))), name="ten")
 """Ten steps with a diamond, two outputs, parameters, a log, and a step whose first try fails."""
 TEN_STEPS = ("start", "left", "right", "part", "join", "count", "total", "both", "scaled", "last")
 
+MAPPED = """
+import os
+import penstock as ps
+
+
+@ps.step(retries=1, backoff_s=0.1)
+def square(n: int, folder: str):
+    with open(os.path.join(folder, f"square-{n}.tries"), "a") as file:
+        file.write("x")
+    if os.path.exists(os.path.join(folder, f"bad-{n}")):
+        raise RuntimeError(f"{n} is bad")
+    return n * n
+
+
+@ps.step
+def summed(squares: list):
+    return sum(squares)
+
+
+mapped = ps.Flow(summed(square.map([2, 3, 2], ps.Param("folder", ""))), name="mapped")
+"""
+"""A step that goes through three items, of which one stands twice and one may fail, and a step behind it."""
+
 BROKEN = """
 import os
 import penstock as ps

@@ -34,11 +34,14 @@ class Went:
         Step id → how the task ended that has it.
     log : callable
         Step id → the log of its task, through the backend's own API.
+    parts : dict
+        Step id → how many tasks of the backend's own did a part of it each, as the backend tells.
     """
 
     state: Ended
     tasks: Mapping[str, TaskEnded] = field(default_factory=dict)
     log: Callable[[str], str] = lambda _: ""
+    parts: Mapping[str, int] = field(default_factory=dict)
 
 
 class Runner(Protocol):
@@ -49,7 +52,8 @@ class Runner(Protocol):
     name : str
         The backend's, as the ledger has it; "" for the local engine.
     lacks : frozenset of str
-        What cannot be shown here: "cancel", "retries", "logs", "kill", "no-retry", "skip". Each is listed as not run.
+        What cannot be shown here: "cancel", "retries", "logs", "kill", "no-retry", "skip", "parts" (one task does
+        all items of a mapped step). Each is listed as not run.
     """
 
     name: str
@@ -83,7 +87,7 @@ class LocalRunner:
     """The local engine, held to what the others are held to."""
 
     name = ""
-    lacks = frozenset({"cancel"})
+    lacks = frozenset({"cancel", "parts"})
 
     def run(
         self,
@@ -239,6 +243,51 @@ class BackendSuite:
         newest = project.runs()[0]
         assert (newest.state, newest.counts["run"], newest.counts["reuse"]) == ("done", 0, 10)
         assert project.tries("right") == 2
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def mapped(cls, runner: Runner, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Went, Went]:
+        """A mapped step, run while one of its items fails, and then when none does."""
+        project = Project(tmp_path_factory.mktemp("mapped"), flows.MAPPED)
+        (project.notes / "bad-3").touch()
+        failed = runner.run(project.file, params=project.params)
+        (project.notes / "bad-3").unlink()
+        return project, failed, runner.run(project.file, params=project.params)
+
+    def test_an_item_that_fails_fails_the_step_and_the_others_are_kept(
+        self, runner: Runner, mapped: tuple[Project, Went, Went]
+    ) -> None:
+        """A retry, and a later run, do only the item that failed; equal items are one."""
+        project, failed, went = mapped
+        assert (failed.state, failed.tasks["summed"]) == ("failed", "not run")
+        assert failed.tasks["square"] in ("failed", "not run")
+        assert went.state == "success"
+        assert set(went.tasks.values()) == {"success"}
+        assert (project.tries("square-2"), project.tries("square-3")) == (1, 2 if "retries" in runner.lacks else 3)
+        after, before = project.runs()
+        assert (before.state, before.counts["failed"]) == ("failed", 1)
+        told = [row.error["what"] for row in project.rows(before.id) if row.error and row.step.startswith("square[")]
+        assert set(told) == {"RuntimeError: 3 is bad"}
+        assert (after.state, after.counts["failed"]) == ("done", 0)
+
+    def test_a_mapped_step_gives_what_it_gives_in_a_local_run(
+        self, mapped: tuple[Project, Went, Went], tmp_path: Path
+    ) -> None:
+        """Its results stand in the order of its items, whoever did them."""
+        project, _, _ = mapped
+        local = Project(tmp_path / "local", flows.MAPPED)
+        LocalRunner().run(local.file, params=local.params)
+        found, expected = project.digests(project.runs()[0].id), local.digests(local.runs()[0].id)
+        assert {step: found[step] for step in ("square", "summed")} == {
+            step: expected[step] for step in ("square", "summed")
+        }
+
+    def test_the_parts_of_a_mapped_step_are_tasks_of_the_backend(
+        self, runner: Runner, mapped: tuple[Project, Went, Went]
+    ) -> None:
+        """As many as the step has declared items; its own task makes a whole of them."""
+        lacking(runner, "parts")
+        assert mapped[2].parts == {"square": 3}
 
     def test_what_cannot_get_better_is_not_tried_again(self, runner: Runner, tmp_path: Path) -> None:
         """A step that fails is tried as often as it says; one that gives the wrong number of outputs once."""

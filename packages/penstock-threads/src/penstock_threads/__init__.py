@@ -26,6 +26,8 @@ class Threads:
         Task id → how it ended, of the last run; a task that never began is not there.
     logs : dict
         Task id → lines of its log.
+    parts : dict
+        Task id → how many threads did a part of its step each.
     stop : threading.Event
         Set it to cancel the run that goes on.
     """
@@ -36,6 +38,7 @@ class Threads:
     def __init__(self) -> None:
         self.states: dict[str, State] = {}
         self.logs: dict[str, list[str]] = {}
+        self.parts: dict[str, int] = {}
         self.stop = threading.Event()
 
     def check(self, flow: Compiled, options: Options) -> list[Finding]:  # noqa: ARG002  the port's signature
@@ -64,6 +67,7 @@ class Threads:
         run = f"threads-{uuid.uuid4().hex[:12]}"
         self.states.clear()
         self.logs.clear()
+        self.parts.clear()
         self.stop.clear()
         running: dict[Future[State], Task] = {}
         left = list(flow.tasks)
@@ -72,7 +76,7 @@ class Threads:
                 while left or running:
                     for task in [task for task in left if self._is_ready(task) and not self._is_over()]:
                         left.remove(task)
-                        running[pool.submit(self._task, flow, task, run)] = task
+                        running[pool.submit(self._task, flow, task, run, done)] = task
                     if not running:
                         break
                     ended, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -94,9 +98,25 @@ class Threads:
     def _is_ready(self, task: Task) -> bool:
         return all(self.states.get(need) in ("success", "skipped") for need in task.needs)
 
-    def _task(self, flow: Compiled, task: Task, run: str) -> State:
+    def _parts(self, flow: Compiled, task: Task, run: str, done: Done, log: list[str]) -> bool:
+        """The parts of a step, side by side; whether all went well, so that its task can make a whole of them."""
+
+        def part(k: int) -> bool:
+            command = flow.command(task.steps, self.name, run, part=f"{k}/{task.parts}")
+            told = self._tried(command, task, log)
+            done(run, task.steps)
+            return told.state not in ("failed", "cancelled")
+
+        with ThreadPoolExecutor(JOBS) as pool:
+            went = list(pool.map(part, range(1, task.parts + 1)))
+        self.parts[task.id] = len(went)
+        return all(went)
+
+    def _task(self, flow: Compiled, task: Task, run: str, done: Done) -> State:
         """One task: its calls in order, tried as often as it may be."""
         log = self.logs.setdefault(task.id, [])
+        if task.parts and not self._parts(flow, task, run, done, log):
+            return "failed"
         skipped = True
         for steps in task.calls:
             told = self._tried(flow.command(steps, self.name, run), task, log)
