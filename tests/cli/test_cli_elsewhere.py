@@ -15,6 +15,7 @@ from penstock.backends.backend import Ended, Finding, Options
 from penstock.backends.call import call as start
 from penstock.backends.compiled import Compiled
 from penstock.cli.elsewhere import _fault
+from penstock.project import open_home
 
 FLOW = """
 import penstock as ps
@@ -92,6 +93,7 @@ def test_a_backend_that_calls_half_a_run_a_success_is_not_believed(
     code, text = run(project, "--json")
     told = json.loads(text)
     assert (code, told["exit_code"], told["error"]["error"]) == (1, 1, "BackendError")
+    assert told["state"] == open_home(str(project)).ledger.runs()[0].state == "failed"
     assert "second did not end" in told["error"]["what"]
 
 

@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 
+from penstock.core.flow import Graph
 from penstock.core.ports import Home
 from penstock.engine.pool import Pool
 from penstock.errors import PenstockError, UsageError
 from penstock.lifecycle.remote import Answer, run_part
 from penstock.lifecycle.remote_call import parse
-from penstock.lifecycle.remote_record import Part
-from penstock.lifecycle.run import Request, run
+from penstock.lifecycle.remote_record import Part, report_of
+from penstock.lifecycle.run import Request, open_server, run
 from penstock.project import open_home
 
 WORKER = "penstock.worker"
@@ -119,10 +120,52 @@ def test_a_step_alone_takes_what_is_known(project: Project) -> None:
 
 
 def test_a_step_whose_needs_have_not_run_is_refused(project: Project) -> None:
-    with pytest.raises(UsageError, match="first has not run"):
-        project.task("left")
+    answer = project.task("left")
+    assert (answer.state, answer.exit_code, answer.retriable) == ("failed", 2, False)
+    assert answer.error is not None
+    assert answer.error.what.startswith("first has not run")
+    assert (answer.to_json()["run"], project.home.ledger.runs()[0].state) == (answer.run, "failed")
     assert project.task("first").state == "done"
     assert project.task("left").state == "done"
+    rows = [row for row in project.home.ledger.step_runs(answer.run) if row.step == "left"]
+    assert [(row.attempt, row.state) for row in rows] == [(1, "failed"), (2, "done")]
+    assert project.home.ledger.runs()[0].state == "running"
+
+
+GONE = """
+import penstock as ps
+
+@ps.step
+def first(table):
+    return 1
+
+flow = ps.Flow(first(ps.read("gone.csv")), name="gone")
+"""
+
+
+def test_a_task_that_cannot_begin_fails_its_run_on_record(tmp_path: Path) -> None:
+    project = Project(tmp_path / "p", GONE)
+    answer = project.task("gone")
+    assert (answer.state, answer.exit_code) == ("failed", 2)
+    [row] = project.home.ledger.step_runs(answer.run)
+    assert (row.state, (row.error or {})["error"]) == ("failed", "SourceNotFoundError")
+    [found] = project.home.ledger.runs()
+    assert (found.state, found.counts["failed"]) == ("failed", 1)
+    assert "gone.csv" in found.info["error"]
+    report = report_of(project.home, _graph(project), Request(str(project.file)), _part("gone"), unused)
+    assert report.exit_code == 2
+
+
+def _part(step: str) -> Part:
+    return Part("airflow", "manual__2026-11-22T20:44:56+00:00", (step,))
+
+
+def _graph(project: Project) -> Graph:
+    server = open_server(project.home, Request(str(project.file)), WORKER)
+    try:
+        return server.opened()
+    finally:
+        server.close()
 
 
 def test_a_step_that_is_not_there_tells_to_export_again(project: Project) -> None:

@@ -83,7 +83,7 @@ def run_on(found: Target, request: Request, on: str, progress: Progress) -> Repo
     from penstock.backends.preflight import preflight
     from penstock.engine.events import Event
     from penstock.lifecycle.rehearse import rehearse_with
-    from penstock.lifecycle.remote_record import Part, events_of, report_of
+    from penstock.lifecycle.remote_record import Part, events_of, give_up, report_of
 
     name, where = split_place(on)
     where, _, more = where.partition("?")
@@ -123,13 +123,17 @@ def run_on(found: Target, request: Request, on: str, progress: Progress) -> Repo
 
     ended: Ended = chosen.run(flow, where, options, done)
     done(ended.run, tuple(node.id for node in flow.graph.nodes))
+    part = Part(name, ended.run, ())
     try:
-        report = report_of(found.home, flow.graph, request, Part(name, ended.run, ()), rehearse)
+        report = report_of(found.home, flow.graph, request, part, rehearse)
     except UnknownNameError as error:
         raise _fault(name, ended, []) or BackendError(error.what, hint=error.hint) from error
     left = [node.id for node in report.graph.nodes if node.id not in report.outcome.states]
-    if report.error is None:
-        report.outcome.error = _fault(name, ended, left)
+    if report.error is None and (fault := _fault(name, ended, left)) is not None:
+        state = "cancelled" if isinstance(fault, CancelledError) else "failed"
+        give_up(found.home, flow.graph, part, state, fault.what)
+        report = report_of(found.home, flow.graph, request, part, rehearse)
+        report.outcome.error = fault
     return report
 
 

@@ -11,6 +11,7 @@ import typer
 from penstock.cli.options import Json, Quiet
 
 if TYPE_CHECKING:
+    from penstock.core.ports import Home
     from penstock.core.run import Run
 
 EPILOG = "A condition: roc_auc > 0.8 and params.C >= 1 and not note ~ 'woe' (= != < <= > >= ~ !~ and or not)"
@@ -54,13 +55,14 @@ def command(
 
     asked = bool(where or sort or columns or candidates or as_csv)
     most = MOST_RUNS if asked else (1 if quiet else limit)
-    ledger = here(make=False).ledger
+    home = here(make=False)
+    ledger = home.ledger
     found = [resolve_run(ledger, name)] if name and is_run(name) else ledger.runs(flow=workflow or name, limit=most)
     if not asked:
         if as_json:
-            document([_json(run) for run in found])
+            document([_json(home, run) for run in found])
             return 0
-        _tell(found)
+        _tell(home, found)
         return 0
     rows, known = select(found, where=where, sort=sort, candidates=candidates)
     if columns == "help":
@@ -83,10 +85,11 @@ def command(
     return 0
 
 
-def _tell(found: Sequence[Run]) -> None:
+def _tell(home: Home, found: Sequence[Run]) -> None:
     """The plain list."""
     from penstock.cli.output import columns, duration, moment, say
     from penstock.cli.progress import counts_text
+    from penstock.cli.tracked import sign_text
     from penstock.lifecycle.alive import state_of
 
     if not found:
@@ -102,7 +105,7 @@ def _tell(found: Sequence[Run]) -> None:
             duration(run.ended - run.started) if run.ended else "",
             f"{run.flow}@{run.info['version']}" if "version" in run.info else "",
             counts_text(run.counts),
-            run.info.get("note", ""),
+            " · ".join(filter(None, (run.info.get("note", ""), sign_text(home, run)))),
         ]
         for run in found
     ]
@@ -184,8 +187,9 @@ def harmless_cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(STEER) else value
 
 
-def _json(run: Run) -> dict[str, Any]:
+def _json(home: Home, run: Run) -> dict[str, Any]:
     from penstock.lifecycle.alive import state_of
+    from penstock.lifecycle.remote_tasks import sign_of
 
     return {
         "run": run.id,
@@ -196,4 +200,5 @@ def _json(run: Run) -> dict[str, Any]:
         "ended": run.ended,
         "counts": dict(run.counts),
         "info": dict(run.info),
+        **({"last_sign": sign} if (sign := sign_of(home, run)) is not None else {}),
     }

@@ -67,8 +67,9 @@ def _run_json(home: Home, run: Run) -> dict[str, Any]:
     from penstock.lifecycle.alive import state_of
     from penstock.lifecycle.backtest import found_of
     from penstock.lifecycle.records import figures_of, steps_of
+    from penstock.lifecycle.remote_tasks import sign_of
 
-    steps = steps_of(home, run)
+    steps, sign = steps_of(home, run), sign_of(home, run)
     return {
         "run": run.id,
         "flow": run.flow,
@@ -78,6 +79,7 @@ def _run_json(home: Home, run: Run) -> dict[str, Any]:
         "ended": run.ended,
         "counts": dict(run.counts),
         "info": dict(run.info),
+        **({"last_sign": sign} if sign is not None else {}),
         "steps": [seen.to_json() for seen in steps.values()],
         "figures": {name: one["shown"] for name, one in figures_of(home, run, steps).items()},
         **({"backtest": found_of(home, run)} if "backtest" in run.info else {}),
@@ -87,7 +89,7 @@ def _run_json(home: Home, run: Run) -> dict[str, Any]:
 def _tell_run(home: Home, run: Run, *, quiet: bool) -> None:
     from penstock.cli.output import clean, columns, duration, moment, paint, say
     from penstock.cli.progress import counts_text
-    from penstock.cli.tracked import code_lines, cost_line, parameter_lines, search_lines
+    from penstock.cli.tracked import code_lines, cost_line, parameter_lines, search_lines, sign_text
     from penstock.lifecycle.alive import state_of
     from penstock.lifecycle.figures import figure_text
     from penstock.lifecycle.final import openings
@@ -102,6 +104,9 @@ def _tell_run(home: Home, run: Run, *, quiet: bool) -> None:
     say(f"  {clean(str(info.get('file', 'in memory')))} · {moment(run.started)} · {clean(str(info.get('who', '')))}")
     if info.get("note"):
         say(f"  note  {clean(info['note'])}")
+    if "backend" in info:
+        sign = sign_text(home, run)
+        say(f"  on {clean(info['backend']['name'])} as {clean(info['backend']['run'])}{f' · {sign}' if sign else ''}")
     for text in (*parameter_lines(info), *code_lines(run)):
         say(f"  {text}")
     if "backtest" in info:

@@ -150,3 +150,12 @@ def difference_of(home: Home, found: Run | Version) -> str:
         )
     kept = home.formats.load(diff, home.objects)
     return str(kept["diff"]) + ("\n… cut here\n" if kept["cut"] else "")
+
+
+def sign_text(home: Home, run: Run) -> str:
+    """What was heard last of a backend's run that has not ended; "" of any other."""
+    from penstock.cli.output import clean, moment
+    from penstock.lifecycle.remote_tasks import sign_of, told
+
+    sign = sign_of(home, run)
+    return clean(told(sign, moment(sign["at"]))) if sign is not None else ""

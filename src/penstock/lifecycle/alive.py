@@ -10,6 +10,8 @@ from typing import Any
 from penstock.core.run import Run
 
 INTERRUPTED = "interrupted"
+TASKS = "tasks"
+"""Where a backend's run keeps the marks of the processes that do its tasks."""
 
 
 def mark() -> dict[str, Any]:
@@ -27,12 +29,12 @@ def mark() -> dict[str, Any]:
 def state_of(run: Run) -> str:
     """A run's state; one that is on record as running while its process is gone is "interrupted".
 
-    Of a process on another machine nothing is known: its run stays "running".
+    Of a process on another machine nothing is known: its run stays "running". So does a backend's run between two
+    tasks; one whose tasks were all killed is interrupted until one of them is tried again.
     """
-    process = run.info.get("process")
-    if run.state != "running" or not isinstance(process, Mapping):
-        return run.state
-    return INTERRUPTED if is_gone(process) else run.state
+    process, tasks = run.info.get("process"), run.info.get(TASKS)
+    found = [process] if isinstance(process, Mapping) else list(tasks.values()) if isinstance(tasks, Mapping) else []
+    return INTERRUPTED if run.state == "running" and found and all(map(is_gone, found)) else run.state
 
 
 def is_ours(process: Mapping[str, Any]) -> bool:

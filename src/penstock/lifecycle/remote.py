@@ -26,13 +26,25 @@ from penstock.engine.logs import followed
 from penstock.engine.outcome import Outcome
 from penstock.engine.planner import recipe_of
 from penstock.engine.pool import Pool
+from penstock.engine.processes import Terminated, terminable
 from penstock.engine.shared import Shared, done_before, learn_results, needed, refusal_before
 from penstock.engine.wire import rebuilt
-from penstock.errors import CancelledError, PenstockError, StepError, StoreError, UsageError, bounded
+from penstock.errors import (
+    CancelledError,
+    InternalError,
+    PenstockError,
+    StepError,
+    StepKilledError,
+    StoreError,
+    UsageError,
+    bounded,
+)
+from penstock.lifecycle.alive import is_gone
 from penstock.lifecycle.attempt import Attempt, Rehearse
 from penstock.lifecycle.kept_attempt import kept_effects, restore
 from penstock.lifecycle.machine import machine
-from penstock.lifecycle.remote_record import Part, begun, conclude_part, put_end, run_of, states_of
+from penstock.lifecycle.remote_record import Part, begun, broken, conclude_part, put_end, run_of, states_of
+from penstock.lifecycle.remote_tasks import key_of, noted
 from penstock.lifecycle.run import Request, attempt_of, facts_of, fetcher_of, jobs_of, open_server
 
 SKIPPED = 99
@@ -160,25 +172,60 @@ def run_part(
     Returns
     -------
     Answer
-        A failed step does not raise.
+        A failed step does not raise, nor one that could not begin: both are on record.
 
     Raises
     ------
     PenstockError
-        The file or its declaration has a fault, or what the step needs was not run.
+        The file or its declaration has a fault, so that the run is not known.
     CancelledError
     """
     server = open_server(home, request, entry)
     try:
         graph = server.opened()
         _check_steps(graph, part)
-        run = begun(home, graph, request, part)
-        rows = home.ledger.step_runs(run.id)
-        part_graph = needed(graph, part.steps)
-        before = done_before(part_graph, run, [row for row in rows if row.step not in part.steps])
-        return _Call(home, graph, request, part, run, rows, rehearse, listen, log).answer(part_graph, before, server)
+        run, began = begun(home, graph, request, part), time.time()
+        with noted(home, run, part) as killed:
+            if killed is not None:
+                _tell_killed(home, run, part, killed, listen)
+            try:
+                with terminable():
+                    return _Call(home, graph, request, part, run, rehearse, listen, log).answer(server)
+            except (KeyboardInterrupt, Terminated, CancelledError) as stop:
+                with contextlib.suppress(StoreError):
+                    put_end(home, graph, run, "cancelled")
+                raise cancelled(stop) from None
+            except Exception as raised:
+                internal = InternalError(bounded(f"{type(raised).__name__}: {raised}", 500))
+                error = raised if isinstance(raised, PenstockError) else internal
+                with contextlib.suppress(StoreError):
+                    broken(home, run, part, error, began)
+                    put_end(home, graph, run, "failed", error.what)
+                if error is internal:
+                    raise
+                states = dict.fromkeys(part.steps, "failed")
+                return Answer(run.id, graph.name, states, Outcome(run), error=error, part=part.name)
     finally:
         server.close()
+
+
+def cancelled(stop: BaseException) -> CancelledError:
+    """What a worker answers that was asked to end, at whatever moment."""
+    if isinstance(stop, CancelledError):
+        return stop
+    error = CancelledError("the run was cancelled; what had finished is kept")
+    error.exit_code = 143 if isinstance(stop, Terminated) else 130  # type: ignore[misc]  # this one error has two codes
+    return error
+
+
+def _tell_killed(home: Home, run: Run, part: Part, mark: Mapping[str, Any], listen: Listener) -> None:
+    """Say of an earlier try that it ended without a word; on record too, where its process is known to be gone."""
+    gone = is_gone(mark)
+    text = f"an earlier try of {key_of(part)} on {mark.get('host')} {'was killed' if gone else 'has not told its end'}"
+    listen(Event("note", part.steps[0], facts={"text": text}))
+    if gone and part.of is None:
+        error = StepKilledError("its worker was killed", hint="the backend's log may tell by what")
+        broken(home, run, part, error, float(mark.get("began", 0.0)))
 
 
 @dataclass(slots=True)
@@ -190,13 +237,15 @@ class _Call:
     request: Request
     part: Part
     run: Run
-    rows: list[StepRun]
     rehearse: Rehearse
     listen: Listener
     log: int | None
+    rows: list[StepRun] = field(default_factory=list)
 
-    def answer(self, graph: Graph, before: Outcome, server: Server) -> Answer:
+    def answer(self, server: Server) -> Answer:
         """Skip, repeat a failure that is on record, or run."""
+        self.rows, graph = self.home.ledger.step_runs(self.run.id), needed(self.graph, self.part.steps)
+        before = done_before(graph, self.run, [row for row in self.rows if row.step not in self.part.steps])
         if why := next(filter(None, (refusal_before(graph, step, before) for step in self.part.steps)), ""):
             return self._skipped(before, why)
         todo = tuple(node for node in graph.nodes if node.id not in before.states)
@@ -204,6 +253,7 @@ class _Call:
         learn_results(before, facts, self.home.ledger)
         if (error := self._failed_before(graph, before, facts)) is not None:
             return self._told(before, error)
+        self.run = run_of(self.home, self.run.id) or self.run
         if self.run.state != "running":
             self.run = replace(self.run, state="running", ended=None)
             self.home.ledger.commit(Group(runs=[self.run]))
@@ -214,25 +264,20 @@ class _Call:
         shared = Shared(wanted, before, attempts, done, self.part.of, self._hopeless())
         attempt = self._attempt(before)
         logs = os.path.join(self.home.config.root, ".penstock", "logs", self.run.id)
-        try:
-            with followed(logs, self.log) if self.log is not None else contextlib.nullcontext(_nothing) as copy:
-                outcome = Execution(
-                    graph,
-                    facts,
-                    self.home,
-                    self.run,
-                    lambda: Pool(server, self._jobs(), logs),
-                    effects=kept_effects(attempt) if attempt is not None else {},
-                    seen=seen,
-                    listen=_after(copy, self.listen),
-                    made=machine(),
-                    fetcher=fetcher_of(self.home),
-                    shared=shared,
-                ).execute()
-        except CancelledError:
-            with contextlib.suppress(StoreError):
-                self._ended("cancelled", "")
-            raise
+        with followed(logs, self.log) if self.log is not None else contextlib.nullcontext(_nothing) as copy:
+            outcome = Execution(
+                graph,
+                facts,
+                self.home,
+                self.run,
+                lambda: Pool(server, self._jobs(), logs),
+                effects=kept_effects(attempt) if attempt is not None else {},
+                seen=seen,
+                listen=_after(copy, self.listen),
+                made=machine(),
+                fetcher=fetcher_of(self.home),
+                shared=shared,
+            ).execute()
         return self._told(outcome, outcome.error, attempt)
 
     def _jobs(self) -> int:
@@ -293,7 +338,7 @@ class _Call:
             why = why or (str(decision.reason) if decision is not None and states[step] == "skipped" else "")
             why = why or str(outcome.notes.get(step, {}).get("skip", ""))
         if error is not None:
-            self._ended("failed", error.what)
+            put_end(self.home, self.graph, self.run, "failed", error.what)
         elif self.part.of is not None:
             self._tell_part(outcome)
             self._stand_by_failure()
@@ -302,7 +347,7 @@ class _Call:
         rows = {row.step: row for row in self.home.ledger.step_runs(self.run.id)}
         decided = next((d.reason for s in self.part.steps if (d := outcome.decisions.get(s)) is not None), "")
         why, metrics = why or str(decided), self._metrics(outcome) if error is None else {}
-        name = "{}/{}".format(*self.part.of) if self.part.of is not None else ""
+        name = self.part.name
         return Answer(self.run.id, self.graph.name, states, outcome, attempt, error, why, name, rows, metrics)
 
     def _tell_part(self, outcome: Outcome) -> None:
@@ -316,7 +361,7 @@ class _Call:
         self.run = run_of(self.home, self.run.id) or self.run
         rows = self.home.ledger.step_runs(self.run.id)
         if self.run.state == "running" and "failed" in states_of(self.graph, self.run, rows).values():
-            self._ended("failed", "")
+            put_end(self.home, self.graph, self.run, "failed")
 
     def _metrics(self, outcome: Outcome) -> dict[str, dict[str, float]]:
         """Cross-validated figures of the steps that evaluate, as people see them: errors positive."""
@@ -328,10 +373,6 @@ class _Call:
                 shown = {name: one["shown"]["value"] for name, one in told.items()}
                 found[step] = {name: value for name, value in shown.items() if value is not None}
         return found
-
-    def _ended(self, state: str, what: str) -> None:
-        """Put on record that the run stands at a failure, until a backend tries again."""
-        put_end(self.home, self.graph, self.run, state, what)
 
 
 def _nothing() -> None:

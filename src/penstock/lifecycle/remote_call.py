@@ -9,6 +9,7 @@ the whole of the file that `PENSTOCK_RESULT` names.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -19,10 +20,11 @@ from typing import Any, NoReturn
 from penstock.core.ports import Home
 from penstock.core.processes import die_with_parent
 from penstock.engine.events import Event
+from penstock.engine.processes import Terminated, terminable
 from penstock.errors import CancelledError, InternalError, PenstockError, UsageError, bounded
 from penstock.lifecycle.naming import split_file
 from penstock.lifecycle.rehearse import rehearse_with
-from penstock.lifecycle.remote import Answer, may_get_better, run_part
+from penstock.lifecycle.remote import Answer, cancelled, may_get_better, run_part
 from penstock.lifecycle.remote_record import Part
 from penstock.lifecycle.run import Request
 from penstock.lifecycle.sweep import given_of, single
@@ -88,8 +90,12 @@ def call(arguments: Sequence[str], entry: str, open_home: Callable[[str], Home])
     if os.environ.pop(TIED, ""):
         die_with_parent()
     try:
-        answer = _answered(parse(arguments), entry, open_home)
+        with terminable():
+            answer = _answered(parse(arguments), entry, open_home)
         told, error = answer.to_json(), answer.error
+    except (KeyboardInterrupt, Terminated) as stop:
+        error = cancelled(stop)
+        told = _failed(error)
     except PenstockError as raised:
         told, error = _failed(raised), raised
     except Exception as raised:
@@ -169,4 +175,5 @@ def _write(told: dict[str, Any], path: str) -> None:
         with open(f"{path}.part", "w", encoding="utf-8") as file:
             file.write(line)
         os.replace(f"{path}.part", path)
-    print(line, flush=True)
+    with contextlib.suppress(*([BrokenPipeError] if path else [])):  # whoever named a file need not read this too
+        print(line, flush=True)

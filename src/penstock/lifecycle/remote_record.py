@@ -13,13 +13,15 @@ from dataclasses import dataclass, replace
 from penstock.core.digest import digest_value
 from penstock.core.fan import mapped_by
 from penstock.core.flow import Graph
+from penstock.core.plan import Reason
 from penstock.core.ports import Home
 from penstock.core.run import Group, Run, StepRun
 from penstock.engine.events import Event, EventKind
 from penstock.engine.outcome import counts_of
 from penstock.engine.shared import done_before, refusal_before
 from penstock.engine.wire import rebuilt
-from penstock.errors import StepError, UnknownNameError, bounded
+from penstock.errors import PenstockError, StepError, UnknownNameError, bounded
+from penstock.lifecycle.alive import TASKS
 from penstock.lifecycle.attempt import Rehearse
 from penstock.lifecycle.code_state import code_state
 from penstock.lifecycle.kept_attempt import restore
@@ -50,6 +52,11 @@ class Part:
     steps: tuple[str, ...]
     of: tuple[int, int] | None = None
 
+    @property
+    def name(self) -> str:
+        """The part as "3/8"; "" for whole steps."""
+        return "{}/{}".format(*self.of) if self.of is not None else ""
+
     def id_of(self, flow: str) -> str:
         """Our run for the backend's, the same for every one of its tasks: 16 hexadecimal digits."""
         return digest_value("run", [self.backend, self.run, flow])[:16]
@@ -68,6 +75,8 @@ def begun(home: Home, graph: Graph, request: Request, part: Part) -> Run:
     info = info_of(home, graph, request) | {"backend": {"name": part.backend, "run": bounded(part.run, 500)}}
     info.pop("process", None)  # tasks come and go, on any machine
     info["code"] = code_state(home, graph, request.file) | kept(home, graph)
+    if (found := run_of(home, run_id)) is not None:  # another task was first meanwhile, and has noted itself there
+        return found
     run = Run(run_id, graph.name, request.what, "running", time.time(), info=info)
     home.ledger.commit(Group(runs=[run]))
     return run
@@ -100,18 +109,35 @@ def failed_items(rows: Iterable[StepRun]) -> dict[str, list[StepRun]]:
 
 def conclude_part(home: Home, graph: Graph, request: Request, run: Run, rehearse: Rehearse) -> bool:
     """Put the end of a run on record when all of its steps have ended, whoever ran them; whether they have."""
-    rows = home.ledger.step_runs(run.id)
+    rows, run = home.ledger.step_runs(run.id), run_of(home, run.id) or run
     states = states_of(graph, run, rows)
     if any(states.get(node.id, "failed") == "failed" for node in graph.nodes):
         return False
     report = _report(home, graph, request, run, rows, rehearse)
     ended = max((row.started + row.wall_s for row in rows), default=time.time())
-    info = {name: value for name, value in run.info.items() if name != "error"}
+    info = {name: value for name, value in run.info.items() if name not in ("error", TASKS)}
     report.outcome.run = replace(run, state="done", ended=ended, counts=counts_of(states), info=info)
     report.wall_s = max(0.0, ended - run.started)
     home.ledger.commit(Group(runs=[report.outcome.run]))
     conclude(home, report)
     return True
+
+
+def broken(home: Home, run: Run, part: Part, error: PenstockError, began: float) -> None:
+    """Put on record that steps failed before they began, or outside of themselves: each has a row of its own."""
+    attempts: dict[str, int] = {}
+    for row in home.ledger.step_runs(run.id):
+        attempts[row.step] = max(attempts.get(row.step, 0), row.attempt)
+    reason = Reason("refused", bounded(error.what, 500)).to_json()
+    took = max(0.0, time.time() - began)
+    rows = [
+        StepRun(
+            run.id, step, attempts.get(step, 0) + 1, None, "run", "failed", reason,
+            error=error.to_json(), started=began, wall_s=took,
+        )
+        for step in part.steps
+    ]  # fmt: skip
+    home.ledger.commit(Group(step_runs=rows))
 
 
 def report_of(home: Home, graph: Graph, request: Request, part: Part, rehearse: Rehearse) -> RunReport:
@@ -172,8 +198,9 @@ def events_of(home: Home, report: RunReport, steps: Collection[str]) -> list[Eve
 _KINDS: dict[str, EventKind] = {"done": "done", "reused": "reused", "skipped": "skipped", "failed": "failed"}
 
 
-def put_end(home: Home, graph: Graph, run: Run, state: str, what: str) -> None:
+def put_end(home: Home, graph: Graph, run: Run, state: str, what: str = "") -> None:
     """Put on record that a run ended otherwise than by its last step, until a task of it is tried again."""
+    run = run_of(home, run.id) or run  # other tasks note themselves there
     info = {**run.info, "error": what} if what else run.info
     states = states_of(graph, run, home.ledger.step_runs(run.id))
     home.ledger.commit(Group(runs=[replace(run, state=state, ended=time.time(), counts=counts_of(states), info=info)]))
