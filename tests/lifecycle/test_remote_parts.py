@@ -17,6 +17,7 @@ from penstock.lifecycle.remote_call import parse
 from penstock.lifecycle.remote_record import Part, events_of, report_of
 from penstock.lifecycle.run import Request, run
 from penstock.project import open_home
+from penstock.testing.backend_flows import customers
 
 WORKER = "penstock.worker"
 WIDE = """
@@ -223,3 +224,64 @@ def _graph(project: Project) -> Any:
         return server.opened()
     finally:
         server.close()
+
+
+SEARCH = """
+import os
+import penstock as ps
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+
+def judge(fitted, X, y):
+    with open(os.path.join(os.environ["SEARCH_NOTES"], "judged"), "a") as file:
+        file.write("x")
+    return fitted.score(X, y)
+
+churn = ps.Workflow(
+    name="churn",
+    data=ps.read("customers.csv"),
+    target="churned",
+    key="customer_id",
+    model=GridSearchCV(LogisticRegression(), {"C": [0.01, 0.1, 1.0, 10.0]}, cv=3, scoring=judge),
+    metrics=["roc_auc"],
+)
+"""
+
+
+def search(folder: Path) -> Project:
+    project = Project(folder)
+    project.file.write_text(SEARCH)
+    project.request = Request(str(project.file))
+    (folder / "customers.csv").write_text(customers())
+    return project
+
+
+def test_parts_of_a_search_are_fitted_once_and_the_whole_has_the_bytes_of_a_local_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEARCH_NOTES", str(tmp_path))
+    local, project = search(tmp_path / "local"), search(tmp_path / "parts")
+    report = run(local.home, Request(str(local.file), until="train"), WORKER, rehearse=unused)
+    assert report.error is None
+    judged = tmp_path / "judged"
+    judged.unlink()
+    for step in ("churn", "validate", "split"):
+        assert project.task("customers" if step == "churn" else step).state == "done"
+    fits = []
+    for k in (2, 1, 1):  # in any order, and again after a worker of the backend died
+        assert project.task("train", (k, 2)).state == "done"
+        fits.append(judged.stat().st_size)
+    assert fits == [6, 12, 12]
+    assert "train" not in project.rows()
+    whole = project.task("train")
+    assert whole.state == "done"
+    assert judged.stat().st_size == 12
+    digests = {key: one.digest for key, one in report.outcome.artifacts.items() if key[0] == "train"}
+    assert {key: one.digest for key, one in whole.outcome.artifacts.items() if key[0] == "train"} == digests
+    assert project.task("train", (1, 2)).state == "reused"
+
+
+def test_a_step_that_searches_nothing_is_not_done_in_parts(tmp_path: Path) -> None:
+    project = search(tmp_path / "parts")
+    with pytest.raises(UsageError, match="validate is not done in parts"):
+        project.task("validate", (1, 2))

@@ -241,3 +241,48 @@ def test_a_search_at_a_pipelines_end_is_told_with_the_path_of_its_parameters():
 def test_a_search_tells_what_it_chose_by(name, scorer):
     (_, report), _, _ = run(SEARCHES[name]())
     assert (report["search"]["path"], report["search"]["scorer"]) == ("estimator__", scorer)
+
+
+def parts_of(model, n, known=None, what=train, **more):
+    """What each of n parts kept, each of which knows nothing of the others, and how many fits they took."""
+    found, counts = {}, []
+    for k in range(1, n + 1):
+        told = []
+        checkpoints.begin(known, lambda message: told.append(json.loads(json.dumps(message))), (k, n))
+        Counting.fits = 0
+        with pytest.raises(checkpoints.PartDoneError):
+            what(table(), model=model(), **KNOWN, **more)
+        assert not found.keys() & kept(told).keys()
+        found |= kept(told)
+        counts.append(Counting.fits)
+    return found, counts
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_parts_of_a_search_fit_each_its_own_and_the_whole_is_the_same(name, monkeypatch):
+    (fitted, report), _, fits = run(SEARCHES[name]())
+    monkeypatch.setattr(checkpoints, "EVERY_S", 60.0)  # what is not sent yet is when the part ends
+    found, counts = parts_of(SEARCHES[name], 2)
+    assert sum(counts) == len(found) == (12 if name == "halving" else fits - 1)  # of halving the first round
+    assert max(counts) - min(counts) <= 1
+    (again, same), _, rest = run(SEARCHES[name](), found)
+    assert rest == fits - len(found)
+    assert dumps_canonical(again) == dumps_canonical(fitted)
+    assert same == report
+    assert parts_of(SEARCHES[name], 2, found)[1] == [0, 0]
+
+
+def test_parts_of_an_evaluation_fit_each_a_part_of_every_fold():
+    more = {"what": evaluate, "metrics": ("roc_auc",), "slices": ()}
+    (report, frame), _, _ = run(SEARCHES["grid"](), **more)
+    found, counts = parts_of(SEARCHES["grid"], 4, **more)
+    assert counts == [3 * 3, 3 * 2, 3 * 2, 3 * 2]
+    (again, same), _, few = run(SEARCHES["grid"](), found, **more)
+    assert few == 3
+    assert again == report
+    assert same.equals(frame)
+
+
+def test_a_part_of_a_search_that_cannot_be_divided_here_fits_nothing(monkeypatch):
+    monkeypatch.delattr(_search, NAME)
+    assert parts_of(SEARCHES["grid"], 2) == ({}, [0, 0])

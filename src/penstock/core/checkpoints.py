@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 Send = Callable[[Mapping[str, Any]], None]
 
@@ -18,10 +18,16 @@ MOST_BYTES = 3_000
 
 _known: dict[str, Any] = {}
 _fresh: dict[str, Any] = {}
-_state: dict[str, Any] = {"send": None, "sent": 0.0, "size": 0, "begun": 0}
+_state: dict[str, Any] = {"send": None, "sent": 0.0, "size": 0, "begun": 0, "part": None}
 
 
-def begin(known: Mapping[str, Any] | None = None, send: Send | None = None) -> None:
+class PartDoneError(BaseException):
+    """A part of a step's work is done and kept; no `Exception`, so that nothing of a user's takes it for a failure."""
+
+
+def begin(
+    known: Mapping[str, Any] | None = None, send: Send | None = None, part: tuple[int, int] | None = None
+) -> None:
     """Open for one step.
 
     Parameters
@@ -30,17 +36,46 @@ def begin(known: Mapping[str, Any] | None = None, send: Send | None = None) -> N
         Key → value, as kept by earlier tries with the same recipe.
     send : callable, optional
         Takes {"kept": {key: value}, "progress": {…}}; nothing is kept without it.
+    part : (int, int), optional
+        K and N: only the K-th of N parts of what can be divided is to be done.
     """
     _known.clear()
     _known.update(known or {})
     _fresh.clear()
-    _state.update(send=send, sent=time.monotonic(), size=0, begun=_state["begun"] + 1)
+    _state.update(send=send, sent=time.monotonic(), size=0, begun=_state["begun"] + 1, part=part)
 
 
 def begun() -> int:
     """How many steps this process has begun: another number is another step."""
     number: int = _state["begun"]
     return number
+
+
+def part() -> tuple[int, int] | None:
+    """Which of how many parts of the step's work is to be done here; None for the whole of it.
+
+    Examples
+    --------
+    >>> begin(part=(2, 3))
+    >>> part()
+    (2, 3)
+    >>> begin()
+    """
+    found: tuple[int, int] | None = _state["part"]
+    return found
+
+
+def end_part(**progress: Any) -> NoReturn:
+    """Send what is not kept yet, and end the step, of which the rest is for others.
+
+    Raises
+    ------
+    PartDoneError
+    """
+    send: Send | None = _state["send"]
+    if send is not None and _fresh:
+        _flush(send, progress)
+    raise PartDoneError
 
 
 def recall(key: str) -> Any:

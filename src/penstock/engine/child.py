@@ -64,7 +64,8 @@ def work(lines: Lines, live: Live, runtime: Runtime, log: int | None = None) -> 
     lines.send({"hello": os.getpid()})
     while not lines.closed:
         for task in lines.receive():
-            checkpoints.begin(task.get("checkpoints"), lines.send if "checkpoints" in task else None)
+            send = lines.send if "checkpoints" in task else None
+            checkpoints.begin(task.get("checkpoints"), send, task.get("part"))
             node = nodes[task["step"]]
             if "item" in task:
                 node = replace(node, id=f"{node.id}, item {task['item']}", mapped=False)
@@ -100,6 +101,8 @@ def attempt(task: Mapping[str, Any], node: Node, live: Live, runtime: Runtime) -
     answer: dict[str, Any] = {"step": node.id}
     try:
         answer["outputs"] = [a.to_json() for a in run_step(task, node, live, runtime)]
+    except checkpoints.PartDoneError:
+        answer["part"] = True
     except (CorruptObjectError, MissingObjectError) as error:
         answer["error"] = error.to_json()
         answer["corrupt"] = getattr(error, "digest", "")

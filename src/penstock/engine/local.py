@@ -101,12 +101,10 @@ class Execution:
             self._record.share(shared.attempts, shared.wanted if shared.part else frozenset())
         self._lacks, self._tries = dict[str, int](), dict[str, int]()
         self._users: dict[str, list[Node]] = {}
-        self._ready: deque[Node] = deque()
-        self._queue: deque[Node] = deque()
+        self._ready, self._queue = deque[Node](), deque[Node]()
         self._later: list[tuple[float, int, Node]] = []
-        self._order, self._chunks = itertools.count(), Chunks(graph.codes)
-        self._flying: dict[str, list[Node]] = {}
-        self._heals: dict[Key, int] = {}
+        self._order, self._chunks = itertools.count(), Chunks(graph.codes, shared.part if shared else None)
+        self._flying, self._heals = dict[str, list[Node]](), dict[Key, int]()
         self._corrupt, self._given = set[str](), set[str]()
         self._shared, self._fans = "", Fans(shared)
         self._admission = admission(graph, home.config, listen)
@@ -359,7 +357,9 @@ class Execution:
         keep_log(replace(answer, node=self._fans.parent(node)))
         if not self._fans.took(node.id, data):
             self.outcome.notes[node.id] = data.get("notes", {})
-        if "outputs" in data:
+        if data.get("part"):  # what it fitted is on record, and others make a whole of it
+            self.outcome.states[node.id] = "done"
+        elif "outputs" in data:
             self._done(node, tuple(map(Artifact.from_json, data["outputs"])), data)
         else:
             self._failed(node, data)

@@ -19,6 +19,7 @@ from penstock.core.names import did_you_mean
 from penstock.core.plan import Decision, Reason
 from penstock.core.ports import Home
 from penstock.core.run import Group, Run, StepRun
+from penstock.engine.checkpoints import searches
 from penstock.engine.events import Event, Listener, silent
 from penstock.engine.handle import Server
 from penstock.engine.local import Execution
@@ -401,7 +402,11 @@ def _check_steps(graph: Graph, part: Part) -> None:
     if len(part.steps) > 1:
         raise UsageError(f"--part: of one step, not of {', '.join(part.steps)}")
     node = graph.node(part.steps[0])
-    if not node.mapped or node.uncacheable:
-        why = f"what its items give is not kept ({node.uncacheable})" if node.mapped else "it goes through no list"
+    if (not node.mapped or node.uncacheable) and not searches(node):
+        why = (
+            f"what its items give is not kept ({node.uncacheable})"
+            if node.mapped
+            else "it goes through no list, and searches nothing"
+        )
         hint = "the file has changed since the flow was exported: export it again"
         raise UsageError(f"--part: {node.id} is not done in parts: {why}", hint=hint)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.checkpoints import PartDoneError
 from penstock.core.fit import Fit
 from penstock.core.metric import Metric
 from penstock.core.notes import note
@@ -204,12 +205,17 @@ def out_of_fold(
     answers, dummies, seconds = [], [], []
     fit_s = predict_s = 0.0
     fits: list[tuple[Any, Any]] = []
+    part_done: PartDoneError | None = None
     for learn, judge in folds:
         began = time.perf_counter()
         rows = train.iloc[learn]
         declared: dict[str, Any] = {"target": target, "roles": roles, "split": split, "seed": seed, "how": fit}
         fitting = time.perf_counter()
-        fitted = fit_on(model, rows, problem, **declared, metrics=metrics, own=own).fitted
+        try:
+            fitted = fit_on(model, rows, problem, **declared, metrics=metrics, own=own).fitted
+        except PartDoneError as done:  # of this fold's search; there is one in each
+            part_done = done
+            continue
         asking, asked = time.perf_counter(), train.iloc[judge]
         answers.append(predict(fitted, X.iloc[judge], y.iloc[judge], problem).beside(asked, roles.weight))
         fit_s, predict_s = fit_s + asking - fitting, predict_s + time.perf_counter() - asking
@@ -217,6 +223,8 @@ def out_of_fold(
         dummies.append(baseline_answers(baseline, rows, asked, problem, **about))
         fits.append((fitted, judge))
         seconds.append(round(time.perf_counter() - began, 4))
+    if part_done is not None:
+        raise part_done
     note(folds=len(folds), fold_s=seconds, fit_s=round(fit_s, 4), predict_s=round(predict_s, 4))
     judged = np.concatenate([np.asarray(judge) for _, judge in folds])
     number = np.repeat(np.arange(len(folds)), [len(judge) for _, judge in folds])
