@@ -22,11 +22,15 @@ from penstock.backends.backend import Options, backend
 from penstock.backends.compiled import Compiled, compiled
 from penstock.backends.dask import LOST as CONNECTION_LOST
 from penstock.backends.dask import Dask as Backend
-from penstock.backends.dask import _looked_at, _Run, address_of, job_of, key_of, resources_of
+from penstock.backends.dask import _looked_at, _Run, address_of, job_of, key_of, parts_of, resources_of
 from penstock.backends.dask_task import TaskFailedError, carry_out, is_unwanted, look, place_of, running
 from penstock.core.run import Group, Run
 from penstock.errors import MissingExtraError, PenstockError, UsageError
+from penstock.lifecycle.rehearse import rehearse_with
 from penstock.lifecycle.remote_record import Part
+from penstock.lifecycle.run import Request
+from penstock.lifecycle.run import run as run_here
+from penstock.project import open_home
 from penstock.testing import backend_flows as flows
 from penstock.testing.backend_suite import BackendSuite, Project, Went
 
@@ -128,6 +132,39 @@ def test_the_time_limit_of_an_item_is_not_that_of_its_task_on_dask(tmp_path: Pat
     (tmp_path / "flows.py").write_text(MAPPED)
     flow = compiled(str(tmp_path / "flows.py"), group="step")
     assert [call["limit_s"] for call in job_of(flow, flow.tasks[0], "r1", Options())["calls"]] == [None]
+
+
+SEARCH = """
+import penstock as ps
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+
+@ps.step
+def each(n: int):
+    return n
+
+churn = ps.Workflow(
+    name="churn",
+    data=ps.read("customers.csv"),
+    target="churned",
+    key="customer_id",
+    model=GridSearchCV(LogisticRegression(), {"C": [0.01, 0.1, 1.0, 10.0]}, cv=3),
+    metrics=["roc_auc"],
+)
+wide = ps.Flow(each.map([1, 2, 3]), name="wide")
+"""
+
+
+def test_a_search_and_a_mapped_step_are_divided_among_the_threads_of_dask(tmp_path: Path) -> None:
+    (tmp_path / "penstock.toml").write_text("")
+    (tmp_path / "flows.py").write_text(SEARCH)
+    flow = compiled(f"{tmp_path / 'flows.py'}:churn", group="step")
+    assert {task.id: n for task in flow.tasks if (n := parts_of(flow, task, 2))} == {"train": 2, "evaluate": 2}
+    assert not any(parts_of(flow, task, 1) for task in flow.tasks)
+    flow = compiled(f"{tmp_path / 'flows.py'}:wide", group="step")
+    assert [parts_of(flow, flow.tasks[0], n) for n in (1, 2, 9)] == [0, 2, 3]
+    [call] = job_of(flow, flow.tasks[0], "r1", Options(), "2/3")["calls"]
+    assert " ".join(call["arguments"]).endswith("--step each --part 2/3 --run r1")
 
 
 CANDIDATES = """
@@ -362,7 +399,7 @@ RUN = "b0" * 16
 def ended(flow: Compiled, client: FakeClient) -> tuple[str, Any]:
     """The error that the client raises, and what is on record of the run after it."""
     with pytest.raises(PenstockError) as told:
-        _Run(flow, client, Options(), {}, RUN).carry_out(lambda *_: None)
+        _Run(flow, client, Options(), {}, 1, RUN).carry_out(lambda *_: None)
     [run] = flow.home.ledger.runs(prefix=Part("dask", RUN, ()).id_of("small"))
     return f"{type(told.value).__name__}: {told.value}", run
 
@@ -549,6 +586,30 @@ def test_what_goes_over_the_wire_to_dask_is_text_and_numbers(dask: Any, tmp_path
     assert 0 < sum(size for size, *_ in sent) < 4_000
     classes = {one for _, *named in sent for one in named if not one.startswith(("dask.", "builtins."))}
     assert classes == {"penstock.backends.dask_task.carry_out"}
+
+
+def test_fits_of_a_search_and_items_are_tasks_of_dask_with_the_bytes_of_a_local_run(dask: Any, tmp_path: Path) -> None:
+    runner = Runner(dask)
+    for variable, divided, until in (("churn", "train", "train"), ("wide", "each", "each")):
+        local, project = (
+            Project(tmp_path / f"{variable}-{name}", SEARCH, {"customers.csv": flows.customers()})
+            for name in ("local", "dask")
+        )
+        command = [*runner.command(project.file, {}), "--until", until]
+        command[command.index(str(project.file))] += f":{variable}"
+        told = subprocess.run(command, env=dask.processes.env, capture_output=True, text=True, check=False)
+        assert told.returncode == 0, told.stderr
+        [ended] = project.runs()
+        run_here(
+            open_home(str(local.folder)),
+            Request(str(local.file), variable, until=until),
+            "penstock.worker",
+            rehearse=rehearse_with("penstock.serve"),
+        )
+        assert project.digests(ended.id) == local.digests(local.runs()[0].id)
+        tasks = dask.client(_ASK, ended.info["backend"]["run"])["log"]
+        parts = {key.rpartition(f"{divided}-")[2] for key, _, to in tasks if f"-{divided}-" in key and to == "memory"}
+        assert parts == {"1of2", "2of2"}
 
 
 LOST = """

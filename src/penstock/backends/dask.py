@@ -17,8 +17,9 @@ from penstock.backends.backend import Done, Ended, Finding, Options
 from penstock.backends.call import GRACE_S
 from penstock.backends.compiled import Compiled
 from penstock.backends.dask_task import TaskFailedError, carry_out, look, place_of, running
-from penstock.backends.tasks import Task
+from penstock.backends.tasks import MOST_PARTS, Task
 from penstock.core.urls import masked
+from penstock.engine.checkpoints import searches
 from penstock.engine.processes import cores
 from penstock.engine.wire import rebuilt
 from penstock.errors import (
@@ -108,10 +109,11 @@ class Dask:
         """
         with _client(flow, where) as client:
             offered = _looked_at(client, flow, options)
-            return _Run(flow, client, options, offered).carry_out(done)
+            n_threads = sum(client.nthreads().values())
+            return _Run(flow, client, options, offered, n_threads).carry_out(done)
 
 
-def job_of(flow: Compiled, task: Task, run: str, options: Options) -> dict[str, Any]:
+def job_of(flow: Compiled, task: Task, run: str, options: Options, part: str = "") -> dict[str, Any]:
     """What goes to a Dask worker for one task: text and numbers alone.
 
     Parameters
@@ -122,13 +124,17 @@ def job_of(flow: Compiled, task: Task, run: str, options: Options) -> dict[str, 
         Dask's id of the run, which is ours to choose.
     options : Options
         Without a `python` of its own each Dask worker starts ours with the Python that it runs on.
+    part : str
+        "1/2" for the first of two parts of it.
     """
     calls = []
     for steps in task.calls:
         nodes = [flow.graph.node(step) for step in steps]
         limits = [None if node.mapped else node.timeout_s for node in nodes]  # a mapped step's is that of an item
         limit = None if None in limits else sum(one for one in limits if one is not None)
-        calls.append({"steps": list(steps), "arguments": flow.command(steps, NAME, run)[1:], "limit_s": limit})
+        calls.append(
+            {"steps": list(steps), "arguments": flow.command(steps, NAME, run, part=part)[1:], "limit_s": limit}
+        )
     return {
         "task": task.id,
         "calls": calls,
@@ -139,7 +145,25 @@ def job_of(flow: Compiled, task: Task, run: str, options: Options) -> dict[str, 
     }
 
 
-def key_of(flow: str, run: str, task: str) -> str:
+def parts_of(flow: Compiled, task: Task, n_threads: int) -> int:
+    """In how many parts a task is done, before the one that makes a whole of them; 0 where it is not divided.
+
+    A mapped step is divided by its items, a search by the fits of its candidates. Each part costs the start of a
+    worker, so that there are no more of them than can be done at once.
+
+    Parameters
+    ----------
+    flow : Compiled
+    task : Task
+    n_threads : int
+        Tasks that the cluster runs at once.
+    """
+    is_search = len(task.steps) == 1 and searches(flow.graph.node(task.steps[0]))
+    found = min(MOST_PARTS if is_search else task.parts, n_threads)
+    return found if found > 1 else 0
+
+
+def key_of(flow: str, run: str, task: str, part: str = "") -> str:
     """Dask's name of a task.
 
     Tasks whose keys have the part before the first number in common count as of one kind: of one that took its time
@@ -147,10 +171,10 @@ def key_of(flow: str, run: str, task: str) -> str:
 
     Examples
     --------
-    >>> key_of("churn", "9b1f", "train")
-    'churn-9b1f-train'
+    >>> key_of("churn", "9b1f", "train"), key_of("churn", "9b1f", "train", "1/2")
+    ('churn-9b1f-train', 'churn-9b1f-train-1of2')
     """
-    return f"{flow}-{run}-{task}"
+    return f"{flow}-{run}-{task}" + (f"-{part.replace('/', 'of')}" if part else "")
 
 
 def resources_of(task: Task, offered: Mapping[str, str]) -> dict[str, float]:
@@ -197,7 +221,8 @@ def _client(flow: Compiled, where: str) -> Iterator[Any]:
     except ImportError as error:
         raise MissingExtraError(f"--on dask needs another library: {error}", hint=INSTALL) from error
     if not where:
-        n_workers = min(flow.home.config.jobs or cores(), len(flow.tasks))
+        most = flow.home.config.jobs or cores()
+        n_workers = min(most, sum(1 + parts_of(flow, task, most) for task in flow.tasks))
         with (
             distributed.LocalCluster(
                 n_workers=n_workers,
@@ -335,6 +360,7 @@ class _Run:
     client: Any
     options: Options
     offered: Mapping[str, str]
+    n_threads: int = 1
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
     _faults: list[BaseException] = field(default_factory=list)
 
@@ -343,11 +369,15 @@ class _Run:
         from distributed import as_completed
 
         futures: dict[str, Any] = {}
+        tasks: dict[str, Task] = {}
+        failed = False
         try:
             for task in self.flow.tasks:
-                futures[task.id] = self._submit(task, [futures[need] for need in task.needs])
-            tasks = {future.key: task for task in self.flow.tasks for future in (futures[task.id],)}
-            failed = False
+                needs = [futures[key_of(self.flow.name, self.run, need)] for need in task.needs]
+                n = parts_of(self.flow, task, self.n_threads)
+                parts = [self._submit(task, needs, f"{k}/{n}") for k in range(1, n + 1)]
+                for future in (*parts, self._submit(task, [*needs, *parts])):
+                    futures[future.key], tasks[future.key] = future, task
             for future in as_completed(list(futures.values()), loop=self.client.loop):
                 failed = self._ended(future, tasks, done) or failed
         except BaseException as stop:
@@ -372,12 +402,12 @@ class _Run:
         with contextlib.suppress(PenstockError):
             give_up(self.flow.home, self.flow.graph, part, state, getattr(why, "what", type(why).__name__))
 
-    def _submit(self, task: Task, needs: list[Any]) -> Any:
+    def _submit(self, task: Task, needs: list[Any], part: str = "") -> Any:
         return self.client.submit(
             carry_out,
-            job_of(self.flow, task, self.run, self.options),
+            job_of(self.flow, task, self.run, self.options, part),
             *needs,
-            key=key_of(self.flow.name, self.run, task.id),
+            key=key_of(self.flow.name, self.run, task.id, part),
             retries=task.retries,
             resources=resources_of(task, self.offered) or None,
             pure=False,
@@ -387,7 +417,8 @@ class _Run:
         """Tell of one task; whether it failed."""
         task = tasks[future.key]
         if future.status == "finished":
-            done(self.run, task.steps)
+            if future.key == key_of(self.flow.name, self.run, task.id):  # and no part of it
+                done(self.run, task.steps)
             return False
         error = _error(future)
         if getattr(error, "reason", "") == LOST:
