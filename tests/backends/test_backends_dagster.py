@@ -13,9 +13,12 @@ import pytest
 from penstock.backends.backend import Options, backend
 from penstock.backends.call import MARGIN_S, Told
 from penstock.backends.compiled import beside, compiled
-from penstock.backends.dagster import schedule_fault, slim, to_dagster
-from penstock.backends.dagster_assets import MOST_LINES, echo_to, kind_of, limit_of, params_given, pool_of, run_id, word
+from penstock.backends.dagster import schedule_fault, to_dagster
+from penstock.backends.dagster_assets import kind_of, pool_of
+from penstock.backends.dagster_kept import packed, slim, unpacked
+from penstock.backends.dagster_run import run_job
 from penstock.backends.dagster_sensors import state_of
+from penstock.backends.dagster_task import MOST_LINES, echo_to, limit_of, params_given, run_id, word
 from penstock.backends.dagster_told import MOST_PICTURES, Checked, FilePath, Markdown, checks_of, facts_of, noted_in
 from penstock.backends.docstrings import docstring_of
 from penstock.backends.tasks import Task, compile_flow
@@ -157,6 +160,28 @@ def test_a_flow_is_kept_for_the_steps_without_what_only_the_worker_needs(small):
     kept = Graph.from_json(json.loads(json.dumps(slim(small.graph).to_json())))
     assert compile_flow(kept, "step") == small.tasks
     assert len(json.dumps(kept.to_json())) < 2_000
+
+
+def test_a_flow_is_unpacked_as_it_was_packed(tmp_path):
+    (tmp_path / "penstock.toml").write_text("")
+    (tmp_path / "flows.py").write_text(flows.TEN.replace("part(left(rows))", "part(left.map([[1], [2]]))"))
+    flow = compiled(str(tmp_path / "flows.py"), group="step", params={"n": 7}, env="ci")
+    again = unpacked(packed(flow, "step"))
+    assert {task.id: task.parts for task in again.tasks if task.parts} == {"left": 2}
+    assert (again.tasks, again.request) == (flow.tasks, flow.request)
+    words = (("left",), "dagster", "r", {"n": 8}, "1/2")
+    assert again.command(*words) == flow.command(*words)
+
+
+def test_a_run_takes_an_executor_that_there_is(small):
+    found = backend("dagster").check(small, Options(more={"executor": "celery"}))
+    assert [one.what for one in found if one.grade == "error"] == ["executor=celery: not of a run on Dagster"]
+
+
+def test_a_home_of_dagster_that_is_no_folder_is_told(small, monkeypatch, tmp_path):
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "none"))
+    with pytest.raises(UsageError, match="no absolute path of a folder"):
+        run_job(small, Options(), lambda run, steps: None, side_by_side=False)
 
 
 def test_only_parameters_that_differ_from_the_declaration_are_given(small):

@@ -6,20 +6,19 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from penstock.backends.backend import Done, Ended, Finding, Options
-from penstock.backends.compiled import Compiled, beside, compiled, text_of
-from penstock.backends.dagster_assets import ASSET_SCHEDULE, NAME, Native, definitions_of, word
-from penstock.backends.tasks import compile_flow
+from penstock.backends.compiled import Compiled, beside, compiled
+from penstock.backends.dagster_assets import ASSET_SCHEDULE, definitions_of
+from penstock.backends.dagster_kept import keep_texts, kept, packed, unpacked
+from penstock.backends.dagster_run import is_wide, run_job
+from penstock.backends.dagster_task import NAME, Native, word
 from penstock.core.digest import digest_value
-from penstock.core.flow import Graph
-from penstock.errors import CancelledError, MissingExtraError, StepError, UsageError, bounded
+from penstock.errors import MissingExtraError, UsageError
 from penstock.lifecycle.found import find
-from penstock.lifecycle.run import Request
-from penstock.project import open_home
 
 if TYPE_CHECKING:
     import dagster
@@ -34,6 +33,10 @@ A_ZONE = "a name such as Europe/Berlin"
 A_SCHEDULE = 'a cron expression such as "0 6 * * 1", "@daily", or asset:NAME'
 TIMEZONE = "timezone"
 """The option that only this backend knows."""
+EXECUTOR = "executor"
+"""Likewise of a run from here: `--on "dagster?executor=in_process"`."""
+EXECUTORS = ("in_process", "multiprocess")
+"""What it may be; the second where steps can run side by side."""
 
 
 def to_dagster(
@@ -117,14 +120,14 @@ def to_dagster(
     keep: dict[str, str] = {}
     for one in (beside(one, caller) for one in declared):
         given = {"group": group, "until": until, "params": dict(params or {}), "extra": extra, "env": env}
-        flow, kept = _compiled(one, given, python)
+        flow, text = _compiled(one, given, python)
         found.append(flow)
-        keep |= kept
+        keep |= text
     names = [word(flow.name) for flow in found]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"to_dagster: several flows are called {', '.join(twice)}", hint="give each its own name=")
     made = dg.Definitions.merge(*(definitions_of(flow, native) for flow in found))
-    _keep(keep)
+    keep_texts(keep)
     return made
 
 
@@ -144,51 +147,10 @@ def _compiled(declared: Any, given: dict[str, Any], python: str | None) -> tuple
     """
     target = find(declared)
     key = f"penstock/{digest_value('compiled', [target.file, target.variable, repr(sorted(given.items()))])[:16]}"
-    if (kept := _kept(key)) is not None:
-        data = json.loads(kept)
-        graph = Graph.from_json(data["graph"])
-        texts = {name: text_of(value) for name, value in given["params"].items()}
-        request = Request(target.file, target.variable, params=texts, until=given["until"], extra=given["extra"])
-        home, tasks = open_home(target.file, environment=given["env"]), compile_flow(graph, given["group"])
-        flow = Compiled(home, graph, tasks, request)
-    else:
-        flow = compiled(declared, **given)
-        kept = json.dumps({"graph": slim(flow.graph).to_json()})
-    return (replace(flow, python=python) if python else flow), {key: kept}
-
-
-def slim(graph: Graph) -> Graph:
-    """A flow without what only the worker needs: arguments, the parts of its code, and most of what it declares."""
-    nodes = tuple(replace(node, tree=node.tree if node.mapped else None) for node in graph.nodes)
-    about = {name: graph.about[name] for name in ("workflow",) if name in graph.about}
-    return replace(graph, nodes=nodes, codes={}, about=about)
-
-
-def _context() -> tuple[Any, bool]:
-    """Dagster's own record of the definitions that are being loaded, and whether they were loaded before."""
-    try:
-        from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
-
-        context = DefinitionsLoadContext.get()
-        return context, context.load_type == DefinitionsLoadType.RECONSTRUCTION
-    except (ImportError, AttributeError):  # not part of what Dagster promises: without it the file is read again
-        return None, False
-
-
-def _kept(key: str) -> str | None:
-    """What Dagster kept when the code location was loaded; None where it is loaded now, or by nobody."""
-    context, again = _context()
-    found = context.reconstruction_metadata.get(key) if again else None
-    return str(found) if found is not None else None
-
-
-def _keep(texts: Mapping[str, str]) -> None:
-    """Have Dagster hand these texts to the processes of runs and steps."""
-    context, again = _context()
-    if context is None or again:
-        return
-    for key, text in texts.items():
-        context.add_to_pending_reconstruction_metadata(key, text)
+    text = kept(key)
+    flow = unpacked(text) if text is not None else compiled(declared, **given)
+    text = text if text is not None else packed(flow, given["group"])
+    return (replace(flow, python=python) if python else flow), {key: text}
 
 
 class Dagster:
@@ -210,8 +172,11 @@ class Dagster:
             found.append(Finding("error", fault, A_SCHEDULE))
         if fault := zone_fault(options.more.get(TIMEZONE, "UTC")):
             found.append(Finding("error", fault, A_ZONE))
-        if unknown := sorted(set(options.more) - {TIMEZONE, "on"}):
+        if unknown := sorted(set(options.more) - {TIMEZONE, EXECUTOR, "on"}):
             found.append(Finding("error", f"--option {', '.join(unknown)}: not of Dagster", f"{TIMEZONE}=NAME is one"))
+        if options.more.get(EXECUTOR, EXECUTORS[0]) not in EXECUTORS:
+            what = f"executor={options.more[EXECUTOR]}: not of a run on Dagster"
+            found.append(Finding("error", what, f"there are {' and '.join(EXECUTORS)}"))
         if find_spec("dagster") is None:
             what = "Dagster is not installed here: whatever loads the definitions needs it beside Penstock"
             found.append(Finding("warning", what, "pip install 'penstock[dagster]' there"))
@@ -249,12 +214,16 @@ class Dagster:
         return "\n".join([*lines, "", "defs = ps.to_dagster(", *words, ")", ""])
 
     def run(self, flow: Compiled, where: str, options: Options, done: Done) -> Ended:
-        """Run the job in this process, one step after another, on the instance of `DAGSTER_HOME` if there is one.
+        """Run the job on the instance of `DAGSTER_HOME`, or on one that lasts as long as the run.
+
+        Steps that do not wait for each other run side by side, each task in a process that Dagster forks. A flow in
+        which each waits for the one before runs in this process, which costs less; the option "executor" decides
+        otherwise.
 
         Raises
         ------
         UsageError
-            A place was named.
+            A place was named, or `DAGSTER_HOME` is no folder.
         MissingExtraError
         CancelledError
         """
@@ -262,38 +231,9 @@ class Dagster:
             hint = "leave out what follows the name: a run goes to the instance of DAGSTER_HOME"
             raise UsageError(f"dagster://{where}: Dagster's webserver takes no runs from here", hint=hint)
         os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
-        dg = _dagster()
-        kept = bool(os.environ.get("DAGSTER_HOME"))
-        interrupted: list[bool] = []
-        native = Native(
-            environment=options.environment, listen=done, echo=kept, stopped=lambda: interrupted.append(True)
-        )
-        job = definitions_of(flow, native).resolve_job_def(word(flow.name))
-        quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-        with dg.DagsterInstance.get() if kept else dg.DagsterInstance.ephemeral() as instance:
-            ended = job.execute_in_process(run_config=quiet, instance=instance, raise_on_error=False)
-        if interrupted:
-            raise CancelledError(f"{flow.name} was stopped on Dagster", hint="run again: what is done is reused")
-        for event in ended.all_events:
-            if event.is_step_failure:
-                _raise_unrecorded(event)
-        if ended.success:
-            return Ended(ended.run_id, "SUCCESS", outcome="success")
-        return Ended(ended.run_id, "FAILURE", outcome="failed", reason=_why_failed(ended.all_events))
-
-
-def _why_failed(events: Sequence[Any]) -> str:
-    """What Dagster says of the steps that failed, those of ours and others such as a hook or an input."""
-    failed = [event for event in events if event.is_step_failure or event.is_failure]
-    told = [f"{event.step_key or 'the run'}: {event.message}" for event in failed if event.message]
-    return bounded("; ".join(told[:3]), 500)
-
-
-def _raise_unrecorded(event: Any) -> None:
-    """Raise what a step failed with, where the worker did not come as far as putting the run on record."""
-    told = event.step_failure_data.user_failure_data
-    if told is not None and not told.metadata["penstock run"].value:
-        raise StepError(str(told.description), where=str(event.step_key), hint="the log of the step tells more")
+        _dagster()
+        executor = options.more.get(EXECUTOR) or EXECUTORS[is_wide(flow.tasks)]
+        return run_job(flow, options, done, side_by_side=executor == EXECUTORS[True])
 
 
 def schedule_fault(schedule: str) -> str:

@@ -73,21 +73,18 @@ def sources_sensor(name: str, job: Any, places: Sequence[str], *, running: bool)
     return made(look)
 
 
-def assets_sensor(name: str, job: Any, names: Sequence[str]) -> Any:
+def assets_sensor(name: str, job: Any, keys: Sequence[Any]) -> Any:
     """A sensor that starts a run when all of some assets were made anew since the last one that it started.
 
     Parameters
     ----------
-    names : sequence of str
-        Their keys, as "warehouse/orders".
+    keys : sequence of dagster.AssetKey
 
     Returns
     -------
     dagster.SensorDefinition
     """
     import dagster as dg
-
-    keys = [dg.AssetKey(one.strip().split("/")) for one in names]
 
     def look(context: Any) -> Any:
         """Start a run when each of the assets was made anew."""
