@@ -207,6 +207,11 @@ GIVEN = ("root", "dag", "tasks", "if", "inputs", "parameters")
             "root/a: it takes no input z",
         ),
         (
+            ("root", "dag", "tasks", "a", "parameterIterator"),
+            {"itemInput": "z"},
+            "root/a: it goes through items for an input z, which it has not",
+        ),
+        (
             ("root", "dag", "tasks", "if", "triggerPolicy", "condition"),
             "inputs.parameter_values['z'] == 1",
             "its condition asks for z, which it is not given",

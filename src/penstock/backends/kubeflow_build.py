@@ -15,7 +15,7 @@ from typing import Any, cast
 from penstock.backends.backend import Options
 from penstock.backends.call import MARGIN_S
 from penstock.backends.compiled import Compiled, text_of
-from penstock.backends.kubeflow_task import OUTPUTS, PASSED, PREFIX, RUN, WHOLE
+from penstock.backends.kubeflow_task import OUTPUTS, PART, PASSED, PREFIX, RUN, WHOLE
 from penstock.backends.tasks import Task
 from penstock.errors import MissingExtraError
 
@@ -69,11 +69,19 @@ def pipeline_of(flow: Compiled, options: Options, owner: int | None = None) -> s
 
     taken = _taken(flow, options)
 
+    def component(task: Task, given: Mapping[str, Any]) -> Any:
+        name = f"{task.id}_part" if PART in given else task.id
+        made = _container(dsl, flow, task, options, name) if options.image else _function(dsl, flow, task, owner, name)
+        return _asked(made(**{RUN: dsl.PIPELINE_JOB_ID_PLACEHOLDER}, **given), task, options)
+
     def add(task: Task, params: Mapping[str, Any], made: Mapping[str, Any]) -> Any:
-        component = (
-            _container(dsl, flow, task, options) if options.image else _function(dsl, flow, task, options, owner)
-        )
-        return _added(dsl, component, task, options, params, made)
+        given = {_input(name): channel for name, channel in params.items()}
+        needed = [made[need] for need in task.needs]
+        if task.parts:  # the task itself makes a whole of what its parts have put on record
+            slices = [f"{k}/{task.parts}" for k in range(1, task.parts + 1)]
+            with dsl.ParallelFor(slices, name=f"{task.id} in parts") as part:
+                needed = [component(task, {PART: part, **given}).after(*needed)]
+        return component(task, given).after(*needed).set_display_name(_shown(task))
 
     def body(*given: Any) -> None:
         params = dict(zip(taken, given, strict=True))
@@ -117,15 +125,9 @@ def _behind(flow: Compiled) -> set[str]:
     return found
 
 
-def _added(
-    dsl: Any, component: Any, task: Task, options: Options, params: Mapping[str, Any], made: Mapping[str, Any]
-) -> Any:
-    """Put a task into the pipeline that is being made."""
-    names = {_input(name): channel for name, channel in params.items()}
-    added = component(**{RUN: dsl.PIPELINE_JOB_ID_PLACEHOLDER}, **names)
-    added.after(*(made[need] for need in task.needs))
+def _asked(added: Any, task: Task, options: Options) -> Any:
+    """A task of the pipeline with what it asks of Kubeflow."""
     added.set_caching_options(enable_caching=False)  # the worker knows what may be reused
-    added.set_display_name(task.id if task.steps == (task.id,) else f"{task.id} ({len(task.steps)} steps)")
     if task.retries:
         added.set_retry(task.retries, backoff_duration=f"{max(1, math.ceil(task.backoff_s))}s")
     for name, value in options.environment.items():
@@ -133,6 +135,10 @@ def _added(
     if options.image:
         _ask(added, task, options)
     return added
+
+
+def _shown(task: Task) -> str:
+    return task.id if task.steps == (task.id,) else f"{task.id} ({len(task.steps)} steps)"
 
 
 def _ask(added: Any, task: Task, options: Options) -> None:
@@ -197,20 +203,20 @@ def _is_exact(value: Any) -> bool:
     return abs(value) < WHOLE if isinstance(value, int) else math.isfinite(value)
 
 
-def _inputs(taken: Mapping[str, Any]) -> list[inspect.Parameter]:
-    """The run's id and its parameters, as a component takes them."""
+def _inputs(taken: Mapping[str, Any], *, part: bool) -> list[inspect.Parameter]:
+    """The run's id, which part of a step it is, and the run's parameters, as a component takes them."""
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    run = inspect.Parameter(RUN, kind, annotation=str)
+    ours = [inspect.Parameter(name, kind, annotation=str) for name in ((RUN, PART) if part else (RUN,))]
     given = [
         inspect.Parameter(
             _input(name), kind, annotation=_kind(value), default=None if value is None else inspect.Parameter.empty
         )
         for name, value in taken.items()
     ]
-    return [run, *sorted(given, key=lambda one: one.default is None)]
+    return [*ours, *sorted(given, key=lambda one: one.default is None)]
 
 
-def _container(dsl: Any, flow: Compiled, task: Task, options: Options) -> Any:
+def _container(dsl: Any, flow: Compiled, task: Task, options: Options, name: str) -> Any:
     """A component that starts the task's process in an image, without a shell."""
     kind = inspect.Parameter.KEYWORD_ONLY
     outputs = [
@@ -227,32 +233,32 @@ def _container(dsl: Any, flow: Compiled, task: Task, options: Options) -> Any:
             image=options.image, command=command, args=["--executor-input", "{{$}}", *paths, *_words(flow, task)]
         )
 
-    _signed(component, task.id, [*_inputs(_taken(flow, options)), *outputs])
+    _signed(component, name, [*_inputs(_taken(flow, options), part=name != task.id), *outputs])
     component.__doc__ = _about(flow, task)
     return dsl.container_component(component)
 
 
-def _function(dsl: Any, flow: Compiled, task: Task, options: Options, owner: int | None) -> Any:
+def _function(dsl: Any, flow: Compiled, task: Task, owner: int | None, name: str) -> Any:
     """A component that is a Python function, for the local runner, which reads its source."""
-    taken = _inputs(_taken(flow, options))
+    taken = _inputs(_taken(flow, Options()), part=name != task.id)
     shown = [f"{one.name}: {one.annotation.__name__}" for one in taken]
     made = ["metrics: dsl.Output[dsl.Metrics]", "answer: dsl.Output[dsl.HTML]"]
     waits = ["--owner", str(owner)] if owner is not None else []
     words = ["--python", flow.python, *waits, *_words(flow, task)]
     inputs = ", ".join(f"{one.name!r}: {one.name}" for one in taken)
     source = (
-        f"def {task.id}({', '.join([*shown, *made])}) -> str:\n"
+        f"def {name}({', '.join([*shown, *made])}) -> str:\n"
         f"    from {TASK} import here\n\n"
         f"    return here({words!r}, {{{inputs}}}, metrics, answer)\n"
     )
-    name = f"<task {task.id}>"
-    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    place = f"<task {name}>"
+    linecache.cache[place] = (len(source), None, source.splitlines(keepends=True), place)
     space: dict[str, Any] = {"dsl": dsl}
-    exec(compile(source, name, "exec", dont_inherit=True), space)  # noqa: S102  the SDK takes functions, whose source it sends
+    exec(compile(source, place, "exec", dont_inherit=True), space)  # noqa: S102  the SDK takes functions, whose source it sends
     try:
-        return dsl.component(install_kfp_package=False, base_image="python:3.11")(space[task.id])
+        return dsl.component(install_kfp_package=False, base_image="python:3.11")(space[name])
     finally:
-        del linecache.cache[name]
+        del linecache.cache[place]
 
 
 def _about(flow: Compiled, task: Task) -> str:
@@ -278,7 +284,7 @@ def _input(name: str) -> str:
     >>> _input("n"), _input("metrics")
     ('n', 'param_metrics')
     """
-    return f"{PREFIX}{name}" if name in (RUN, *OUTPUTS) or name.startswith(PREFIX) else name
+    return f"{PREFIX}{name}" if name in (RUN, PART, *OUTPUTS) or name.startswith(PREFIX) else name
 
 
 def _dashed(name: str) -> str:

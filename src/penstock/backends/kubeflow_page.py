@@ -35,8 +35,7 @@ def page(outcome: str, answers: Sequence[Mapping[str, Any]], reasons: Sequence[s
     """
     parts = [tag("p", _head(outcome, answers), "head")]
     parts += [tag("p", safe(reason), "bad") for reason in reasons]
-    for told in answers:
-        parts += _verdict(told.get("verdict") or {})
+    parts += _verdict(next((told["verdict"] for told in reversed(answers) if told.get("verdict")), {}))
     parts.append(_steps(answers))
     frame = f'<iframe sandbox title="report" srcdoc="{escape(report)}"></iframe>' if report else ""
     head = f'<meta charset="utf-8"><title>{safe(outcome)}</title><style>{STYLE}</style>'
@@ -49,8 +48,9 @@ def _head(outcome: str, answers: Iterable[Mapping[str, Any]]) -> str:
         found |= {name: str(told[name]) for name in ("flow", "run", "version") if told.get(name)}
         if told.get("champion"):
             found["stands"] = "champion"
+    named = ("version", "stands") if "version" in found else ("flow",)
     style = {"passed": "good", "failed": "bad"}.get(outcome, "warn")
-    words = [tag("span", safe(outcome), style), *(safe(found[n]) for n in ("version", "stands", "flow") if n in found)]
+    words = [tag("span", safe(outcome), style), *(safe(found[n]) for n in named if n in found)]
     if "run" in found:
         words.append(tag("code", f"penstock show {safe(found['run'])}"))
     return " · ".join(words)

@@ -79,8 +79,11 @@ def _given(
     wanted: Json = made.get("inputDefinitions", {}).get(kind, {})
     given: Json = spec.get("inputs", {}).get(kind, {})
     own: Json = component.get("inputDefinitions", {}).get(kind, {})
+    item = spec.get(f"{kind.removesuffix('s')}Iterator", {}).get("itemInput")
+    if item is not None and item not in wanted:
+        yield f"{where}: it goes through items for an input {item}, which it has not"
     for name, one in wanted.items():
-        if name not in given and not one.get("isOptional") and "defaultValue" not in one:
+        if name not in given and name != item and not one.get("isOptional") and "defaultValue" not in one:
             yield f"{where}: input {name} is not given"
     word = kind.removesuffix("s").capitalize()
     for name, source in given.items():

@@ -28,6 +28,8 @@ from penstock.project import find_root
 
 RUN = "penstock_run"
 """Input of every task: the run's id, as Kubeflow has it."""
+PART = "penstock_part"
+"""Input of a part of a mapped step: "3/8" for the third of eight."""
 OUTPUTS = ("outcome", "metrics", "answer")
 """Outputs of every task: a word for conditions, numbers for comparisons, and a page for people."""
 PREFIX = "param_"
@@ -116,7 +118,7 @@ def perform(
     arguments : sequence of str
         What every start is given, as ``--file``.
     inputs : dict
-        Parameters of the run as Kubeflow gives them, with `RUN`.
+        Parameters of the run as Kubeflow gives them, with `RUN`, and `PART` where it is one.
     limit_s : float, optional
         Seconds that all steps together may take; the worker holds the limit of each.
     python : str
@@ -125,8 +127,9 @@ def perform(
         Says that nobody waits for them any more.
     """
     given = ["--run", str(inputs[RUN])]
+    given += ["--part", str(inputs[PART])] if PART in inputs else []
     for name, value in inputs.items():
-        if name != RUN and value is not None:
+        if name not in (RUN, PART) and value is not None:
             given += ["--param", f"{name.removeprefix(PREFIX)}={text_of(value)}"]
     did, end = Did(), None if limit_s is None else time.monotonic() + limit_s + MARGIN_S
     for steps in calls:
