@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -384,7 +385,7 @@ class Runner:
     """Exports a file and runs what was written in the SDK's local runner, as it would be uploaded."""
 
     name = "kubeflow"
-    lacks: frozenset[str] = frozenset({"cancel", "parts"})
+    lacks: frozenset[str] = frozenset()
 
     def __init__(self, engine: Any) -> None:
         self.engine = engine
@@ -402,6 +403,8 @@ class Runner:
     def run(
         self, file: Path, *, params: Mapping[str, str], group: str = "step", cancel_when: Path | None = None
     ) -> Went:
+        if cancel_when is not None:
+            return self.cancelled(file, params, cancel_when)
         path, tasks, kinds = self.export(file, group, more={"local": "yes"})
         ran = self.engine.run(path, **{name: KINDS[kinds[name]](text) for name, text in params.items()})
         words: dict[str | None, TaskEnded] = {"SUCCESS": "success", "FAILURE": "failed"}
@@ -414,7 +417,21 @@ class Runner:
             begun = ran.log.partition(f"Executing task '{name}'")[2]
             return str(begun.partition(f"Task '{name}' finished")[0])
 
-        return Went("success" if ran.state == "SUCCESS" else "failed", ended, log)
+        parts = {step: ran.copies.get(f"{t.replace('_', '-')}-part", 0) for t, steps in tasks.items() for step in steps}
+        whole = {step: number for step, number in parts.items() if number}
+        return Went("success" if ran.state == "SUCCESS" else "failed", ended, log, whole)
+
+    def cancelled(self, file: Path, params: Mapping[str, str], when: Path) -> Went:
+        """The SDK's runner cannot be told to stop: `penstock run --on kubeflow` can, by Ctrl-C."""
+        words = [word for name, text in params.items() for word in ("--param", f"{name}={text}")]
+        command = ("python", "-P", "-m", "penstock", "run", file, "--on", "kubeflow", *words)
+        process = self.engine.processes.start("cancelled", *command)
+        self.engine.processes.wait("step", when.exists)
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+        self.engine.processes.forget("cancelled")
+        assert process.returncode == 130
+        return Went("cancelled", {"slow": "failed", "after": "not run"})
 
 
 @pytest.mark.kubeflow

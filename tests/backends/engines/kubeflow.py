@@ -16,11 +16,12 @@ import json, os, sys, threading
 from kfp import components, local
 from kfp.local.orchestrator import task_executor
 
-states, tries, here = {}, {}, threading.local()
+states, tries, places, here = {}, {}, {}, threading.local()
 execute, dispatch = task_executor.execute_single_task, task_executor.task_dispatcher.run_single_task_implementation
 
 def noted(task_name, **rest):
     here.task = task_name
+    places.setdefault(task_name, set()).add(rest["pipeline_resource_name"])
     outputs, status = execute(task_name=task_name, **rest)
     states[task_name] = status.name
     return outputs, status
@@ -42,7 +43,7 @@ except RuntimeError as error:  # only its text tells a failed task from a fault 
     print(error)
     state = "FAILURE"
 with open(sys.argv[4], "w") as file:
-    json.dump([state, states, tries], file)
+    json.dump([state, states, tries, {name: len(found) for name, found in places.items()}], file)
 """
 _VALIDATE = """
 import sys, yaml
@@ -57,11 +58,15 @@ _COLOUR = re.compile(r"\x1b\[\d+m")
 
 @dataclass(frozen=True)
 class Ran:
-    """How a pipeline ended: `SUCCESS` or `FAILURE`, each task that was started by its name, and the log."""
+    """How a pipeline ended: `SUCCESS` or `FAILURE`, each task that was started by its name, and the log.
+
+    `copies` says for how many items of a loop a task was started; 1 outside of one.
+    """
 
     state: str
     tasks: dict[str, str]
     tries: dict[str, int]
+    copies: dict[str, int]
     log: str
 
 
@@ -78,6 +83,7 @@ class Kubeflow:
       other's. In the log, too, a task has the component's name.
     * The runner logs retries, but at a level that its own set-up hides: tries are counted around its two functions.
       Between tries it waits the policy's `backoff_duration`, doubled each time; 0 by default.
+    * The items of a `dsl.ParallelFor` run in threads, two at once; each has a folder of its own, by its number.
     * A task behind a `dsl.If` that does not hold is not among the tasks; its pipeline succeeds.
     * All tasks' lines go to stdout, stderr of the component included.
     * CPU, memory and accelerator limits, and secrets, are compiled but mean nothing locally: it warns of them.
@@ -123,8 +129,8 @@ class Kubeflow:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-4_000:]
-        state, tasks, tries = json.loads(ended.read_text())
-        return Ran(state, tasks, tries, _COLOUR.sub("", done.stdout))
+        state, tasks, tries, copies = json.loads(ended.read_text())
+        return Ran(state, tasks, tries, copies, _COLOUR.sub("", done.stdout))
 
     def close(self) -> None:
         """Remove the folder, and end what a run left behind."""
