@@ -1,5 +1,6 @@
 """A mapped step as data: who its children are, and the list of what they gave."""
 
+import functools
 import json
 
 import pytest
@@ -10,6 +11,8 @@ import penstock as ps
 from penstock.core.artifact import INLINE_LIMIT, Artifact
 from penstock.core.fan import (
     Results,
+    cut,
+    declared,
     items_in,
     items_text,
     list_behind,
@@ -197,3 +200,68 @@ def test_results_are_read_one_at_a_time_and_afresh():
 def test_a_count_of_items_in_words():
     assert items_text({"items": 1, "distinct": 1, "run": 1, "reused": 0, "failed": 0}) == "1 item: 1 run"
     assert items_text({"items": 0, "distinct": 0, "run": 0, "reused": 0, "failed": 0}) == "0 items"
+
+
+@given(st.lists(st.integers(0, 12), max_size=30), st.integers(1, 9))
+def test_the_parts_of_a_mapped_step_are_its_items_once_each_in_their_order_and_of_like_size(items, n):
+    node = mapped_over(items)
+    fan = spread(node, {})
+    parts = [cut(fan, k, n) for k in range(1, n + 1)]
+    assert [child.id for part in parts for child in part.children] == [child.id for child in fan.children]
+    assert [first for part in parts for first in part.firsts] == list(fan.firsts)
+    sizes = [len(part.children) for part in parts]
+    assert max(sizes) - min(sizes) <= 1
+    assert sum(len(part.places) for part in parts) == len(items) == declared(node)
+    for part in parts:  # each place leads to a child of the same part
+        assert all(0 <= at < len(part.children) for at in part.places)
+        assert set(part.places) == set(range(len(part.children)))
+
+
+def mapped_over(items):
+    tree = ["list", [["list", [["map", encode(items)]]], ["dict", []]]]
+    return Node("score", "m:score", tree, "c", mapped=True)
+
+
+def test_results_are_equal_to_a_list_of_them():
+    found = Results([Artifact("ab", "json", 1, "3"), Artifact("cd", "json", 1, "5")], lambda one: int(one.text))
+    assert found == [3, 5]
+    assert found == Results(found.artifacts, lambda one: int(one.text))
+    assert found != [3]
+    assert found != [3, 6]
+    assert found != (3, 5)
+
+
+@pytest.mark.parametrize(
+    ("given", "named", "says"),
+    [
+        (([1], 2), {"y": 2}, "area: got an unexpected keyword argument 'y'"),
+        (([1], 2, 3), {}, "area: too many positional arguments"),
+        (([1],), {}, "area: missing a required argument: 'b'"),
+        (([1], 2), {"a": 3}, "area: multiple values for argument 'a'"),
+    ],
+)
+def test_arguments_that_the_function_does_not_take_are_told_where_it_is_mapped(given, named, says):
+    @ps.step
+    def area(a, b):
+        return a * b
+
+    for promise in (area.map, lambda items, *more, **rest: area.ref(items[0], *more, **rest)):
+        with pytest.raises(DeclarationError, match=says) as raised:
+            promise(*given, **named)
+        assert "it takes area(a, b)" in str(raised.value)
+
+
+def test_a_wrapper_that_gives_arguments_of_its_own_is_taken_by_its_own_word():
+    def with_more(function):
+        @functools.wraps(function)
+        def wrapped(*given):
+            return function(*given, 5)
+
+        return wrapped
+
+    @ps.step
+    @with_more
+    def area(a, b):
+        return a * b
+
+    assert area.map([1, 2]) is not None

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from command_line import call
 from penstock.core.ports import Home
 from penstock.errors import UsageError
+from penstock.lifecycle.records import steps_of
 from penstock.lifecycle.remote import Answer, run_part
 from penstock.lifecycle.remote_call import parse
 from penstock.lifecycle.remote_record import Part, events_of, report_of
@@ -285,3 +290,58 @@ def test_a_step_that_searches_nothing_is_not_done_in_parts(tmp_path: Path) -> No
     project = search(tmp_path / "parts")
     with pytest.raises(UsageError, match="validate is not done in parts"):
         project.task("validate", (1, 2))
+
+
+def test_what_the_parts_took_is_the_step_s_and_items_tell_what_they_logged(tmp_path: Path) -> None:
+    project = Project(tmp_path, "[1, 2, 3, 4]", "import time; time.sleep(0.2); ps.log(n=n, square=float(n * n))")
+    for k in (1, 2):
+        project.task("score", (k, 2))
+    project.task("score")
+    project.task("best")
+    [found] = project.home.ledger.runs()
+    rows = {row.step: row for row in project.home.ledger.step_runs(found.id)}
+    items = [row for step, row in rows.items() if step.startswith("score[")]
+    whole = rows["score"]
+    assert whole.cpu_s == pytest.approx(sum(row.cpu_s for row in items))
+    assert whole.started == pytest.approx(min(row.started for row in items))
+    assert whole.wall_s > 0.2
+    assert whole.peak_bytes == max(row.peak_bytes for row in items) > 0
+    seen = steps_of(project.home, found)
+    assert seen["score"].notes["n"] == "1 to 4 (4 items)"
+    assert seen["score"].notes["items"]["run"] == 4
+    ended = call(project.folder, "show")
+    assert "score logged n 1 to 4 (4 items) · square 1.0 to 16.0 (4 items)" in ended.text
+
+
+def test_a_step_that_failed_in_a_part_is_shown_as_failed(tmp_path: Path) -> None:
+    project = Project(tmp_path, body='if n == 3: raise ValueError("no luck")')
+    project.task("score", (1, 3))
+    [found] = project.home.ledger.runs()
+    seen = steps_of(project.home, found)["score"]
+    assert (seen.state, seen.error["what"] if seen.error else "") == (
+        "failed",
+        "1 item failed; the first: ValueError: no luck",
+    )
+    ended = call(project.folder, "show")
+    assert re.search(r"✗ +score .* 1 item failed; the first: ValueError: no luck", ended.text), ended.text
+
+
+def test_a_part_that_is_killed_leaves_what_it_finished_and_its_retry_does_the_rest(tmp_path: Path) -> None:
+    body = """
+    import time
+    if n == 3 and not os.path.exists(os.path.join(folder, "again")):
+        open(os.path.join(folder, "again"), "w").close()
+        time.sleep(600)
+"""
+    project = Project(tmp_path, "[1, 2, 3, 4]", body)
+    command = _command(project, "score", "--part", "1/1")
+    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "PENSTOCK_JOBS": "1"})
+    end = time.monotonic() + 60
+    while time.monotonic() < end and not (tmp_path / "again").exists():
+        time.sleep(0.05)
+    time.sleep(0.5)  # what has ended is on record within a tenth of this
+    killed.kill()
+    killed.wait()
+    assert project.task("score", (1, 1)).state == "done"
+    assert project.tries() == {"1": 1, "2": 1, "3": 2, "4": 1}
+    assert project.task("score").state == "done"

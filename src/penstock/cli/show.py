@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from penstock.core.run import Run
     from penstock.lifecycle.records import Standing
 
+MOST_FIGURES = 10
+"""Names of figures of one step in a line."""
 MOST_OPENINGS = 5
 """So many openings of the final hold-out are told one by one."""
 Name = Annotated[
@@ -172,7 +174,8 @@ def _logged_lines(home: Home, run: Run, steps: Any) -> list[str]:
     for step, notes in notes_of(home, steps).items():
         figures = notes.get("figures", {})
         told = logged(notes)
-        told += [f"figure {name} ({one['kind']}, {size_text(one['size'])})" for name, one in figures.items()]
+        drawn = [f"figure {name} ({one['kind']}, {size_text(one['size'])})" for name, one in figures.items()]
+        told += [*drawn[:MOST_FIGURES], *([f"{len(drawn) - MOST_FIGURES} more"] if len(drawn) > MOST_FIGURES else [])]
         if told and (figures or step not in STAGES):
             lines.append(f"  {clean(step)} logged {clean(' · '.join(told))}")
         any_figures = any_figures or bool(figures)

@@ -247,6 +247,8 @@ class Results(Sequence[Any]):
     >>> scores = Results([Artifact("ab", "json", 1, "3"), Artifact("cd", "json", 1, "5")], lambda one: int(one.text))
     >>> len(scores), scores[-1], scores[:1], max(scores)
     (2, 5, [3], 5)
+    >>> scores == [3, 5], scores == []
+    (True, False)
     """
 
     def __init__(self, artifacts: Sequence[Artifact], load: Callable[[Artifact], Any]) -> None:
@@ -262,6 +264,14 @@ class Results(Sequence[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         return map(self._load, self.artifacts)
+
+    def __eq__(self, other: object) -> bool:
+        """As a list: of equal length, and each result equal."""
+        if not isinstance(other, list | Results):
+            return NotImplemented
+        return len(self) == len(other) and all(one == two for one, two in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]  # as of a list
 
     def __repr__(self) -> str:
         n = len(self)

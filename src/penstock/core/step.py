@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn, ParamSpec, TypeVar, overload
@@ -197,7 +198,7 @@ class Step:
         Raises
         ------
         DeclarationError
-            The items are no list.
+            The items are no list, or the function does not take these arguments.
 
         Examples
         --------
@@ -215,6 +216,16 @@ class Step:
         return self._promised(call)
 
     def _promised(self, call: Call) -> Any:
+        try:
+            signature = inspect.signature(self.function, follow_wrapped=False)
+        except ValueError:  # a function of C that does not tell
+            signature = None
+        try:
+            if signature is not None:
+                signature.bind(*call.args, **call.kwargs)
+        except TypeError as error:
+            item = "; the item is its first argument" if call.mapped else ""
+            raise DeclarationError(f"{self.name}: {error}", hint=f"it takes {self.name}{signature}{item}") from None
         if not self.options.outputs:
             return Ref(call)
         return tuple(Ref(call, output) for output in self.options.outputs)

@@ -30,7 +30,8 @@ def fan_of(node: Node, known: Mapping[tuple[str, str], Artifact], objects: Objec
         return spread(node, known, unpack(_text(artifact, objects)))
     found = items_in(_text(artifact, objects)) if artifact.format == "json" else None
     if found is None:
-        kind = "plain value that is no list" if artifact.format == "json" else f"value of the format {artifact.format}"
+        told = {"json": "plain value that is no list", "parquet": "table"}
+        kind = told.get(artifact.format, f"value of the format {artifact.format}")
         raise StepOutputError(
             f"goes through what {behind[0]} gives, which is a {kind}",
             where=f"step {node.id}",

@@ -9,10 +9,11 @@ from typing import Any
 
 from penstock.core.artifact import Artifact
 from penstock.core.facts import Facts
-from penstock.core.fan import ITEM, Fan, cut, pack
+from penstock.core.fan import ITEM, Fan, cut, mapped_by, pack
 from penstock.core.flow import Node
 from penstock.core.plan import Decision
 from penstock.core.ports import Home, Objects
+from penstock.core.run import StepRun
 from penstock.engine.fan import fan_of
 from penstock.engine.gather import ask
 from penstock.engine.planner import decide_item
@@ -72,6 +73,15 @@ class Running:
         self.recipes = [one.recipe for one in found if one.recipe is not None]
         self.decision = replace(self.decision, items=(len(self.fan.places), len(found) - self.reused))
 
+    def resume(self, rows: Sequence[StepRun]) -> None:
+        """Count what the run's other parts of the step have taken."""
+        if rows:
+            began = min(row.started for row in rows)
+            self.start -= max(0.0, self.began - began)
+            self.began = min(self.began, began)
+            self.cpu_s = sum(row.cpu_s for row in rows)
+            self.peak_bytes = max(row.peak_bytes for row in rows)
+
     def progress(self) -> dict[str, Any]:
         """How many of the items are done, for whoever watches."""
         of = [len(self.outputs) + len(self.failed), len(self.fan.children)]
@@ -130,6 +140,7 @@ class Fans:
     def __init__(self, shared: Shared | None = None) -> None:
         self._run = shared.before.run.id if shared is not None else ""
         self._part = shared.part if shared is not None else None
+        self._before = shared.items if shared is not None else ()
         self._hopeless = shared.hopeless if shared is not None else {}
         self._running: dict[str, Running] = {}
         self._child: dict[str, tuple[Running, int]] = {}
@@ -154,6 +165,8 @@ class Fans:
         found = [decide_item(n, fan, decision, known, facts, recipes.get(n.id)) for n in fan.children]
         running = self._running[node.id] = Running(fan, decision)
         running.decided(found)
+        if self._part is None:
+            running.resume([row for row in self._before if mapped_by(row.step) == node.id])
         known_before = (facts.results.get(one.recipe or "") for one in found if one.action == "reuse")
         made = [result.made for result in known_before if result is not None]
         running.seconds = sum(one.get("wall_s", 0.0) for one in made)

@@ -33,6 +33,8 @@ class Shared:
         K and N: of the one wanted step this process does the K-th of N parts, and none of what makes it whole.
     hopeless : dict
         Recipe → error, of the items of wanted steps that failed in this run in a way that no other try mends.
+    items : tuple of StepRun
+        Rows of the items of a wanted step that this run did before, in parts of it: what they took is the step's.
     """
 
     wanted: frozenset[str]
@@ -41,6 +43,7 @@ class Shared:
     done: frozenset[str] = frozenset()
     part: tuple[int, int] | None = None
     hopeless: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    items: tuple[StepRun, ...] = ()
 
     def check(self, node: Node, decision: Decision) -> None:
         """Refuse to run what is another task's; what was done and is damaged now is made again by whoever finds it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from penstock.core.fan import items_text, mapped_by
 from penstock.core.notes import FIGURES
 from penstock.core.plan import Reason
 from penstock.core.ports import Home
-from penstock.core.run import Entry, Result, Run
+from penstock.core.run import Entry, Result, Run, StepRun
 from penstock.lifecycle.looks import COMPARED
 from penstock.lifecycle.versions import LOOKED, Version, file_of, stream, versions, workflows
 from penstock.lifecycle.versions import parts_of as files_of
@@ -57,7 +57,14 @@ def steps_of(home: Home, run: Run) -> dict[str, StepSeen]:
     Of a mapped step the count of its items stands before the reason; they are no steps of their own here.
     """
     found: dict[str, StepSeen] = {}
-    for row in home.ledger.step_runs(run.id):
+    rows = home.ledger.step_runs(run.id)
+    logged = logged_by_items(rows)
+    for step, failed in failed_items(rows).items():  # a part of it did them; its own row, if any, says more
+        row, n = failed[0], len(failed)
+        error = dict(row.error or {})
+        error["what"] = f"{n:,} item{'' if n == 1 else 's'} failed; the first: {error.get('what', '')}"
+        found[step] = StepSeen(step, row.action, row.state, str(Reason.from_json(row.reason)), None, error=error)
+    for row in rows:
         if mapped_by(row.step):
             continue
         found.pop(row.step, None)
@@ -73,7 +80,7 @@ def steps_of(home: Home, run: Run) -> dict[str, StepSeen]:
             row.peak_bytes,
             row.outputs,
             row.error,
-            row.notes,
+            {**logged.get(row.step, {}), **row.notes},
         )
     if found:
         return found
@@ -84,6 +91,43 @@ def steps_of(home: Home, run: Run) -> dict[str, StepSeen]:
         for step, recipe in recipes.items()
         if recipe in results
     }
+
+
+def logged_by_items(rows: Iterable[StepRun]) -> dict[str, dict[str, Any]]:
+    """Mapped step → what those of its items logged that ran: of numbers their range, and each figure.
+
+    Examples
+    --------
+    >>> row = StepRun("r", "score[3f9c1d20b7a4e856]", 1, None, "run", "done", {}, notes={"rows": 3})
+    >>> logged_by_items([row])
+    {'score': {'rows': '3 (1 item)'}}
+    """
+    last = {row.step: row.notes for row in rows if mapped_by(row.step) and row.state == "done"}
+    numbers: dict[tuple[str, str], list[float]] = {}
+    found: dict[str, dict[str, Any]] = {}
+    for item, notes in last.items():
+        step = mapped_by(item)
+        for name, value in notes.items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                numbers.setdefault((step, name), []).append(value)
+        for name, figure in notes.get(FIGURES, {}).items():
+            key = item.removeprefix(step)[1:9]
+            found.setdefault(step, {}).setdefault(FIGURES, {})[f"{name}-{key}"] = figure
+    for (step, name), values in numbers.items():
+        low, high = min(values), max(values)
+        told = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+        found.setdefault(step, {})[name] = f"{told} ({len(values):,} item{'' if len(values) == 1 else 's'})"
+    return found
+
+
+def failed_items(rows: Iterable[StepRun]) -> dict[str, list[StepRun]]:
+    """Mapped step → the last row of each of its items that failed: where parts did them, the step itself has no row."""
+    last = {row.step: row for row in rows if mapped_by(row.step)}
+    found: dict[str, list[StepRun]] = {}
+    for row in last.values():
+        if row.state == "failed":
+            found.setdefault(mapped_by(row.step), []).append(row)
+    return found
 
 
 def results_of(home: Home, steps: Mapping[str, StepSeen]) -> dict[str, Result]:

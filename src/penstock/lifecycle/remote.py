@@ -262,7 +262,7 @@ class _Call:
         for row in self.rows:
             attempts[row.step] = max(attempts.get(row.step, 0), row.attempt)
         wanted, done = frozenset(self.part.steps), frozenset(before.states)
-        shared = Shared(wanted, before, attempts, done, self.part.of, self._hopeless())
+        shared = Shared(wanted, before, attempts, done, self.part.of, self._hopeless(), self._items())
         attempt = self._attempt(before)
         logs = os.path.join(self.home.config.root, ".penstock", "logs", self.run.id)
         with followed(logs, self.log) if self.log is not None else contextlib.nullcontext(_nothing) as copy:
@@ -328,6 +328,16 @@ class _Call:
         failed = [row for row in self.rows if row.state == "failed" and mapped_by(row.step) in self.part.steps]
         errors = {row.recipe: row.error for row in failed if row.recipe is not None and row.error is not None}
         return {recipe: error for recipe, error in errors.items() if not may_get_better(rebuilt(dict(error)))}
+
+    def _items(self) -> tuple[StepRun, ...]:
+        """Rows of items that the step's own last row does not count yet."""
+        found: list[StepRun] = []
+        for row in self.rows:
+            if row.step in self.part.steps:
+                found.clear()
+            elif mapped_by(row.step) in self.part.steps:
+                found.append(row)
+        return tuple(found)
 
     def _told(
         self, outcome: Outcome, error: PenstockError | None, attempt: Attempt | None = None, why: str = ""

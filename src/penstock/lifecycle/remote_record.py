@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from penstock.core.digest import digest_value
@@ -27,6 +27,7 @@ from penstock.lifecycle.code_state import code_state
 from penstock.lifecycle.kept_attempt import restore
 from penstock.lifecycle.kept_code import kept
 from penstock.lifecycle.mirror import tell_run
+from penstock.lifecycle.records import failed_items
 from penstock.lifecycle.run import Report as RunReport
 from penstock.lifecycle.run import Request, attempt_of, conclude, info_of
 
@@ -95,16 +96,6 @@ def states_of(graph: Graph, run: Run, rows: list[StepRun]) -> dict[str, str]:
         if node.id not in states and refusal_before(graph, node.id, before):
             states[node.id] = "skipped"
     return states
-
-
-def failed_items(rows: Iterable[StepRun]) -> dict[str, list[StepRun]]:
-    """Mapped step → the last row of each of its items that failed: where parts did them, the step itself has no row."""
-    last = {row.step: row for row in rows if mapped_by(row.step)}
-    found: dict[str, list[StepRun]] = {}
-    for row in last.values():
-        if row.state == "failed":
-            found.setdefault(mapped_by(row.step), []).append(row)
-    return found
 
 
 def conclude_part(home: Home, graph: Graph, request: Request, run: Run, rehearse: Rehearse) -> bool:
