@@ -12,7 +12,8 @@ from penstock.cli.options import Env, Full, Json, Params, Set
 from penstock.cli.options import Target as File
 
 if TYPE_CHECKING:
-    from penstock.backends.backend import Finding
+    from penstock.backends.backend import Finding, Options
+    from penstock.backends.compiled import Compiled
 
 _MARKS = {"error": "✗", "warning": "!", "note": "·"}
 _COLOURS = {"error": "red", "warning": "yellow", "note": "dim"}
@@ -76,6 +77,9 @@ def command(
     settings: Set = None,
     full: Full = False,
     env: Env = None,
+    take_back: Annotated[
+        bool, typer.Option("--withdraw", help="Write nothing: the backend has the schedule no more, on record.")
+    ] = False,
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", show_default=False, help="Write here, not to the screen.")
     ] = "",
@@ -110,7 +114,9 @@ def command(
         python=os.path.abspath(python) if python else None,
         file=at,
     )
-    findings = preflight(flow, chosen, options)
+    if take_back:
+        return _withdrawn(flow, backend)
+    findings = [*preflight(flow, chosen, options), *_owned(flow, backend)]
     wrong = any(one.grade == "error" for one in findings)
     if check:
         lines = described(flow, chosen, options)
@@ -124,11 +130,63 @@ def command(
         _tell("", backend, [], [one for one in findings if one.grade == "error"], to_stderr=True)
         return 2
     text = chosen.export(flow, options)
+    _recorded(flow, backend, options, text, output)
     if output:
         with open(output, "w", encoding="utf-8") as written:
             written.write(text)
     else:
         sys.stdout.write(text)
+    return 0
+
+
+def _owned(flow: Compiled, backend: str) -> list[Finding]:
+    """That another backend has the schedule already."""
+    from penstock.backends.backend import Finding
+    from penstock.cli.output import moment
+    from penstock.lifecycle.schedules import owner_of
+
+    owner = owner_of(flow.home.ledger, flow.name)
+    if owner is None or owner.body["backend"] == backend:
+        return []
+    other = owner.body["backend"]
+    what = f"{other} has the schedule of {flow.name}, by {owner.who} since {moment(owner.at)}: both would start runs"
+    file = os.path.relpath(flow.request.file)
+    return [Finding("warning", what, f"take it out there, then: penstock export {other} {file} --withdraw")]
+
+
+def _recorded(flow: Compiled, backend: str, options: Options, text: str, output: str) -> None:
+    """Put on record whose the schedule is now; an export without its ledger is one all the same, and says so."""
+    import hashlib
+
+    from penstock.errors import PenstockError
+    from penstock.lifecycle.schedules import put_export
+    from penstock.lifecycle.versions import who_am_i
+
+    root = flow.home.config.root
+    body = {
+        "backend": backend,
+        "schedule": options.schedule,
+        "to": os.path.relpath(output, root) if output else "",
+        "file": os.path.relpath(flow.request.file, root),
+        "tasks": len(flow.tasks),
+        "digest": hashlib.sha256(text.encode()).hexdigest(),
+    }
+    try:
+        told = _owned(flow, backend)
+        put_export(flow.home.ledger, flow.name, body, who_am_i())
+    except PenstockError as error:
+        print(f"! not on record: {error.what}; schedules here do not know of this export", file=sys.stderr)
+        return
+    if told:
+        _tell("", backend, [], told, to_stderr=True)
+
+
+def _withdrawn(flow: Compiled, backend: str) -> int:
+    from penstock.cli.output import say
+    from penstock.lifecycle.schedules import sentence, withdraw
+    from penstock.lifecycle.versions import who_am_i
+
+    say(f"{flow.name}: {sentence(withdraw(flow.home.ledger, flow.name, backend, who_am_i()))}")
     return 0
 
 

@@ -11,7 +11,7 @@ from penstock.cli.options import Json, Quiet
 if TYPE_CHECKING:
     from penstock.core.ports import Home
 
-_SHOWN = ("version", "verdict", "final", "alias", "window")
+_SHOWN = ("version", "verdict", "final", "alias", "window", "export")
 
 
 def command(
@@ -29,9 +29,12 @@ def command(
     from penstock.cli.projects import here_of
     from penstock.lifecycle.naming import workflow_of
     from penstock.lifecycle.records import history
+    from penstock.lifecycle.schedules import KIND
+    from penstock.lifecycle.versions import stream
 
     home = here_of(name)
-    workflow = workflow_of(home, name)
+    alone = name is not None and home.ledger.streams(stream(name, KIND))  # of a flow without versions
+    workflow = name if name is not None and alone else workflow_of(home, name)
     found = history(home, workflow)
     if as_json:
         document(found)
@@ -40,7 +43,11 @@ def command(
     rows = []
     for one in shown[: 1 if quiet else limit]:
         why = (
-            "" if one["kind"] in ("version", "verdict", "window") else f" · because {one['why']}" if one["why"] else ""
+            ""
+            if one["kind"] in ("version", "verdict", "window", "export")
+            else f" · because {one['why']}"
+            if one["why"]
+            else ""
         )
         rows.append([moment(one["at"]), clean(one["who"].partition("@")[0]), one["kind"], one["what"] + why])
     for line in columns(["when", "who", "what", ""], rows):

@@ -91,7 +91,7 @@ def _run_json(home: Home, run: Run) -> dict[str, Any]:
 def _tell_run(home: Home, run: Run, *, quiet: bool) -> None:
     from penstock.cli.output import clean, columns, duration, moment, paint, say
     from penstock.cli.progress import counts_text
-    from penstock.cli.tracked import code_lines, cost_line, parameter_lines, search_lines, sign_text
+    from penstock.cli.tracked import code_lines, cost_line, parameter_lines, schedule_lines, search_lines, sign_text
     from penstock.lifecycle.alive import state_of
     from penstock.lifecycle.figures import figure_text
     from penstock.lifecycle.final import openings
@@ -109,7 +109,7 @@ def _tell_run(home: Home, run: Run, *, quiet: bool) -> None:
     if "backend" in info:
         sign = sign_text(home, run)
         say(f"  on {clean(info['backend']['name'])} as {clean(info['backend']['run'])}{f' · {sign}' if sign else ''}")
-    for text in (*parameter_lines(info), *code_lines(run)):
+    for text in (*schedule_lines(home, run.flow), *parameter_lines(info), *code_lines(run)):
         say(f"  {text}")
     if "backtest" in info:
         from penstock.cli.backtest import tell_again
@@ -214,6 +214,7 @@ def _version_json(home: Home, one: Standing) -> dict[str, Any]:
 
 def _tell_version(home: Home, one: Standing, *, quiet: bool) -> None:
     from penstock.cli.output import clean, moment, paint, say, size_text
+    from penstock.cli.tracked import schedule_lines
     from penstock.lifecycle.figures import figure_text
     from penstock.lifecycle.own import needs_of, types_of
     from penstock.lifecycle.records import NOT_COMPARED, parts_of
@@ -252,6 +253,8 @@ def _tell_version(home: Home, one: Standing, *, quiet: bool) -> None:
             say(f"    note: {clean(note)}")
     for text in (*_final_lines(home, version), *_audit_lines(home, files), *_origin_lines(home, version, files)):
         say(text)
+    for text in schedule_lines(home, version.workflow):
+        say(f"  {text}")
     say(
         f"  bundle {version.bundle.digest[:12]}… · {len(files)} files, {size_text(sum(a.size for a in files.values()))}"
     )

@@ -159,3 +159,12 @@ def sign_text(home: Home, run: Run) -> str:
 
     sign = sign_of(home, run)
     return clean(told(sign, moment(sign["at"]))) if sign is not None else ""
+
+
+def schedule_lines(home: Home, flow: str) -> list[str]:
+    """Which backend has the schedule of a flow, since when and by whom."""
+    from penstock.cli.output import moment
+    from penstock.lifecycle.schedules import owner_of, sentence
+
+    owner = owner_of(home.ledger, flow)
+    return [f"{clean(sentence(owner))} · {moment(owner.at)} by {clean(owner.who)}"] if owner is not None else []

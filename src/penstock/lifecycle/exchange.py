@@ -22,6 +22,7 @@ from penstock.lifecycle.mirror import tell_workflow
 from penstock.lifecycle.promote import check_promotion
 from penstock.lifecycle.register import register
 from penstock.lifecycle.release import check_code, code_of, held_back, policy
+from penstock.lifecycle.schedules import KIND as EXPORT
 from penstock.lifecycle.versions import CHALLENGER, CHAMPION, Version, alias, head, manifest, stream, version, versions
 
 TRIES = 20
@@ -279,6 +280,8 @@ class _Plan:
 
 def _plan(source: Home, target: Home, *, allow_dirty: bool) -> _Plan:
     plan, streams, release = _Plan(), sorted(source.ledger.streams()), policy(target.config, None)
+    plan.leave = [name for name in streams if name.split("/")[1:2] == [EXPORT]]  # who has a schedule is this place's
+    streams = [name for name in streams if name not in plan.leave]
     for workflow in sorted({name.partition("/")[0] for name in streams}):
         own = [name for name in streams if name.partition("/")[0] == workflow]
         moves = [stream(workflow, "alias", CHAMPION), stream(workflow, "deployment")]

@@ -13,6 +13,8 @@ from penstock.core.plan import Reason
 from penstock.core.ports import Home
 from penstock.core.run import Entry, Result, Run, StepRun
 from penstock.lifecycle.looks import COMPARED
+from penstock.lifecycle.schedules import KIND as EXPORT
+from penstock.lifecycle.schedules import sentence as exported
 from penstock.lifecycle.versions import LOOKED, Version, file_of, stream, versions, workflows
 from penstock.lifecycle.versions import parts_of as files_of
 
@@ -281,7 +283,7 @@ def overview(home: Home) -> list[dict[str, Any]]:
 
 
 def history(home: Home, workflow: str) -> list[dict[str, Any]]:
-    """Every decision on a workflow, newest first: versions, verdicts, looks, moves of aliases, deployments, windows.
+    """Every decision on a workflow, newest first: versions, verdicts, looks, moves of aliases, exports and others.
 
     Returns
     -------
@@ -331,6 +333,8 @@ def _sentence(kind: str, name: str, entry: Entry, workflow: str) -> str:
         return f"{name.rpartition('/')[2]} → {now}{before}"
     if kind == "deployment":
         return f"{version} deployed"
+    if kind == EXPORT:
+        return exported(entry)
     if kind == "commit":
         return f"{version} was made again from commit {body['git']['commit'][:8]}"
     return f"{version}: {body.get('summary', kind)}"
