@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 import os
 import re
@@ -17,6 +18,7 @@ from penstock.backends.airflow_file import (
     IMPORTS_WITH_SECRETS,
     NATIVE,
     SECRETS,
+    UPDATE,
     WORKER,
     literal,
     written,
@@ -25,12 +27,21 @@ from penstock.backends.backend import Done, Ended, Finding, Options
 from penstock.backends.call import MARGIN_S
 from penstock.backends.compiled import WORKER as MODULE
 from penstock.backends.compiled import Compiled, text_of
+from penstock.backends.docstrings import docstring_of
 from penstock.backends.tasks import Task
 from penstock.core.names import did_you_mean
 from penstock.core.split import duration_s
 from penstock.core.urls import has_password, is_credential
 from penstock.errors import UsageError
 
+DOC = """{flow} on Airflow 3, by `penstock export airflow {source}`: change the flow and export again, not this file.
+
+A task starts the worker of Penstock once for each of its steps, and the worker decides whether it runs, is reused or is
+skipped. `penstock runs`, in the project, shows what became of it."""
+MOST_TOLD = 300
+"""Characters of what a step says of itself."""
+UPDATED = "updated"
+"""Task that updates the asset where several tasks end a flow."""
 MORE = ("dag", "start", "operator", "secret")
 """What `--option` may name: the DAG's id, its first day, and of an image what starts it and where its secrets are."""
 OPERATORS = ("kubernetes", "docker")
@@ -41,7 +52,11 @@ FIELDS = ("login", "password", "host", "schema", "port", "extra")
 """Fields of a connection that a secret may name."""
 KINDS = (bool, int, float, str)
 """Types of parameters that a run may set."""
-_CRON = re.compile(r"[-\d*/,?LW#A-Za-z]+")
+CRON = (("minute", 0, 59), ("hour", 0, 23), ("day of a month", 1, 31), ("month", 1, 12), ("day of a week", 0, 7))
+"""Fields of a cron expression, and the numbers in them."""
+_NAME = "[A-Za-z]{3}"
+_ITEM = rf"(\*|\?|L|({_NAME}|\d+)(-({_NAME}|\d+))?(#\d|L|W)?)(/\d+)?"
+_CRON = re.compile(rf"{_ITEM}(,{_ITEM})*")
 
 
 class Airflow:
@@ -92,8 +107,10 @@ def _with_python(flow: Compiled, options: Options) -> str:
     secrets = {name: list(place) for name, place in _secrets(options).items()}
     if secrets:
         data["SECRETS"] = secrets
-    data |= {"PARAMS": _params(flow), "TASKS": {task.id: _task(task) for task in flow.tasks}}
-    data["LAST"] = flow.tasks[-1].id
+    tasks = {task.id: _task(task, flow) for task in flow.tasks}
+    if len(leaves := _leaves(flow)) > 1:
+        tasks[_free(UPDATED, tasks)] = {"calls": [], "needs": leaves}
+    data |= {"PARAMS": _params(flow), "TASKS": tasks, "LAST": list(tasks)[-1]}
     worker = WORKER.replace("$SECRETS", " **secrets()," if secrets else "")
     parts = [IMPORTS_WITH_SECRETS if secrets else IMPORTS, worker, *([SECRETS] if secrets else []), NATIVE, DAG]
     return written(data, parts)
@@ -109,29 +126,39 @@ def _with_image(flow: Compiled, options: Options) -> str:
     python = options.python or "python"
     data = _head(flow, options) | {
         "IMAGE": options.image,
-        "WORKER": [python, "-P", "-m", MODULE, *flow.arguments((), "airflow")],
+        "WORKER": [python, "-P", "-m", MODULE, *flow.arguments((), "airflow"), *_fixed(flow)],
         "TEMPLATED": templated,
         "ENVIRONMENT": dict(options.environment),
     }
     if operator == "kubernetes":
         data |= {"SECRET": options.more.get("secret", "penstock"), "SECRETS": list(_secrets(options))}
-    tasks = {task.id: _task(task) | _in_container(task) for task in flow.tasks}
-    data |= {"PARAMS": params, "TASKS": tasks, "LAST": list(tasks[flow.tasks[-1].id]["calls"])[-1]}
-    return written(data, [IMAGE_IMPORTS[operator], CONTAINERS[operator], NATIVE, IMAGE_DAG])
+    tasks = {task.id: _task(task, flow) | _in_container(task) for task in flow.tasks}
+    last = _last_container(flow, tasks)
+    if len(leaves := _leaves(flow)) > 1:
+        tasks[last := _free(UPDATED, tasks)] = {"calls": {}, "needs": leaves}
+    data |= {"PARAMS": params, "TASKS": tasks, "LAST": last}
+    return written(data, [IMAGE_IMPORTS[operator], CONTAINERS[operator], UPDATE, NATIVE, IMAGE_DAG])
+
+
+def _last_container(flow: Compiled, tasks: Mapping[str, Any]) -> str:
+    """The container that updates the asset; "" where none may: one that holds the gate alone succeeds when it refuses."""
+    name, steps = list(tasks[flow.tasks[-1].id]["calls"].items())[-1]
+    gates = {node.id for node in flow.graph.nodes if node.kind == "effect" and node.part == "gate"}
+    return "" if gates & set(steps) else str(name)
 
 
 def _head(flow: Compiled, options: Options) -> dict[str, Any]:
     """What both kinds of file begin with."""
     source = os.path.basename(flow.request.file)
     start = options.more.get("start", "")
-    when = re.fullmatch(r"(\d{4})-(\d\d)-(\d\d)", start)
+    when = dt.date.fromisoformat(start) if start else None
     return {
-        "DOC": f"{flow.name} on Airflow 3. By `penstock export airflow {source}`: change the flow, not this file.",
+        "DOC": DOC.format(flow=flow.name, source=source),
         "DAG_ID": dag_id(flow.name, options),
         "DESCRIPTION": f"{flow.name}, as {source} declares it",
         "SCHEDULE": (_schedule(options.schedule),),
         "START": (
-            f"datetime.datetime({int(when[1])}, {int(when[2])}, {int(when[3])}, tzinfo=datetime.timezone.utc)"
+            f"datetime.datetime({when.year}, {when.month}, {when.day}, tzinfo=datetime.timezone.utc)"
             if when
             else "None",
         ),
@@ -139,14 +166,32 @@ def _head(flow: Compiled, options: Options) -> dict[str, Any]:
     }
 
 
-def _task(task: Task) -> dict[str, Any]:
+def _task(task: Task, flow: Compiled) -> dict[str, Any]:
     """One task as data: what it does not ask for is left out."""
     made: dict[str, Any] = {"calls": [list(steps) for steps in task.calls], "needs": list(task.needs)}
+    entries = {node.id: node.entry for node in flow.graph.nodes}
+    root = flow.home.config.root
+    told = {step: docstring_of(entries[step], flow.request.file, root)[:MOST_TOLD] for step in task.steps}
+    if docs := {step: text for step, text in told.items() if text}:
+        made["docs"] = docs
+    if task.parts:
+        made["parts"] = task.parts
     if task.retries:
         made |= {"retries": task.retries, "retry_delay": task.backoff_s}
     if task.timeout_s is not None:
         made["execution_timeout"] = task.timeout_s + MARGIN_S
     return made | {name: text for name, text in task.resources.get("labels", {}).items() if name in NATIVE_LABELS}
+
+
+def _leaves(flow: Compiled) -> list[str]:
+    """Tasks that no other waits for."""
+    needed = {need for task in flow.tasks for need in task.needs}
+    return [task.id for task in flow.tasks if task.id not in needed]
+
+
+def _free(name: str, taken: Mapping[str, object]) -> str:
+    """A task id that no task has."""
+    return name if name not in taken else _free(f"{name}_", taken)
 
 
 def _in_container(task: Task) -> dict[str, Any]:
@@ -187,8 +232,9 @@ def _params(flow: Compiled) -> dict[str, Any]:
 
 
 def _fixed(flow: Compiled) -> list[str]:
-    """What every run sets, as it was given to the export; a run's own parameter comes after it and wins."""
-    return [word for name, text in flow.request.params.items() for word in ("--param", f"{name}={text}")]
+    """What every run sets as it was given to the export, since no run can set it otherwise."""
+    given = {name: text for name, text in flow.request.params.items() if name not in _params(flow)}
+    return [word for name, text in given.items() for word in ("--param", f"{name}={text}")]
 
 
 def _schedule(text: str) -> str:
@@ -237,8 +283,27 @@ def _schedule_faults(text: str) -> Iterator[Finding]:
     elif (seconds := _every(text)) is not None:
         if seconds <= 0:
             yield Finding("error", f"--schedule {text}: a time above zero is meant", remedy)
-    elif len(words := text.split()) not in (5, 6) or not all(_CRON.fullmatch(word) for word in words):
+    elif len(words := text.split()) != len(CRON):
         yield Finding("error", f"--schedule {text}: this is no schedule", remedy)
+    else:
+        for word, (field, low, high) in zip(words, CRON, strict=True):
+            if not _is_cron(word, low, high):
+                what = f"--schedule {text}: {word} is no {field}, which goes from {low} to {high}"
+                yield Finding("error", what, remedy)
+
+
+def _is_cron(word: str, low: int, high: int) -> bool:
+    """Whether one field of a cron expression is well formed, and its numbers are in their range."""
+    numbers = [int(number) for number in re.findall(r"(?<![/#\d])\d+", word)]
+    steps = [int(number) for number in re.findall(r"/(\d+)", word)]
+    return bool(_CRON.fullmatch(word)) and all(low <= n <= high for n in numbers) and all(step > 0 for step in steps)
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return dt.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def _option_faults(options: Options) -> Iterator[Finding]:
@@ -250,12 +315,15 @@ def _option_faults(options: Options) -> Iterator[Finding]:
     if dag and not re.fullmatch(r"[A-Za-z0-9_.-]{1,250}", dag):
         yield Finding("error", f"--option dag={dag}: no id of a DAG", "letters, digits, _, - and . are meant")
     start = options.more.get("start", "")
-    if start and not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", start):
+    if start and not _is_day(start):
         yield Finding("error", f"--option start={start}: no day", "a day such as 2026-01-01 is meant")
     operator = options.more.get("operator", OPERATORS[0])
     if operator not in OPERATORS:
         what = f"--option operator={operator}: unknown{did_you_mean(operator, OPERATORS)}"
         yield Finding("error", what, f"there are {', '.join(OPERATORS)}")
+    wanted = [name for name in ("operator", "secret") if name in options.more and not options.image]
+    for name in wanted:
+        yield Finding("error", f"--option {name}: only a container has one", "--image names its image")
     if options.image:
         what = "Airflow retries a container whatever it ended with; the worker then repeats a final failure at once"
         yield Finding("note", what)

@@ -70,6 +70,7 @@ IMPORTS = """
 import datetime
 import json
 import os
+import shlex
 import signal
 import subprocess
 import tempfile
@@ -82,10 +83,13 @@ IMPORTS_WITH_SECRETS = """
 import datetime
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import tempfile
 import threading
+import urllib.parse
 
 from airflow.sdk import DAG, Asset, AssetAlias, BaseOperator, Connection, Param, Variable
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
@@ -98,55 +102,74 @@ DURATIONS = ("retry_delay", "execution_timeout")
 TOLD = ("run", "state", "passed", "version", "champion")
 FINAL = (2, 3, 6)
 NOT_GIVEN = ("AIRFLOW", "_AIRFLOW", "__AIRFLOW", "PYTHON")
+LINE = 10_000  # characters
 
 
 class Worker(BaseOperator):
     """Starts the worker once for each call, in order, and ends as it says. Its log is the task's log."""
 
+    custom_operator_name = "Penstock"
+    template_fields = ("command",)
+    template_fields_renderers = {"command": "bash"}
     process = None
     stopped = False
 
-    def __init__(self, *, calls, **given):
+    def __init__(self, *, calls, part="", **given):
         super().__init__(**given)
-        self.calls = calls
+        self.calls, self.part = calls, part
+        self.command = "{{ task.commands(run_id, params) }}"  # for people to read and to paste: nothing runs it
 
     def execute(self, context):
-        told = {}
+        told, why = {}, "nothing to do"
         for steps in self.calls:
-            if self.stopped:
-                raise AirflowFailException("Airflow ended the task")
-            code, answer = self.start_worker(steps, context)
+            command = self.words(steps, context["run_id"], context["params"])
+            print("$", shlex.join(command), flush=True)
+            code, answer = self.start_worker(command)
             state, why = answer.get("state"), reason(code, answer)
             if code == 99 and state == "skipped":  # something before it refused: no failure, and nothing to do
                 print(why, flush=True)
             elif code == 0 and state in ("done", "reused"):
                 told["outputs"] = told.get("outputs", {}) | digests(answer)
                 told |= {name: answer[name] for name in TOLD if answer.get(name) is not None}
-            elif self.stopped or code in FINAL or answer.get("retriable") is False:
+            elif self.stopped:  # by a person, and then its state is what they said; or with its machine
+                raise AirflowException("Airflow ended the task")
+            elif code in FINAL or answer.get("retriable") is False:
                 raise AirflowFailException(why)
             else:
                 raise AirflowException(why)
-        if not told:
+        if self.calls and not told:
             raise AirflowSkipException(why)
         if self.outlets and told.get("passed") is not False:
             about = {name: told[name] for name in TOLD if name in told}
             context["outlet_events"][self.outlets[0]].add(Asset(ASSET), extra=about)
         return told
 
-    def start_worker(self, steps, context):
-        command = [PYTHON, *WORKER, "--run", f"{DAG_ID}/{context['run_id']}"]
-        command += [word for step in steps for word in ("--step", step)]
-        given = {name: context["params"].get(name, value) for name, value in PARAMS.items()}
-        for name, value in given.items():
-            if value != PARAMS[name] and value is not None:
-                command += ["--param", f"{name}={str(value).lower() if isinstance(value, bool) else value}"]
+    def commands(self, run, params):
+        return "\\n".join(shlex.join(self.words(steps, run, params)) for steps in self.calls)
+
+    def words(self, steps, run, params):
+        words = [PYTHON, *WORKER, "--run", f"{DAG_ID}/{run}"]
+        words += [word for step in steps for word in ("--step", step)]
+        words += ["--part", self.part] if self.part else []
+        for name, default in PARAMS.items():
+            value = params.get(name, default)
+            if type(default) is int and isinstance(value, float):  # JSON has one kind of number
+                value = int(value)
+            if value is not None:
+                words += ["--param", f"{name}={str(value).lower() if isinstance(value, bool) else value}"]
+        return words
+
+    def start_worker(self, command):
+        if self.stopped:
+            raise AirflowException("Airflow ended the task")
+        supervisor = os.getppid()
         environment = {name: value for name, value in os.environ.items() if not name.startswith(NOT_GIVEN)}
         with tempfile.TemporaryDirectory(prefix="penstock-") as folder:
             path = os.path.join(folder, "answer.json")
             try:
                 self.process = process = subprocess.Popen(
                     command,
-                    env={**environment, **ENVIRONMENT,$SECRETS "PENSTOCK_RESULT": path},
+                    env={**environment, **ENVIRONMENT,$SECRETS "PENSTOCK_RESULT": path, "PENSTOCK_TIED": "1"},
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.PIPE,
@@ -159,6 +182,10 @@ class Worker(BaseOperator):
             log = threading.Thread(target=copy_log, args=(process.stderr,), daemon=True)
             log.start()
             try:
+                while log.is_alive() and process.poll() is None:
+                    log.join(1)
+                    if os.getppid() != supervisor:
+                        raise AirflowException("the process of Airflow that watches over this task is gone")
                 code = process.wait()
                 log.join(5)  # not for ever: what the worker started may hold its end open
             finally:
@@ -181,7 +208,7 @@ class Worker(BaseOperator):
 
 def copy_log(lines):
     with lines:
-        for line in lines:
+        while line := lines.readline(LINE):
             print(line.rstrip("\\n"), flush=True)
 
 
@@ -217,21 +244,33 @@ def secrets():
         else:
             connection = Connection.get(key)
             value = getattr(connection, field) if field else connection.get_uri()
-        found[name] = str(value).replace("postgres://", "postgresql://", 1)
-        mask_secret(found[name])
+            if not field:
+                value = re.sub("^postgres:", "postgresql:", value)
+                mask(urllib.parse.quote(connection.password or "", safe=""))
+        if value is None:
+            raise AirflowFailException(f"{name}: Airflow's connection {key} has no {field}")
+        found[name] = str(value)
+        mask(found[name])
     return found
+
+
+def mask(text):
+    for one in (text, *text.splitlines()):  # a log has lines
+        mask_secret(one)
 '''
 NATIVE = """
 
 def native(task):
     given = {"retries": task.get("retries", 0), "retry_exponential_backoff": 2}
     given |= {name: datetime.timedelta(seconds=task[name]) for name in DURATIONS if name in task}
+    given["doc_md"] = "\\n".join(f"* **{step}**: {text}" for step, text in task.get("docs", {}).items()) or None
     return given | {name: task[name] for name in ("pool", "queue") if name in task}
 
 
 with DAG(
     DAG_ID,
     description=DESCRIPTION,
+    doc_md=__doc__,
     schedule=SCHEDULE,
     start_date=START,
     catchup=False,
@@ -242,14 +281,15 @@ with DAG(
 """
 DAG = """    made = {}
     for name, task in TASKS.items():
-        made[name] = Worker(
-            task_id=name,
-            calls=task["calls"],
-            outlets=[AssetAlias(ASSET)] if name == LAST else [],
-            **native(task),
-        )
-        for need in task["needs"]:
-            made[need] >> made[name]
+        before, given = [made[need] for need in task["needs"]], {"calls": task["calls"], **native(task)}
+        if "parts" in task:  # several workers share the items; the task itself then makes a whole of what they gave
+            shares = [f"{k}/{task['parts']}" for k in range(1, task["parts"] + 1)]
+            part = Worker.partial(task_id=f"{name}.parts", map_index_template="part {{ task.part }}", **given)
+            parts = part.expand(part=shares)
+            before >> parts
+            before = [parts]
+        made[name] = Worker(task_id=name, outlets=[AssetAlias(ASSET)] if name == LAST else [], **given)
+        before >> made[name]
 """
 
 IMAGE_IMPORTS = {
@@ -258,14 +298,15 @@ import datetime
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.secret import Secret
-from airflow.sdk import DAG, Asset, Param
+from airflow.sdk import DAG, Asset, BaseOperator, Param
 from kubernetes.client import models
 """,
     "docker": """
 import datetime
 
 from airflow.providers.docker.operators.docker import DockerOperator
-from airflow.sdk import DAG, Asset, Param
+from airflow.sdk import DAG, Asset, BaseOperator, Param
+from docker.types import DeviceRequest
 """,
 }
 CONTAINERS = {
@@ -274,50 +315,73 @@ TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
 DURATIONS = ("retry_delay", "execution_timeout")
 
 
-def container(task_id, steps, task, **given):
-    """A pod that starts the worker once."""
-    return KubernetesPodOperator(
-        task_id=task_id,
-        name=task_id.replace("_", "-").replace(".", "-"),
-        image=IMAGE,
-        cmds=WORKER[:1],
-        arguments=WORKER[1:] + [word for step in steps for word in ("--step", step)] + TEMPLATED,
-        env_vars=ENVIRONMENT,
-        secrets=[Secret("env", name, SECRET, name) for name in SECRETS],
-        container_resources=models.V1ResourceRequirements(requests=task["requests"], limits=task["limits"]),
-        skip_on_exit_code=99,
-        **given,
-    )
+def container(task_id, steps, task, parts, given):
+    """A pod that starts the worker once; of a step that is divided, a pod a part."""
+    given |= {
+        "task_id": task_id,
+        "name": task_id.replace("_", "-").replace(".", "-"),
+        "image": IMAGE,
+        "cmds": WORKER[:1],
+        "env_vars": ENVIRONMENT,
+        "secrets": [Secret("env", name, SECRET, name) for name in SECRETS],
+        "container_resources": models.V1ResourceRequirements(requests=task["requests"], limits=task["limits"]),
+        "skip_on_exit_code": 99,
+    }
+    words = WORKER[1:] + [word for step in steps for word in ("--step", step)] + TEMPLATED
+    if not parts:
+        return KubernetesPodOperator(arguments=words, **given)
+    each = [[*words, "--part", f"{k}/{parts}"] for k in range(1, parts + 1)]
+    return KubernetesPodOperator.partial(**given).expand(arguments=each)
 ''',
     "docker": '''
 TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
 DURATIONS = ("retry_delay", "execution_timeout")
 
 
-def container(task_id, steps, task, **given):
-    """A container that starts the worker once."""
-    return DockerOperator(
-        task_id=task_id,
-        image=IMAGE,
-        command=WORKER + [word for step in steps for word in ("--step", step)] + TEMPLATED,
-        environment=ENVIRONMENT,
-        mount_tmp_dir=False,
-        auto_remove="success",
-        skip_on_exit_code=99,
-        **given,
-    )
+def container(task_id, steps, task, parts, given):
+    """A container that starts the worker once; of a step that is divided, a container a part."""
+    wanted, gpus = task["requests"], task["requests"].get("nvidia.com/gpu")
+    given |= {
+        "task_id": task_id,
+        "image": IMAGE,
+        "environment": ENVIRONMENT,
+        "cpus": float(wanted.get("cpu", 0)),  # 0: as many as there are
+        "mem_limit": task["limits"].get("memory"),
+        "device_requests": [DeviceRequest(count=int(gpus), capabilities=[["gpu"]])] if gpus else None,
+        "mount_tmp_dir": False,
+        "auto_remove": "success",
+        "skip_on_exit_code": 99,
+    }
+    words = WORKER + [word for step in steps for word in ("--step", step)] + TEMPLATED
+    if not parts:
+        return DockerOperator(command=words, **given)
+    each = [[*words, "--part", f"{k}/{parts}"] for k in range(1, parts + 1)]
+    return DockerOperator.partial(**given).expand(command=each)
 ''',
 }
+UPDATE = '''
+
+class Updated(BaseOperator):
+    """Updates the asset, when all that ends the flow has ended."""
+
+    def execute(self, context):
+        print(f"{ASSET} is new")
+'''
 IMAGE_DAG = """\
     first, last = {}, {}
     for name, task in TASKS.items():
         for task_id, steps in task["calls"].items():
             outlets = [Asset(ASSET)] if task_id == LAST else []
-            pod = container(task_id, steps, task, outlets=outlets, **native(task))
+            begin = pod = container(task_id, steps, task, 0, native(task) | {"outlets": outlets})
+            if "parts" in task:
+                begin = container(f"{task_id}.parts", steps, task, task["parts"], native(task))
+                begin >> pod
             if name in last:
-                last[name] >> pod
-            first.setdefault(name, pod)
+                last[name] >> begin
+            first.setdefault(name, begin)
             last[name] = pod
+        if not task["calls"]:
+            first[name] = Updated(task_id=name, outlets=[Asset(ASSET)])
         for need in task["needs"]:
             last[need] >> first[name]
 """
