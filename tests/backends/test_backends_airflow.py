@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from penstock.backends.airflow import Airflow
 from penstock.backends.backend import Options
 from penstock.backends.compiled import compiled
 from penstock.core.digest import digest_value
-from penstock.testing.backend_flows import TEN
+from penstock.testing.backend_flows import TEN, WORKER
 from penstock.testing.backend_suite import BackendSuite, TaskEnded, Went
 
 SRC = str(Path(__file__).resolve().parents[2] / "src")
@@ -26,7 +28,7 @@ class AirflowRunner:
     """Exports a file, puts it into Airflow's folder of DAGs, and starts and watches runs by its API."""
 
     name = "airflow"
-    lacks: frozenset[str] = frozenset({"parts"})
+    lacks: frozenset[str] = frozenset()
 
     def __init__(self, start: Callable[[], Any]) -> None:
         self.start = start
@@ -58,7 +60,9 @@ class AirflowRunner:
             for step in task.steps
         }
         of = {step: task.id for task in flow.tasks for step in task.steps}
-        return Went("cancelled" if cancelled else state, ended, lambda step: engine.log(dag, run, of[step]))
+        parts = {name.removesuffix(".parts"): n for name, n in engine.parts(dag, run).items()}
+        state = "cancelled" if cancelled else state
+        return Went(state, ended, lambda step: engine.log(dag, run, of[step]), parts)
 
 
 @pytest.mark.airflow
@@ -151,6 +155,65 @@ def test_what_airflow_keeps_and_triggers_reaches_a_flow(airflow: Any, tmp_path: 
     [started] = airflow.api("dags/behind/dagRuns")["dag_runs"]
     assert started["run_type"] == "asset_triggered"
     assert airflow.wait("behind", started["dag_run_id"]) == "success"
+
+
+STUBBORN = """
+import os
+import time
+import penstock as ps
+
+@ps.step(retries=2, backoff_s=0.1)
+def stubborn(folder: str):
+    tries = os.path.join(folder, "stubborn.tries")
+    with open(tries, "a") as file:
+        file.write("x")
+    n = os.path.getsize(tries)
+    with open(os.path.join(folder, f"{n}.part"), "w") as file:
+        file.write(" ".join(map(str, (os.getpid(), os.getppid(), WORKER))))
+    os.replace(os.path.join(folder, f"{n}.part"), os.path.join(folder, f"{n}.pids"))
+    if n < 3:
+        time.sleep(600)
+    return n
+
+@ps.step
+def after(n):
+    return n
+
+flow = ps.Flow(after(stubborn(ps.Param("folder", ""))), name="stubborn")
+""".replace("WORKER", WORKER)
+
+
+def parent(pid: int) -> int:
+    """Of a process."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_a_task_that_airflow_loses_leaves_no_worker_and_is_tried_again(airflow: Any, tmp_path: Path) -> None:
+    """Its process killed, as memory that runs out would; then asked to end, as a machine that goes down would."""
+    airflow.add("stubborn", exported(tmp_path / "stubborn", "stubborn", STUBBORN, more={"dag": "stubborn"}))
+    run = airflow.trigger("stubborn", folder=str(tmp_path))
+    for n, how in ((1, signal.SIGKILL), (2, signal.SIGTERM)):
+        airflow.processes.wait(f"try {n}", (tmp_path / f"{n}.pids").exists)
+        pids = [int(word) for word in (tmp_path / f"{n}.pids").read_text().split()]
+        task = parent(pids[-1])
+        os.kill(task if how == signal.SIGKILL else parent(task), how)
+        airflow.processes.wait("the end of them", lambda all_of=(*pids, task): not any(map(lives, all_of)), 60)
+    assert airflow.wait("stubborn", run) == "success"
+    assert airflow.tries("stubborn", run, "stubborn") == 3
+    assert (tmp_path / "stubborn.tries").stat().st_size == 3
+    rendered = airflow.api(f"dags/stubborn/dagRuns/{quote(run)}/taskInstances/stubborn")["rendered_fields"]
+    assert f"--run stubborn/{run} --step stubborn --param folder={tmp_path}" in rendered["command"]
+    assert "Airflow ended the task" in airflow.log("stubborn", run, "stubborn", 2)
+    tasks = airflow.api("dags/stubborn/tasks")["tasks"]
+    assert {task["operator_name"] for task in tasks} == {"Penstock"}
+
+
+def lives(pid: int) -> bool:
+    """Whether a process runs (one that has ended may wait for its parent to notice)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 COST = """

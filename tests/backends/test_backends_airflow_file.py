@@ -138,10 +138,20 @@ def test_a_container_a_start_of_the_worker(flows: dict[str, Compiled]) -> None:
     assert (found["SECRETS"], found["LAST"]) == (["TOKEN"], "judge.deploy")
     assert "cap={{ params['cap'] }}" in found["TEMPLATED"]
     text = Airflow().export(flows["shaped"], Options(image="acme:1", more={"operator": "docker"}))
-    assert imported(text) == {"datetime", "airflow"}
+    assert imported(text) == {"datetime", "airflow", "docker"}
+    assert "n={{ params['n'] | int }}" in constants(text)["TEMPLATED"]
     wide = constants(text)["TASKS"]["wide"]
     assert wide["requests"] == {"memory": str(2**30), "nvidia.com/gpu": "1"}
     assert wide["limits"]["nvidia.com/gpu"] == "1"
+
+
+def test_a_container_that_refuses_updates_no_asset(flows: dict[str, Compiled]) -> None:
+    """It ends well, and Airflow takes no answer of it: where it is the last, none updates the asset."""
+    flow = compiled(flows["churn"].request.file, until="gate", group="step")
+    assert constants(Airflow().export(flow, Options(image="acme:1")))["LAST"] == ""
+    assert constants(Airflow().export(flow, Options()))["LAST"] == "gate"
+    flow = compiled(flows["churn"].request.file, group="step")
+    assert constants(Airflow().export(flow, Options(image="acme:1")))["LAST"] == "deploy"
 
 
 def test_every_fault_is_told_beforehand(flows: dict[str, Compiled]) -> None:

@@ -19,7 +19,7 @@ import pytest
 from penstock.backends.airflow import Airflow
 from penstock.backends.backend import Options
 from penstock.backends.compiled import Compiled, compiled
-from penstock.testing.backend_flows import CHURN, PASSES, TEN
+from penstock.testing.backend_flows import CHURN, MAPPED, PASSES, TEN
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +55,19 @@ class Operator:
         self.after: list[str] = []
         self.outlets = given.get("outlets", [])
 
-    def __rshift__(self, other: Operator) -> None:
-        other.after.append(self.given["task_id"])
+    def __rrshift__(self, others: list[Operator]) -> None:
+        self.after += [other.given["task_id"] for other in others]
+
+    @classmethod
+    def partial(cls, **given: Any) -> types.SimpleNamespace:
+        """One that is made several times."""
+
+        def expand(**each: list[Any]) -> Operator:
+            made = Operator(**given)
+            made.given["parts"] = [cls(**given, **{name: one}) for name, several in each.items() for one in several]
+            return made
+
+        return types.SimpleNamespace(expand=expand)
 
 
 class Named:
@@ -340,6 +351,29 @@ def test_a_line_without_end_is_cut(
     module = loaded(Airflow().export(flows["ten"], Options()), LONG, tmp_path)
     module["made"]["start"].execute(context())
     assert list(map(len, capfd.readouterr().out.splitlines()[1:])) == [10_000, 10_000, 5_000]
+    assert not masked
+
+
+def test_a_divided_step_is_a_mapped_task_before_its_own(
+    masked: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "penstock.toml").write_text("")
+    (tmp_path / "mapped.py").write_text(MAPPED)
+    text = Airflow().export(compiled(str(tmp_path / "mapped.py"), group="step"), Options())
+    made = loaded(text, ANSWERS.format(given={"*": ({"state": "done", "run": "0123"}, 0)}), tmp_path)["made"]
+    (name,) = made["square"].after
+    assert name == "square.parts"
+    assert made["summed"].after == ["square"]
+    assert "--part" not in made["square"].commands("r", {})
+    assert isinstance(made["square"].execute(context()), dict)
+    capfd.readouterr()
+    parts = loaded(text, ANSWERS.format(given={"*": ({"state": "done", "run": "0123"}, 0)}), tmp_path)["parts"]
+    assert parts.after == []
+    first, *others = parts.given["parts"]
+    assert [one.part for one in (first, *others)] == ["1/3", "2/3", "3/3"]
+    assert first.execute(context()) == {"outputs": {}, "run": "0123", "state": "done"}
+    words = json.loads(capfd.readouterr().out.splitlines()[-1])
+    assert words[words.index("--part") + 1] == "1/3"
     assert not masked
 
 

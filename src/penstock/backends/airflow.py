@@ -121,8 +121,9 @@ def _with_image(flow: Compiled, options: Options) -> str:
     operator = options.more.get("operator", OPERATORS[0])
     params = _params(flow)
     templated = ["--run", "{{ dag.dag_id }}/{{ run_id }}"]
-    for name in params:
-        templated += ["--param", f"{name}={{{{ params[{name!r}] }}}}"]
+    for name, default in params.items():
+        whole = " | int" if type(default) is int else ""  # JSON has one kind of number
+        templated += ["--param", f"{name}={{{{ params[{name!r}]{whole} }}}}"]
     python = options.python or "python"
     data = _head(flow, options) | {
         "IMAGE": options.image,
@@ -141,7 +142,7 @@ def _with_image(flow: Compiled, options: Options) -> str:
 
 
 def _last_container(flow: Compiled, tasks: Mapping[str, Any]) -> str:
-    """The container that updates the asset; "" where none may: one that holds the gate alone succeeds when it refuses."""
+    """The container that updates the asset; "" where it is the gate, which succeeds when it refuses too."""
     name, steps = list(tasks[flow.tasks[-1].id]["calls"].items())[-1]
     gates = {node.id for node in flow.graph.nodes if node.kind == "effect" and node.part == "gate"}
     return "" if gates & set(steps) else str(name)

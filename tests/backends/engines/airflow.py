@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from typing import Any
 from urllib.parse import quote
 
@@ -128,6 +129,11 @@ class Airflow:
         """The state of each task: `success`, `skipped`, `failed`, `upstream_failed`, `up_for_retry`, …, None."""
         found = self.api(f"dags/{dag}/dagRuns/{quote(run)}/taskInstances")["task_instances"]
         return {task["task_id"]: task["state"] for task in found}
+
+    def parts(self, dag: str, run: str) -> dict[str, int]:
+        """Tasks that Airflow expanded, and how many of each there are."""
+        found = self.api(f"dags/{dag}/dagRuns/{quote(run)}/taskInstances")["task_instances"]
+        return dict(Counter(task["task_id"] for task in found if task["map_index"] >= 0))
 
     def tries(self, dag: str, run: str, task: str) -> int:
         """How many times a task was started."""
