@@ -281,7 +281,7 @@ def test_a_list_that_is_none_fails_with_what_to_do(world, flows):
     outcome, _ = world.run(flows.graph(flows.node("a"), node), {"a": lambda: b"bytes"})
     assert outcome.states == {"a": "done", "score": "failed"}
     assert "goes through what a gives, which is a value of the format bytes" in outcome.error.what
-    assert "let a return a list of plain values" in outcome.error.hint
+    assert "let a return a list: of plain values" in outcome.error.hint
     assert world.plan(flows.graph(flows.node("a"), node)).decisions[1].items is None
 
 
@@ -401,3 +401,47 @@ def test_a_child_s_death_its_time_and_what_it_prints(project):
     assert said == "step hard, item 3"
     log = (project.root / ".penstock" / "logs" / report.outcome.run.id / "hard.log").read_text()
     assert sorted(log.splitlines()) == ["item 0", "item 1", "item 2", "item 3"]
+
+
+TABLES = """
+    import pandas as pd
+
+    @ps.step
+    def parts(cut: int) -> list[pd.DataFrame]:
+        table = pd.DataFrame({"key": [1, 1, 2, 3], "amount": [3.0, 4.0, 5.0, float(cut)]})
+        return [one.reset_index(drop=True) for _, one in table.groupby("key")]
+
+    @ps.step
+    def total(part: pd.DataFrame, folder: str) -> float:
+        with open(os.path.join(folder, f"ran-{part['key'][0]}"), "a") as file:
+            file.write("x")
+        part["more"] = 1
+        return float(part["amount"].sum())
+
+    @ps.step
+    def sizes(given: list, found) -> dict:
+        kinds = {type(one).__name__ for one in given}
+        return {"sizes": [len(one) for one in given], "kinds": sorted(kinds), "totals": list(found)}
+
+    @ps.step
+    def same(found) -> list:
+        return found
+
+    made = parts(ps.Param("cut", 6))
+    flow = ps.Flow(sizes(made, same(total.map(made, ps.Param("folder", "")))))
+"""
+
+
+def test_a_step_that_gives_a_list_of_tables_is_mapped_over_and_only_a_changed_table_runs_again(project):
+    project.write(TABLES)
+    folder = str(project.root)
+    report = project.run(params={"folder": folder})
+    assert report.outcome.error is None
+    assert report.outcome.artifacts["parts", ""].format == FORMAT
+    found = project.value(report, "sizes")
+    assert found == {"sizes": [2, 1, 1], "kinds": ["DataFrame"], "totals": [7.0, 5.0, 6.0]}
+    again = project.run(params={"folder": folder, "cut": "9"})
+    assert project.value(again, "sizes")["totals"] == [7.0, 5.0, 9.0]
+    tries = {path.name: path.stat().st_size for path in project.root.glob("ran-*")}
+    assert tries == {"ran-1": 1, "ran-2": 1, "ran-3": 2}
+    assert project.home().ledger.runs()[0].counts["run"] == 4

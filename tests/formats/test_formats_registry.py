@@ -252,3 +252,22 @@ def test_a_warm_step_costs_no_more_than_pandas_own_parquet(objects, tmp_path):
     pairs = [(cost(ours), cost(theirs)) for _ in range(9)]
     best_ours, best_theirs = (min(times) for times in zip(*pairs[1:], strict=True))
     assert best_ours <= 1.1 * best_theirs
+
+
+def test_a_list_of_tables_is_kept_each_by_itself_and_a_list_of_plain_values_as_json(objects):
+    formats, table = FormatRegistry(), pd.DataFrame({"a": [1, 2]})
+    kept = formats.dump([table, {"n": 1}, table], objects.stage)
+    assert (kept.format, len(kept.refs)) == ("list", 1)
+    first, plain, last = formats.load(kept, objects)
+    assert first.equals(table)
+    assert last.equals(table)
+    assert plain == {"n": 1}
+    assert formats.dump([table, {"n": 1}, table], objects.stage) == kept
+    assert formats.dump([1, [2]], objects.stage).format == "json"
+    assert formats.dump([], objects.stage).format == "json"
+
+
+@pytest.mark.parametrize("value", [[object()], [{"a": object()}], [[object()]]])
+def test_a_list_of_what_nothing_keeps_is_refused(objects, value):
+    with pytest.raises(FormatError):
+        FormatRegistry().dump(value, objects.stage)

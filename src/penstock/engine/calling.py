@@ -158,7 +158,7 @@ def _check_type(value: Any, function: Callable[..., Any], where: str) -> None:
         right = type(value).__name__ in (wanted, "DataFrame", "Table") and type(value).__module__.startswith(FRAMES)
         right = right or type(value).__name__ == "Written"
     elif wanted in plain:
-        right = isinstance(value, plain[wanted])
+        right = isinstance(value, plain[wanted]) or (wanted == "list" and isinstance(value, Results))
     else:
         return
     if not right:

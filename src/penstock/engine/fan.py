@@ -35,7 +35,7 @@ def fan_of(node: Node, known: Mapping[tuple[str, str], Artifact], objects: Objec
         raise StepOutputError(
             f"goes through what {behind[0]} gives, which is a {kind}",
             where=f"step {node.id}",
-            hint=f"let {behind[0]} return a list of plain values, such as the names of the parts of a table",
+            hint=f"let {behind[0]} return a list: of plain values, or of the parts of a table",
         )
     return spread(node, known, *found)
 

@@ -42,6 +42,7 @@ class FormatRegistry:
     | `core.artifact.Written` | the one it names; the file is moved in |
     | `core.artifact.Batched` | parquet |
     | Python's own values, numpy scalars | json |
+    | a list of which a part is none of these | list: each part by itself, in its own format |
     | anything else | a package's own, by the entry-point group `penstock.formats` |
 
     Parameters
@@ -82,9 +83,20 @@ class FormatRegistry:
         FormatError
             No format keeps values of this type, or the value would not come back equal; says how to add one.
         """
+        if type(value) is list:
+            return self._dump_list(value, stage)
         if type(value) in _JSON:
             return canonical_json.dump(value, stage)
         return self._dump_other(value, stage)
+
+    def _dump_list(self, value: list[Any], stage: Stage) -> Artifact:
+        """As JSON what JSON can hold; else, as of tables, what a mapped step gives: each part by itself."""
+        try:
+            return canonical_json.dump(value, stage)
+        except FormatError:
+            if all(type(one) in _JSON for one in value):
+                raise
+        return pack([self.dump(one, stage) for one in value], stage)
 
     def _dump_other(self, value: Any, stage: Stage) -> Artifact:
         kind = type(value)
