@@ -112,9 +112,9 @@ def test_a_label_that_no_node_of_kubernetes_can_have_is_an_error(small: Compiled
 
 
 def test_a_name_that_is_no_input_of_a_pipeline_is_an_error(small: Compiled) -> None:
-    graph = replace(small.graph, params={"good": 1, "no-good": 1, "class": 1})
+    graph = replace(small.graph, params={"good": 1, "no-good": 1, "class": 1, "_n": 1, "naïve": 1})
     found = whats(replace(small, graph=graph), "error", image="r/x@sha256:0")
-    assert [text.split(":")[0] for text in found] == ["parameter 'no-good'", "parameter 'class'"]
+    assert [text.split(":")[0] for text in found] == [f"parameter {name!r}" for name in ("no-good", "class", "_n", "naïve")]
 
 
 def test_without_the_sdk_kubeflow_says_what_to_install(small: Compiled, monkeypatch: pytest.MonkeyPatch) -> None:

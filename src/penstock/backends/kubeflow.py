@@ -22,6 +22,8 @@ NAMES = ("secret", "pull_secret", "service_account", "namespace")
 """Options whose values are names of things in Kubernetes."""
 KNOWN = frozenset({*NAMES, "accelerator", "local", "on", "experiment", "scheme"})
 """What `--option` may name."""
+INPUT = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+"""Name of an input of a pipeline, as the SDK takes it."""
 IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
 """An image, roughly: no space, no quote, nothing that a person mistook for a command."""
 LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
@@ -133,8 +135,8 @@ def _secrets(options: Options) -> Iterator[Finding]:
 def _named(flow: Compiled) -> Iterator[Finding]:
     """Names that it would not take."""
     for name in flow.graph.params:
-        if not name.isidentifier() or keyword.iskeyword(name):
-            yield Finding("error", f"parameter {name!r}: no name for an input of a pipeline", "call it otherwise")
+        if not INPUT.fullmatch(name) or keyword.iskeyword(name):
+            yield Finding("error", f"parameter {name!r}: no name for an input of a pipeline", "letters, digits and '_', a letter first, and no word of Python's own")
         if "{{$" in str(flow.graph.params[name]):
             yield Finding("error", f"parameter {name}: Kubeflow puts something else for {{{{$…}}}}", "another value")
     for task in flow.tasks:

@@ -23,6 +23,8 @@ NAME = "kubeflow"
 TASK = "penstock.backends.kubeflow_task"
 SECRET = "penstock"  # noqa: S105  the name of a Secret, which holds it
 """Secret of Kubernetes that is asked for values, unless `--option secret=` names another."""
+HERE = "penstock_task"
+"""What a Python function calls, beside its inputs."""
 GPU = "nvidia.com/gpu"
 """Kind of accelerator, unless `--option accelerator=` names another."""
 RETURNED = "Output"
@@ -248,8 +250,8 @@ def _function(dsl: Any, flow: Compiled, task: Task, owner: int | None, name: str
     inputs = ", ".join(f"{one.name!r}: {one.name}" for one in taken)
     source = (
         f"def {name}({', '.join([*shown, *made])}) -> str:\n"
-        f"    from {TASK} import here\n\n"
-        f"    return here({words!r}, {{{inputs}}}, metrics, answer)\n"
+        f"    from {TASK} import here as {HERE}\n\n"
+        f"    return {HERE}({words!r}, {{{inputs}}}, metrics, answer)\n"
     )
     place = f"<task {name}>"
     linecache.cache[place] = (len(source), None, source.splitlines(keepends=True), place)
@@ -284,7 +286,7 @@ def _input(name: str) -> str:
     >>> _input("n"), _input("metrics")
     ('n', 'param_metrics')
     """
-    return f"{PREFIX}{name}" if name in (RUN, PART, *OUTPUTS) or name.startswith(PREFIX) else name
+    return f"{PREFIX}{name}" if name in (RUN, PART, HERE, *OUTPUTS) or name.startswith(PREFIX) else name
 
 
 def _dashed(name: str) -> str:
