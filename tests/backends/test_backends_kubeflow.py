@@ -131,8 +131,8 @@ def test_a_cluster_needs_an_image(small: Compiled) -> None:
 
 
 def test_an_image_stands_in_the_place_of_a_kubeflow_cluster() -> None:
-    name, where = split_place("kfp://host:80?image=r/x:1&namespace=team")
-    where, _, more = where.partition("?")
+    place, _, more = "kfp://host:80?image=r/x:1&namespace=team".partition("?")
+    name, where = split_place(place)
     assert (name, where) == ("kubeflow", "host:80")
     assert _options(more, where) == Options(group="step", image="r/x:1", more={"namespace": "team", "on": "host:80"})
 

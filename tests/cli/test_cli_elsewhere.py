@@ -191,6 +191,14 @@ def test_the_parts_of_an_export_are_told_and_a_wrong_number_is_refused(
     (project / "flows.py").write_text(MAPPED)
     for words, told in (((), "square: 3 parts at once"), (("--parts", "0"), "square: needs nothing")):
         assert told in call(project, "export", "fake", "flows.py", "--check", *words).text
-    ended = call(project, "run", "flows.py", "--on", "fake://?parts=-1")
-    assert ended.code == 2
-    assert "a number is meant" in ended.text
+    for place in ("fake://?parts=-1", "fake?parts=-1"):
+        ended = call(project, "run", "flows.py", "--on", place)
+        assert ended.code == 2
+        assert "a number is meant" in ended.text
+
+
+def test_an_export_that_cannot_be_written_says_where(project: Path) -> None:
+    ended = call(project, "export", "fake", "flows.py", "--output", "absent/two.txt")
+    assert ended.code == 1
+    assert "absent/two.txt" in ended.text
+    assert "unexpected" not in ended.text

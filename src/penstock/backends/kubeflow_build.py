@@ -23,6 +23,8 @@ NAME = "kubeflow"
 TASK = "penstock.backends.kubeflow_task"
 SECRET = "penstock"  # noqa: S105  the name of a Secret, which holds it
 """Secret of Kubernetes that is asked for values, unless `--option secret=` names another."""
+MOST_NAME = 63
+"""Characters of a pipeline's name, which begins the names of what Kubernetes makes for it."""
 HERE = "penstock_task"
 """What a Python function calls, beside its inputs."""
 GPU = "nvidia.com/gpu"
@@ -297,4 +299,4 @@ def _dashed(name: str) -> str:
     >>> _dashed("My_flow")
     'my-flow'
     """
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "flow"
+    return re.sub(r"[^a-z0-9]+", "-", name.lower())[:MOST_NAME].strip("-") or "flow"

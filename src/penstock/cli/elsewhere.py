@@ -85,8 +85,8 @@ def run_on(found: Target, request: Request, on: str, progress: Progress) -> Repo
     from penstock.lifecycle.rehearse import rehearse_with
     from penstock.lifecycle.remote_record import Part, events_of, give_up, report_of
 
-    name, where = split_place(on)
-    where, _, more = where.partition("?")
+    place, _, more = on.partition("?")
+    name, where = split_place(place)
     asked = [word for word in REFUSED if getattr(request, word)] + [
         n for n, v in request.flags.items() if v is not None
     ]

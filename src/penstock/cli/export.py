@@ -132,8 +132,13 @@ def command(
     text = chosen.export(flow, options)
     _recorded(flow, backend, options, text, output)
     if output:
-        with open(output, "w", encoding="utf-8") as written:
-            written.write(text)
+        from penstock.store.files import explain
+
+        try:
+            with open(output, "w", encoding="utf-8") as written:
+                written.write(text)
+        except OSError as error:
+            raise explain(error, "write the export", output) from error
     else:
         sys.stdout.write(text)
     return 0
