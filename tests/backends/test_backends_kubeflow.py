@@ -114,7 +114,9 @@ def test_a_label_that_no_node_of_kubernetes_can_have_is_an_error(small: Compiled
 def test_a_name_that_is_no_input_of_a_pipeline_is_an_error(small: Compiled) -> None:
     graph = replace(small.graph, params={"good": 1, "no-good": 1, "class": 1, "_n": 1, "naïve": 1})
     found = whats(replace(small, graph=graph), "error", image="r/x@sha256:0")
-    assert [text.split(":")[0] for text in found] == [f"parameter {name!r}" for name in ("no-good", "class", "_n", "naïve")]
+    assert [text.split(":")[0] for text in found] == [
+        f"parameter {name!r}" for name in ("no-good", "class", "_n", "naïve")
+    ]
 
 
 def test_without_the_sdk_kubeflow_says_what_to_install(small: Compiled, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,6 +334,14 @@ def test_nothing_is_started_after_a_call_that_failed(monkeypatch: pytest.MonkeyP
     did = perform([["a"], ["b"]], [], {"penstock_run": "r"}, limit_s=5)
     assert (did.code, len(seen)) == (3, 1)
     assert 30 < (seen[0] or 0) <= 35  # the worker holds the 5 seconds itself
+
+
+def test_a_worker_that_does_not_start_is_told_of_in_the_log_of_its_kubeflow_task(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    did = perform([["a"]], [], {"penstock_run": "r"}, python="/no/such/python")
+    assert (did.outcome, did.code) == ("failed", 2)
+    assert "/no/such/python does not start" in capsys.readouterr().err
 
 
 def test_a_pod_of_kubeflow_that_is_deleted_ends_the_worker(tmp_path: Path) -> None:

@@ -41,8 +41,8 @@ import json, sys, yaml
 from penstock.backends.backend import Options
 from penstock.backends.compiled import compiled
 from penstock.backends.kubeflow import Kubeflow
-file, python = sys.argv[1:]
-flow, options = compiled(file), Options(image="r/x@sha256:0", python=python)
+file, python = sys.argv[1:3]
+flow, options = compiled(file, file=sys.argv[3]), Options(image="r/x@sha256:0", python=python)
 text = Kubeflow().export(flow, options)
 assert text == Kubeflow().export(flow, options), "the same flow gives the same bytes"
 print(json.dumps(next(yaml.safe_load_all(text))))
@@ -123,7 +123,7 @@ class Launcher:
             return PLACEHOLDER.sub(lambda found: paths[found[3]] if found[1] == "outputs" else inputs[found[3]], text)
 
         command = [*container["command"], *map(filled, container["args"])]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert "{{$" not in " ".join(command)
         written = {path.name: path.read_text() for path in at.iterdir()}
@@ -132,9 +132,14 @@ class Launcher:
 
 @pytest.fixture
 def wide(kubeflow: Any, tmp_path: Path) -> tuple[Path, Mapping[str, Any]]:
-    (tmp_path / "penstock.toml").write_text("")
-    (tmp_path / "flows.py").write_text(WIDE)
-    return tmp_path, json.loads(kubeflow.processes.run("-c", EXPORT, tmp_path / "flows.py", sys.executable))
+    """The project as an image has it, elsewhere than where it was exported; and the pipeline."""
+    here, app = tmp_path / "here", tmp_path / "app"
+    for folder in (here, app):
+        folder.mkdir()
+        (folder / "penstock.toml").write_text("")
+        (folder / "flows.py").write_text(WIDE)
+    words = (here / "flows.py", sys.executable, app / "flows.py")
+    return app, json.loads(kubeflow.processes.run("-c", EXPORT, *words))
 
 
 def test_the_containers_of_a_kubeflow_pipeline_do_the_flow(wide: tuple[Path, Mapping[str, Any]]) -> None:

@@ -136,7 +136,11 @@ def _named(flow: Compiled) -> Iterator[Finding]:
     """Names that it would not take."""
     for name in flow.graph.params:
         if not INPUT.fullmatch(name) or keyword.iskeyword(name):
-            yield Finding("error", f"parameter {name!r}: no name for an input of a pipeline", "letters, digits and '_', a letter first, and no word of Python's own")
+            yield Finding(
+                "error",
+                f"parameter {name!r}: no name for an input of a pipeline",
+                "letters, digits and '_', a letter first, and no word of Python's own",
+            )
         if "{{$" in str(flow.graph.params[name]):
             yield Finding("error", f"parameter {name}: Kubeflow puts something else for {{{{$…}}}}", "another value")
     for task in flow.tasks:

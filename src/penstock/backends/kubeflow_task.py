@@ -15,8 +15,10 @@ import os
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from penstock.backends.call import MARGIN_S, Told, call
@@ -35,6 +37,8 @@ OUTPUTS = ("outcome", "metrics", "answer")
 PREFIX = "param_"
 """Set before parameters whose names a task keeps for itself."""
 PASSED, REFUSED, SKIPPED, FAILED = "passed", "refused", "skipped", "failed"
+LAST = 200
+"""Lines of a worker's log that are looked through for its reason."""
 MOST_REPORT = 5_000_000
 """Characters of a version's report that are handed on."""
 WHOLE = 2**53
@@ -136,8 +140,12 @@ def perform(
         named = [word for step in steps for word in ("--step", step)]
         command = [python or sys.executable, "-P", "-m", "penstock.worker", "step", *arguments, *named, *given]
         left = None if end is None else max(1.0, end - time.monotonic())
-        did.told.append(call(command, echo=_echo, timeout_s=left, unwanted=unwanted))
+        said: deque[str] = deque(maxlen=LAST)
+        told = call(command, echo=partial(_echo, said), timeout_s=left, unwanted=unwanted)
+        did.told.append(told)
         if did.outcome == FAILED:
+            if not any(told.reason in line for line in said):  # it was killed, or never began: nobody else tells
+                _echo(said, f"penstock: {told.reason}")
             break
     return did
 
@@ -156,7 +164,8 @@ def _report(arguments: Sequence[str], told: Iterable[Told], since: float) -> str
     return ""
 
 
-def _echo(line: str) -> None:
+def _echo(said: deque[str], line: str) -> None:
+    said.append(line)
     print(line, file=sys.stderr, flush=True)
 
 
