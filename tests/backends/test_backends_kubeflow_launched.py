@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from typing import Any
 import pytest
 
 from penstock.project import open_home
+
+ROOT = Path(__file__).resolve().parents[2]
 
 WIDE = """
 import penstock as ps
@@ -164,3 +167,22 @@ def test_the_containers_of_a_kubeflow_pipeline_do_the_flow(wide: tuple[Path, Map
     [parts] = [name for name, task in tasks.items() if "parameterIterator" in task]
     assert tasks["score"]["dependentTasks"] == [parts]
     assert json.loads(tasks[parts]["parameterIterator"]["items"]["raw"]) == ["1/3", "2/3", "3/3"]
+
+
+def test_the_dockerfile_of_the_how_to_for_kubeflow_makes_what_its_commands_ask_for() -> None:
+    """Read, not built: extras that there are, the file where `--at` says, and nothing of one's own machine in it."""
+    text = (ROOT / "docs" / "how-to" / "kubeflow.md").read_text()
+    blocks = {
+        block.split("\n")[0]: block.split("\n")[1:] for block in re.findall(r"```text\n(# .*?)```", text, re.DOTALL)
+    }
+    instructions = [line.partition(" ")[::2] for line in blocks["# Dockerfile"] if line]
+    assert [name for name, _ in instructions] == ["FROM", "RUN", "WORKDIR", "COPY", "RUN"]
+    told = dict(instructions[2:4])
+    [at] = re.findall(r"--at (\S+)", text)
+    assert (told["COPY"], at) == (". .", f"{told['WORKDIR']}/scores.py")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    [extras] = re.findall(r"penstock\[([a-z0-9,]+)\]", instructions[1][1])
+    assert set(extras.split(",")) <= set(project["optional-dependencies"])
+    [python] = re.findall(r"python:([0-9.]+)-slim", instructions[0][1])
+    assert project["requires-python"].startswith(f">={python}")
+    assert ".penstock" in blocks["# .dockerignore"]
