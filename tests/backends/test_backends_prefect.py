@@ -16,9 +16,9 @@ import penstock as ps
 from penstock.backends.backend import Options
 from penstock.backends.call import Told
 from penstock.backends.compiled import Compiled, compiled
-from penstock.backends.prefect import WORDS, Prefect, signature
-from penstock.backends.prefect_artifact import markdown
-from penstock.backends.prefect_run import Plan, error_of, tags_of
+from penstock.backends.prefect import WORDS, Prefect, is_cron, signature
+from penstock.backends.prefect_artifact import markdown, veil, veiled
+from penstock.backends.prefect_run import Plan, _Run, error_of, tags_of
 from penstock.backends.tasks import Task
 from penstock.cli.elsewhere import _options as options_of_run_on
 from penstock.core.flow import Graph
@@ -123,6 +123,70 @@ def test_a_run_names_what_it_sets_otherwise_as_a_person_would() -> None:
     assert list(plan.set_by(given))[1::2] == ["since=2027", "share=4000", "part=0.5", "loud=true"]
 
 
+@pytest.mark.parametrize("name", ["class", "from", "None", "self", "cls", "model_config", "v__args", "_n", "as-of"])
+def test_a_parameter_that_prefect_cannot_take_is_an_error_before_anything_runs(small: Compiled, name: str) -> None:
+    [found] = Prefect().check(with_params(small, **{name: 1}), Options())
+    assert (found.grade, f"Param({name!r})" in found.what) == ("error", True)
+
+
+def test_an_export_holds_variables_and_the_whole_path_of_python(small: Compiled) -> None:
+    text = Prefect().export(small, Options(python="venv/bin/python", environment={"REGION": "eu"}))
+    assert "environment={'REGION': 'eu'}" in text
+    assert f"python={small.python!r}" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [("*/5 6-18 * * mon-fri", True), ("05,35 0 1 jan 7", True), ("61 6 * * 1", False), ("0 6 * * 1 2026", False),
+     ("* * * * foo", False), ("*/0 * * * *", False), ("1-2-3 * * * *", False), ("- * * * *", False)],
+)  # fmt: skip
+def test_a_field_of_cron_holds_what_it_can(text: str, right: bool) -> None:
+    assert is_cron(text) == right
+
+
+def test_a_task_has_no_more_parts_than_run_at_once() -> None:
+    task = Task("score", ("score",), (("score",),), parts=8)
+    plan = Plan("f", "/p", (task,), {})
+    assert [replace(plan, jobs=jobs).parts_of(task) for jobs in (1, 2, 16)] == [0, 2, 8]
+    assert replace(plan, jobs=4).parts_of(replace(task, parts=0)) == 0
+
+
+def test_a_secret_is_hidden_in_whatever_form_and_what_a_server_refuses_is_replaced() -> None:
+    fit = veil({"CAVE_WORD": "opensesame", "EMPTY": ""})
+    told = {"error": {"what": "opensesame is wrong"}, "n": 3, "rows": ["b3BlbnNlc2FtZQ"]}
+    assert veiled(told, fit) == {"error": {"what": "<CAVE_WORD> is wrong"}, "n": 3, "rows": ["<CAVE_WORD>"]}
+    assert fit("a\0b\x1b[31m\ud800") == "a\ufffdb\ufffd[31m\ufffd"
+    assert fit("\ttwo\nlines") == "\ttwo\nlines"
+
+
+def test_an_artifact_is_bounded_and_tells_figures_and_failures() -> None:
+    outputs = {str(n): {"digest": f"{n:064x}"[::-1]} for n in range(1, 40)}
+    step = {"state": "done", "outputs": outputs, "metrics": {"roc_auc": 0.84567}}
+    failed = {"run": "ab12", "state": "failed", "reason": "step x: " + "long " * 9_000, "steps": {}}
+    text = markdown("f", "/p", [{"run": "ab12", "steps": {"train": step}}, failed])
+    assert "and 36 more" in text
+    assert "| train | roc\\_auc | 0.8457 |" in text
+    assert "**failed**: step x: long" in text
+    assert len(text) < 5_000
+
+
+@pytest.fixture
+def run_of_two(small: Compiled) -> _Run:
+    """A run of two parts, whose workers are not started."""
+    task = replace(small.tasks[0], retries=2, timeout_s=5.0, calls=(("a",), ("b",)), parts=2)
+    plan = Plan("small", "/p", (task,), {task.id: (("a",), ("b",))}, jobs=2)
+    return _Run(plan, {}, "id", {}, str, None)
+
+
+def test_what_is_to_end_is_not_tried_again(run_of_two: _Run) -> None:
+    [task] = run_of_two.plan.tasks
+    run_of_two.told |= {(task.id, 0): Told(2, {"state": "failed"}), (task.id, 2): Told(5, {"state": "failed"})}
+    found = [run_of_two._may_get_better(task, name) for name in (task.id, f"{task.id} 1/2", f"{task.id} 2/2")]
+    assert found == [False, True, True]
+    run_of_two.stop.set()
+    assert not run_of_two._may_get_better(task, f"{task.id} 2/2")
+
+
 def test_tags_are_part_labels_and_gpu() -> None:
     task = Task("fit", ("fit",), (("fit",),), part="train", resources={"gpu": 1, "labels": {"queue": "big"}})
     assert list(tags_of(task)) == ["train", "queue=big", "gpu"]
@@ -151,9 +215,10 @@ def test_an_artifact_has_verdict_version_figures_and_links(tmp_path: Path) -> No
     text = markdown("churn", str(tmp_path), told)
     assert "**churn@7** · champion" in text
     assert "**better**: better than required" in text
-    assert "| roc\\_auc ≥ 0.6 \\| \\*x\\* | pass | 0.8457 | 0.755 … 0.907 | 0.6 | 81 |" in text
+    assert "| pass | 0.8457 | 0.755 … 0.907 | 0.6 | 81 | roc\\_auc ≥ 0.6 \\| \\*x\\* |" in text
     assert "| train | done | 0.25 | 3 | `abababababab` |" in text
-    assert f"[report](file://{page})" in text
+    assert f"`{page}` on the machine of the run" in text
+    assert "file://" not in text  # a browser opens none from the page of a server
     assert "`penstock show ab12`" in text
 
 

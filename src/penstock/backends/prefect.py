@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,15 +14,18 @@ from penstock.backends.prefect_run import Plan, carry_out
 from penstock.backends.preflight import described
 from penstock.core.digest import digest_value
 from penstock.core.flow import set_params
-from penstock.errors import MissingExtraError, UsageError, bounded
+from penstock.core.urls import masked
+from penstock.errors import BackendError, MissingExtraError, PenstockError, UsageError, bounded
 from penstock.lifecycle.run import jobs_of
 
 if TYPE_CHECKING:
     import prefect
 
 NAME = "prefect"
-RESERVED = ("return_state", "wait_for")
-"""Arguments that Prefect takes itself when a flow is called."""
+RESERVED = ("return_state", "wait_for", "self", "cls", "model_config")
+"""Names of parameters that Prefect, or Pydantic for it, keeps for itself."""
+MOST_SHOWN = 50
+"""Tasks that the description of a flow names at most."""
 WORDS = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
@@ -32,6 +36,14 @@ WORDS = {
     "@annually": "0 0 1 1 *",
 }
 """Cron's words for common schedules."""
+FIELDS = (
+    (0, 59, ""),
+    (0, 23, ""),
+    (1, 31, ""),
+    (1, 12, "jan feb mar apr may jun jul aug sep oct nov dec"),
+    (0, 7, "sun mon tue wed thu fri sat"),
+)
+"""Of a cron expression: the least and the greatest number, and words for them."""
 SETTINGS = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # progress is told by us; its lines go to its server alone
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -80,9 +92,9 @@ class Prefect:
             what = f"--schedule {options.schedule}: this export makes no triggers of Prefect's assets"
             remedy = "give a cron expression, or a trigger in Prefect's own terms: flow.serve(triggers=[…])"
             found.append(Finding("error", what, remedy))
-        elif options.schedule and not _is_cron(options.schedule):
+        elif options.schedule and not is_cron(options.schedule):
             what = f"--schedule {options.schedule}: no cron expression of five fields, and none of {', '.join(WORDS)}"
-            found.append(Finding("error", what, 'such as --schedule "0 6 * * 1"'))
+            found.append(Finding("error", what, 'such as --schedule "0 6 * * 1", or edit the file that is written'))
         if unknown := sorted(options.more.keys() - {"on"}):  # "on" is where `run --on` leads: `run` refuses it
             found.append(Finding("error", f"--option {unknown[0]}: Prefect has none", "edit the file that is written"))
         if asking := [task.id for task in flow.tasks if {"cpu", "memory", "gpu"} & task.resources.keys()]:
@@ -107,7 +119,8 @@ class Prefect:
             "params": dict(flow.request.params),
             "set": dict(extra.get("set", {})),
             "env": flow.home.config.environment if flow.home.config.environment != "dev" else None,
-            "python": options.python,
+            "python": flow.python if options.python else None,
+            "environment": dict(options.environment),
             "full": bool(extra.get("full")),
             "secrets": options.secrets,
         }
@@ -133,16 +146,24 @@ class Prefect:
         UsageError
             A place was named.
         MissingExtraError
+        BackendError
+            Prefect did not run it: its server does not answer, or refuses.
         """
         if where:
             what = f"prefect://{where}: the server of Prefect is not named here"
             raise UsageError(what, hint="set PREFECT_API_URL=http://HOST:4200/api and give --on prefect")
         for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
-        native = _native(flow, options.secrets, done, __name__, "flow")
+        native = _native(flow, options.secrets, options.environment, done, __name__, "flow")
         from prefect.utilities.urls import url_for
 
-        state: Any = native(return_state=True)
+        try:
+            state: Any = native(return_state=True)
+        except PenstockError:
+            raise
+        except Exception as error:  # what goes wrong within the flow comes as its state
+            what = bounded(f"Prefect did not run {flow.name}: {type(error).__name__}: {error}", 1_000)
+            raise BackendError(what, hint=f"is there a server of Prefect at PREFECT_API_URL={_server()}?") from error
         run = str(state.state_details.flow_run_id)
         outcome: Outcome = "cancelled" if state.is_cancelled() else "success" if state.is_completed() else "failed"
         reason = bounded(str(state.message or ""), 500)
@@ -160,6 +181,7 @@ def to_prefect(
     env: str | None = None,
     python: str | None = None,
     secrets: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
     variable: str = "flow",
 ) -> prefect.Flow[Any, Any]:
     """A workflow or flow as one of Prefect's: call it, or `.serve()` or `.deploy()` it.
@@ -185,7 +207,9 @@ def to_prefect(
         Path of the Python that runs the steps; this one by default.
     secrets : sequence of str
         Variables that the steps find in their environment, each from Prefect's Secret block of the same name in
-        lower case with dashes: "DATABASE_URL" from the block "database-url".
+        lower case with dashes: "DATABASE_URL" from the block "database-url". Its value is hidden in what Prefect shows.
+    environment : dict, optional
+        Variables that the steps find in their environment beside it.
     variable : str
         Name of the global variable that holds the flow, by which a deployment finds it again.
 
@@ -227,10 +251,17 @@ def to_prefect(
         env=env,
         python=os.path.abspath(python) if python else None,
     )
-    return _native(flow, tuple(secrets), None, str(caller.get("__name__", __name__)), variable)
+    return _native(flow, tuple(secrets), environment or {}, None, str(caller.get("__name__", __name__)), variable)
 
 
-def _native(flow: Compiled, secrets: tuple[str, ...], done: Done | None, module: str, variable: str) -> Any:
+def _native(
+    flow: Compiled,
+    secrets: tuple[str, ...],
+    environment: Mapping[str, str],
+    done: Done | None,
+    module: str,
+    variable: str,
+) -> Any:
     """A flow of Prefect's that carries out ours."""
     native = _prefect()
     wrong = next(iter(_refused(flow)), None)
@@ -241,7 +272,8 @@ def _native(flow: Compiled, secrets: tuple[str, ...], done: Done | None, module:
         for task in flow.tasks
     }
     defaults = {name: value for name, value in flow.graph.params.items() if name not in flow.request.params}
-    plan = Plan(flow.name, flow.home.config.root, flow.tasks, commands, secrets, defaults)
+    jobs = jobs_of(flow.home)
+    plan = Plan(flow.name, flow.home.config.root, flow.tasks, commands, secrets, dict(environment), defaults, jobs)
 
     def carry(**params: Any) -> Any:
         return carry_out(plan, params, done)
@@ -254,8 +286,8 @@ def _native(flow: Compiled, secrets: tuple[str, ...], done: Done | None, module:
         carry,
         name=flow.name,
         version=digest_value("flow", [[node.id, node.code] for node in flow.graph.nodes])[:16],
-        description="\n".join(f"* {line}" for line in described(flow, Prefect(), Options())[:-1]),
-        task_runner=ThreadPoolTaskRunner(max_workers=jobs_of(flow.home)),
+        description=_description(flow),
+        task_runner=ThreadPoolTaskRunner(max_workers=jobs),
         persist_result=False,
         log_prints=False,
     )
@@ -271,11 +303,26 @@ def signature(flow: Compiled) -> Any:
     return Signature([Parameter(n, named, default=value, annotation=kinds[n]) for n, value in values.items()])
 
 
+def _description(flow: Compiled) -> str:
+    """The tasks as a list in Markdown, for the page of the flow and of its deployments."""
+    lines = [f"* {line}" for line in described(flow, Prefect(), Options())[:-1]]
+    more = [f"* and {len(lines) - MOST_SHOWN} more"] if len(lines) > MOST_SHOWN else []
+    return "\n".join(lines[:MOST_SHOWN] + more)
+
+
+def _server() -> str:
+    """Where Prefect's server is said to be, for people."""
+    from prefect.settings import PREFECT_API_URL
+
+    return masked(str(PREFECT_API_URL.value() or "")) or "(not set: one is started for the run)"
+
+
 def _refused(flow: Compiled) -> list[Finding]:
     """Parameters that are none of a Python function's, or that Prefect keeps for itself."""
     found = []
     for name in flow.graph.params:
-        if not name.isidentifier() or name in RESERVED or name.startswith("_"):
+        wrong = not name.isidentifier() or keyword.iskeyword(name) or name.startswith(("_", "v__"))
+        if wrong or name in RESERVED:
             what = f"Param({name!r}): a parameter of a Prefect flow cannot be called so"
             found.append(Finding("error", what, "give it another name, of letters, digits and _, a letter first"))
     return found
@@ -289,8 +336,30 @@ def _prefect() -> Any:
     return prefect
 
 
-def _is_cron(text: str) -> bool:
-    return text in WORDS or len(text.split()) == 5
+def is_cron(text: str) -> bool:
+    """Whether a schedule is one of cron's words, or five fields each of which can be.
+
+    Examples
+    --------
+    >>> is_cron("@daily"), is_cron("*/5 6-18 * * mon-fri"), is_cron("61 6 * * 1"), is_cron("0 6 * *")
+    (True, True, False, False)
+    """
+    fields = text.lower().split()
+    return text in WORDS or (len(fields) == len(FIELDS) and all(map(_is_field, fields, FIELDS)))
+
+
+def _is_field(text: str, bounds: tuple[int, int, str]) -> bool:
+    """Whether one field is a list of numbers, words and ranges, each perhaps with a step."""
+    low, high, words = bounds
+    known = {str(number) for number in range(low, high + 1)} | set(words.split())
+    for one in text.split(","):
+        span, slash, step = one.partition("/")
+        ends = [end.lstrip("0") or end[-1:] for end in span.split("-")]
+        if (slash and not step.strip("0").isdecimal()) or len(ends) > 2:
+            return False
+        if span != "*" and not known.issuperset(ends):
+            return False
+    return True
 
 
 def _short(target: str) -> str:
