@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from collections import defaultdict
 from collections.abc import Mapping
@@ -22,8 +24,8 @@ from penstock.backends.prefect_run import Plan, _Run, error_of, tags_of
 from penstock.backends.tasks import Task
 from penstock.cli.elsewhere import _options as options_of_run_on
 from penstock.core.flow import Graph
-from penstock.engine.processes import cores
 from penstock.errors import MissingExtraError, StepError, StepTimeoutError, UsageError
+from penstock.testing import backend_flows as flows
 from penstock.testing.backend_suite import BackendSuite, Project, TaskEnded, Went
 from tests.backends.engines.processes import ROOT
 
@@ -250,7 +252,7 @@ class Runner:
     def engine(self) -> Engine:
         """The engine that runs now."""
         engine: Engine = self.engines.get("prefect")
-        engine.processes.env["PYTHONPATH"] = str(ROOT / "src")
+        engine.processes.env |= {"PYTHONPATH": str(ROOT / "src"), "PENSTOCK_JOBS": "2"}
         return engine
 
     def run(
@@ -327,9 +329,18 @@ class TestPrefect(BackendSuite):
         assert found["right"]["run_count"] == 2
         before = {one["id"] for one in found["join"]["task_inputs"]["wait_for"]}
         assert before == {found["part"]["id"], found["right"]["id"]}
-        if cores() > 1:  # what need not wait for each other runs at once
-            assert found["left"]["start_time"] < found["right"]["end_time"]
-            assert found["right"]["start_time"] < found["left"]["end_time"]
+
+    def test_parts_of_a_mapped_step_are_tasks_that_run_at_once(self, runner: Runner, tmp_path: Path) -> None:
+        """Each of two items waits for the other to have begun; the step itself comes after them."""
+        project = Project(tmp_path / "met", MEET)
+        engine = runner.engine
+        run = runner.called(project.file, project.params, "step")
+        assert engine.wait(run) == "Completed"
+        assert engine.tasks(run) == dict.fromkeys(("meet 1/2", "meet 2/2", "meet", "both"), "Completed")
+        found = {one["name"]: one for one in engine.api("task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})}
+        before = {one["id"] for one in found["meet"]["task_inputs"]["wait_for"]}
+        assert before == {found["meet 1/2"]["id"], found["meet 2/2"]["id"]}
+        assert project.runs()[0].state == "done"
 
     def test_an_artifact_tells_what_came_of_a_run(self, runner: Runner, ten: tuple[Project, Went]) -> None:
         """A line a step, with digests, and how to look closer."""
@@ -383,7 +394,9 @@ class TestPrefect(BackendSuite):
         run = engine.trigger("secretive", n=3)
         assert engine.wait(run) == "Completed"
         assert json.loads((tmp_path / "told").read_text()) == [3, 10]
-        assert "opensesame" not in engine.wait_for_log(run, "Finished in state Completed")
+        log = engine.wait_for_log(run, "Finished in state Completed")
+        assert "the word is <CAVE_WORD>" in log
+        assert "opensesame" not in log
         assert project.runs()[0].info["backend"]["run"] == run
         runner.end("secretive")
 
@@ -401,7 +414,123 @@ class TestPrefect(BackendSuite):
         assert json.loads((tmp_path / "told").read_text()) == [5, 4]
         engine.processes.stop("pool")
 
+    def test_a_run_that_nobody_serves_is_cancelled_in_prefect(self, runner: Runner, tmp_path: Path) -> None:
+        """Prefect only notes that somebody wants its end; the run itself minds it, and ends what it started."""
+        project = Project(tmp_path / "called", flows.SLOW.replace("LIMIT", "None"))
+        engine = runner.engine
+        engine.processes.start("called", "python", "-m", "penstock", "run", project.file, "--on", "prefect",
+                               "--param", f"folder={project.notes}")  # fmt: skip
+        engine.processes.wait("step that runs", (project.notes / "slow.pid").exists)
+        run = engine.runs("slowly")[0]
+        engine.cancel(run)
+        assert engine.wait(run) == "Cancelled"
+        engine.processes.forget("called")
+        self.is_gone(project)
+        assert "after" not in engine.tasks(run)
+        assert project.runs()[0].state == "cancelled"
 
+    def test_a_killed_process_of_a_run_takes_its_workers_along(self, runner: Runner, tmp_path: Path) -> None:
+        """Nobody is left to end them."""
+        project = Project(tmp_path / "crashed", flows.SLOW.replace("LIMIT", "None"))
+        engine = runner.engine
+        name = runner.serve(project.file, "step")
+        run = engine.trigger(name, folder=str(project.notes))
+        engine.processes.wait("step that runs", (project.notes / "slow.pid").exists)
+        server = engine.processes.started(name).pid
+        [process] = [pid for pid in ancestors(int((project.notes / "slow.pid").read_text())) if parent(pid) == server]
+        os.kill(process, signal.SIGKILL)
+        assert engine.wait(run) == "Crashed"
+        self.is_gone(project)
+        runner.end(name)
+
+    def test_a_run_by_schedule_is_tried_again_in_prefect(self, runner: Runner, tmp_path: Path) -> None:
+        """What is done is kept, and the same run of ours goes on."""
+        project = Project(tmp_path / "scheduled", LATER)
+        engine = runner.engine
+        later = "datetime.now(timezone.utc) + timedelta(seconds=4)"
+        schedule = f"Interval(timedelta(hours=1), anchor_date={later}, parameters={project.params!r})"
+        text = runner.text(project.file, "step", f"flow.serve('later', schedule={schedule})")
+        engine.serve("later", SCHEDULES + text)
+        [run] = engine.processes.wait("scheduled run", lambda: self.begun(engine, "later"), every=0.5)
+        assert engine.wait(run) == "Failed"
+        (project.notes / "there").write_text("")
+        engine.api(f"flow_runs/{run}/set_state", {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}})
+        engine.processes.wait(
+            "second try", lambda: engine.api(f"flow_runs/{run}")["state_name"] == "Completed", every=0.5
+        )
+        [ended] = project.runs()
+        assert (ended.state, ended.info["backend"]["run"]) == ("done", run)
+        assert [(row.step, row.state) for row in project.rows(ended.id)][-1] == ("second", "done")
+        assert project.tries("first") == 1
+        runner.end("later")
+
+    @staticmethod
+    def begun(engine: Engine, flow: str) -> list[str]:
+        """Runs of a flow that are no longer merely scheduled."""
+        found = {run: engine.api(f"flow_runs/{run}")["state_type"] for run in engine.runs(flow)}
+        return [run for run, state in found.items() if state not in ("SCHEDULED", "PENDING")]
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def ancestors(pid: int) -> list[int]:
+    found = [pid]
+    while found[-1] > 1:
+        found.append(parent(found[-1]))
+    return found
+
+
+MEET = """
+import os
+import time
+import penstock as ps
+
+
+@ps.step(timeout_s=120)
+def meet(me: str, folder: str):
+    other = {"one": "two", "two": "one"}[me]
+    with open(os.path.join(folder, me), "w") as file:
+        file.write("here")
+    while not os.path.exists(os.path.join(folder, other)):
+        time.sleep(0.05)
+    return me
+
+
+@ps.step
+def both(names):
+    return "".join(names)
+
+
+met = ps.Flow(both(meet.map(["one", "two"], ps.Param("folder", ""))), name="met")
+"""
+SCHEDULES = """
+from datetime import datetime, timedelta, timezone
+from prefect.schedules import Interval
+"""
+LATER = """
+import os
+import penstock as ps
+
+
+@ps.step
+def first(folder: str):
+    with open(os.path.join(folder, "first.tries"), "a") as file:
+        file.write("x")
+    return 1
+
+
+@ps.step
+def second(one, folder: str):
+    if not os.path.exists(os.path.join(folder, "there")):
+        raise RuntimeError("what it needs is not there yet")
+    return one + 1
+
+
+folder = ps.Param("folder", "")
+later = ps.Flow(second(first(folder), folder), name="later")
+"""
 POOLED = """
 from flows import secretive
 from penstock import to_prefect
@@ -410,7 +539,7 @@ weekly = to_prefect(secretive, python={python!r}, variable="weekly")
 
 if __name__ == "__main__":
     found = weekly.from_source({folder!r}, "weekly.py:weekly")
-    found.to_deployment("pooled", work_pool_name="pool", job_variables={{"env": {{"CAVE_WORD": "abcd"}}}}).apply()
+    found.deploy("pooled", work_pool_name="pool", job_variables={{"env": {{"CAVE_WORD": "abcd"}}}})
 """
 SECRET = """
 import json
@@ -420,6 +549,7 @@ import penstock as ps
 
 @ps.step
 def tell(n: int):
+    print("the word is", os.environ["CAVE_WORD"])
     with open("FOLDER/told", "w") as file:
         json.dump([n, len(os.environ["CAVE_WORD"])], file)
     return n

@@ -88,6 +88,10 @@ class Processes:
         )
         return done.stdout
 
+    def started(self, name: str) -> subprocess.Popen[bytes]:
+        """A process that was started under this name and has not been stopped."""
+        return self._started[name]
+
     def forget(self, name: str) -> None:
         """Wait for the end of a process that a test ended itself: `wait` minds it no more."""
         self._started[name].wait(30)
