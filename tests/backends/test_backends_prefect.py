@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -146,6 +146,17 @@ def test_a_field_of_cron_holds_what_it_can(text: str, right: bool) -> None:
     assert is_cron(text) == right
 
 
+def test_an_export_says_how_many_parts_where_that_is_not_the_usual_number(tmp_path: Path) -> None:
+    (tmp_path / "penstock.toml").write_text("")
+    (tmp_path / "flows.py").write_text(flows.MAPPED)
+    texts = [
+        Prefect().export(compiled(str(tmp_path / "flows.py"), **given), Options())
+        for given in ({}, {"parts": 0}, {"parts": 2})
+    ]
+    assert ["parts=" in text for text in texts] == [False, True, True]
+    assert ("parts=0" in texts[1], "parts=2" in texts[2]) == (True, True)
+
+
 def test_a_task_has_no_more_parts_than_run_at_once() -> None:
     task = Task("score", ("score",), (("score",),), parts=8)
     plan = Plan("f", "/p", (task,), {})
@@ -242,7 +253,7 @@ class Runner:
     """Calls a flow in a process of its own; serves one that is to be cancelled, for only that can be."""
 
     name = "prefect"
-    lacks = frozenset({"parts"})
+    lacks = frozenset[str]()
 
     def __init__(self, engines: Any) -> None:
         self.engines = engines
@@ -252,7 +263,7 @@ class Runner:
     def engine(self) -> Engine:
         """The engine that runs now."""
         engine: Engine = self.engines.get("prefect")
-        engine.processes.env |= {"PYTHONPATH": str(ROOT / "src"), "PENSTOCK_JOBS": "2"}
+        engine.processes.env |= {"PYTHONPATH": str(ROOT / "src"), "PENSTOCK_JOBS": "3"}
         return engine
 
     def run(
@@ -294,9 +305,11 @@ class Runner:
         state = engine.wait(run)
         words = {"Completed": "success", "Refused": "success", "Cancelled": "cancelled"}
         tasks: dict[str, TaskEnded] = defaultdict(lambda: "not run")
-        for name, found in engine.tasks(run).items():
+        every = engine.tasks(run)
+        parts = Counter(name.rpartition(" ")[0] for name in every if " " in name)
+        for name, found in every.items():
             tasks[name] = "not run" if found == "NotReady" else WORDS_OF_SUITE.get(found, "failed")
-        return Went(words.get(state, "failed"), tasks, lambda step: self.log(run, step))  # type: ignore[arg-type]
+        return Went(words.get(state, "failed"), tasks, lambda step: self.log(run, step), parts)  # type: ignore[arg-type]
 
     def log(self, run: str, task: str) -> str:
         """What the API shows of the log of one task."""

@@ -6,12 +6,14 @@ import keyword
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from penstock.backends.backend import Done, Ended, Finding, Options, Outcome
 from penstock.backends.compiled import WORKER, Compiled, beside, compiled
 from penstock.backends.prefect_run import Plan, carry_out
 from penstock.backends.preflight import described
+from penstock.backends.tasks import MOST_PARTS, compile_flow
 from penstock.core.digest import digest_value
 from penstock.core.flow import set_params
 from penstock.core.urls import masked
@@ -113,8 +115,10 @@ class Prefect:
         """
         place = flow.target if flow.file else _short(flow.target)
         extra = flow.request.extra
+        usual = replace(flow, tasks=compile_flow(flow.graph, options.group))
         given: dict[str, Any] = {
             "group": options.group if options.group != "part" else None,
+            "parts": None if _parts(flow) == _parts(usual) else max(_parts(flow).values(), default=0),
             "until": flow.request.until,
             "params": dict(flow.request.params),
             "set": dict(extra.get("set", {})),
@@ -124,7 +128,10 @@ class Prefect:
             "full": bool(extra.get("full")),
             "secrets": options.secrets,
         }
-        arguments = [repr(place), *(f"{name}={value!r}" for name, value in given.items() if value)]
+        arguments = [
+            repr(place),
+            *(f"{name}={value!r}" for name, value in given.items() if value or (name == "parts" and value == 0)),
+        ]
         serve = [f"name={flow.name!r}"]
         if options.schedule:
             serve.append(f"cron={WORDS.get(options.schedule, options.schedule)!r}")
@@ -174,6 +181,7 @@ def to_prefect(
     declared: Any,
     *,
     group: str = "part",
+    parts: int = MOST_PARTS,
     until: str | None = None,
     params: Mapping[str, Any] | None = None,
     set: Mapping[str, str] | None = None,  # noqa: A002  the option of the command line
@@ -193,6 +201,9 @@ def to_prefect(
         from the folder of the calling file where the file is there, else from the current folder.
     group : {"part", "step", "workflow"}, default="part"
         What makes one task: prepare, train and judge; each step; or all of it.
+    parts : int, default=8
+        Most tasks for the items of a mapped step, besides the one that gathers them, and no more than run at once
+        (`jobs`); 0 leaves each step in one.
     until : str, optional
         Last step.
     params : dict, optional
@@ -245,6 +256,7 @@ def to_prefect(
     flow = compiled(
         declared,
         group=group,
+        parts=parts,
         until=until,
         params=params,
         extra=extra | ({"full": True} if full else {}),
@@ -301,6 +313,10 @@ def signature(flow: Compiled) -> Any:
     kinds = {name: str | None if value is None else type(value) for name, value in flow.graph.params.items()}
     named = Parameter.KEYWORD_ONLY
     return Signature([Parameter(n, named, default=value, annotation=kinds[n]) for n, value in values.items()])
+
+
+def _parts(flow: Compiled) -> dict[str, int]:
+    return {task.id: task.parts for task in flow.tasks if task.parts}
 
 
 def _description(flow: Compiled) -> str:

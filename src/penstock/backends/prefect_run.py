@@ -83,7 +83,7 @@ def carry_out(plan: Plan, params: Mapping[str, Any], done: Done | None = None) -
     params : dict
         Values of this run.
     done : callable, optional
-        Called with the flow run's id and the steps of each task that has ended.
+        Called with the flow run's id and the steps of each task that has ended, and of each part of one.
 
     Returns
     -------
@@ -179,9 +179,9 @@ class _Run:
             if found is None:
                 return
             task, part = found
+            self._tell(task)
             if not part:
                 over.add(task.id)
-                self._tell(task)
                 continue
             left[task.id] -= 1
             if not left[task.id]:
@@ -304,7 +304,7 @@ class _Run:
         return told
 
     def _tell(self, task: Task) -> None:
-        """Tell of a task that has ended, if the run stands on record since its worker came so far."""
+        """Tell of a task that has ended, or a part of it, if the run stands on record since its worker came so far."""
         tolds = (told for (name, _), told in list(self.told.items()) if name == task.id)
         if self.done is not None and any(told is not None and told.answer.get("run") for told in tolds):
             self.done(self.id, task.steps)
