@@ -20,7 +20,7 @@ from penstock.backends.call import Told
 from penstock.backends.compiled import Compiled, compiled
 from penstock.backends.prefect import WORDS, Prefect, is_cron, signature
 from penstock.backends.prefect_artifact import markdown, veil, veiled
-from penstock.backends.prefect_run import Plan, _Run, error_of, tags_of
+from penstock.backends.prefect_run import Plan, _Run, error_of, state_of, tags_of
 from penstock.backends.tasks import Task
 from penstock.cli.elsewhere import _options as options_of_run_on
 from penstock.core.flow import Graph
@@ -198,6 +198,16 @@ def test_what_is_to_end_is_not_tried_again(run_of_two: _Run) -> None:
     assert found == [False, True, True]
     run_of_two.stop.set()
     assert not run_of_two._may_get_better(task, f"{task.id} 2/2")
+
+
+def test_how_a_task_ended_is_not_asked_of_a_server_that_does_not_know_yet() -> None:
+    class Future:
+        state = "Running"
+
+        def wait(self) -> None:
+            self.state = "Failed"
+
+    assert state_of(Future()) == "Failed"
 
 
 def test_tags_are_part_labels_and_gpu() -> None:

@@ -219,7 +219,8 @@ class _Run:
         """End every worker, and wait until none is left."""
         self.stop.set()
         for future in [*self.futures.values(), *(part for parts in self.parts.values() for part in parts)]:
-            future.wait()
+            with contextlib.suppress(Exception):  # how a task ended that nobody waits for any more
+                future.wait()
 
     def _native(self, task: Task, parts: int = 0) -> Any:
         """The task as one of Prefect's, or what does any of its parts."""
@@ -260,7 +261,7 @@ class _Run:
         from prefect.states import Cancelled, Completed, Failed
 
         before = [*(self.futures[need] for need in task.needs), *(() if part else self.parts.get(task.id, ()))]
-        if any(future.state.name == SKIPPED for future in before):
+        if any(state_of(future).name == SKIPPED for future in before):
             return Completed(name=SKIPPED, message="something before it was skipped")
         refused: Told | None = None
         answers: list[Mapping[str, Any]] = []
@@ -316,7 +317,7 @@ class _Run:
         if self.cancelled:
             return Cancelled(message="cancelled in Prefect; what was done is reused by the next run")
         parts = {f"{name} {n}": one for name, found in self.parts.items() for n, one in enumerate(found, start=1)}
-        states = {name: future.state for name, future in {**parts, **self.futures}.items()}
+        states = {name: state_of(future) for name, future in {**parts, **self.futures}.items()}
         if answers := [answer for found in list(self.answers.values()) for answer in found]:
             _keep(self.plan.flow, markdown(self.plan.flow, self.plan.root, answers))
         for name, state in states.items():
@@ -328,6 +329,15 @@ class _Run:
         if refused is not None:
             return Completed(name=REFUSED, message=refused.message)
         return Completed()
+
+
+def state_of(future: Any) -> Any:
+    """The state in which a task ended.
+
+    Who has not waited is told what Prefect's server knows, and that hears of the end later than this process.
+    """
+    future.wait()
+    return future.state
 
 
 def cancelled(run: str) -> bool:
