@@ -7,6 +7,7 @@ classes of the project, ``python -P -m penstock.worker types``, which reads sour
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -283,6 +284,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     status = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # whoever read it is gone: that changes no answer
+            stream.flush()
     os._exit(status)  # taking the user's libraries down one by one would only cost time: nothing here outlives it

@@ -16,6 +16,8 @@ from penstock import __version__
 from penstock.backends.backend import Finding, Options
 from penstock.backends.compiled import Compiled, compiled
 from penstock.backends.preflight import described, preflight
+from penstock.core.flow import Node
+from penstock.core.query import READ_SQL
 from penstock.errors import UsageError
 
 CHURN = """
@@ -128,6 +130,35 @@ def test_a_source_outside_the_project_is_on_this_machine_alone(small: Compiled) 
     told = [one.what for one in found(small, Away()) if one.what.startswith("source data reads")]
     assert len(told) == 1
     assert "data.csv, outside the project" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("url", "alone", "lacks"),
+    [
+        ("sqlite:///data.db", True, []),
+        ("postgresql://ana@localhost:5432/x", True, ["postgres"]),
+        ("postgresql+psycopg://127.0.0.1/x", True, ["postgres"]),
+        ("postgresql://db.acme/x", False, ["postgres"]),
+    ],
+)
+def test_a_database_of_this_machine_alone_is_none_of_others(
+    small: Compiled, tmp_path: Path, url: str, alone: bool, lacks: list[str]
+) -> None:
+    tree = ["list", [["list", [["source", ["dict", [["query", "select 1"], ["url", url]]]]]], ["dict", []]]]
+    query = Node("orders", READ_SQL, tree, "", kind="source")
+    flow = replace(small, graph=replace(small.graph, nodes=(query,), about={}))
+    told = [one.what for one in found(flow, Away()) if "orders" in one.what]
+    assert told == ([f"source orders queries {url}, which is this machine's alone"] if alone else [])
+    other = replace(flow, python=answering(tmp_path, version=__version__, lacks=["psycopg", "sqlalchemy"], codes={}))
+    assert [one.what.rpartition(" ")[2] for one in found(other)] == ["sql", *lacks]
+
+
+def test_a_python_of_another_machine_is_not_looked_at(small: Compiled) -> None:
+    away = replace(small, python="/srv/python", file="/srv/flows.py")
+    assert [one.what for one in found(away) if "python" in one.what] == []
+    [told] = [one for one in found(away, grade="note") if "python" in one.what]
+    assert told.what == "/srv/python is not on this machine: whether it can run the steps was not looked at"
+    assert told.remedy == "there: /srv/python -m penstock export plain FILE --check"
 
 
 def test_code_outside_the_project_is_told_on_every_backend(small: Compiled) -> None:

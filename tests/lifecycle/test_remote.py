@@ -17,6 +17,7 @@ import pytest
 
 from penstock.core.flow import Graph
 from penstock.core.ports import Home
+from penstock.core.run import Group, StepRun
 from penstock.engine.pool import Pool
 from penstock.errors import PenstockError, UsageError
 from penstock.lifecycle.remote import Answer, run_part
@@ -166,6 +167,27 @@ def _graph(project: Project) -> Graph:
         return server.opened()
     finally:
         server.close()
+
+
+def test_a_try_that_ran_beside_another_is_not_lost(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both count the same rows, and the one that fails is first."""
+    run_id = project.task("first").run
+    seen, rows = project.home.ledger.step_runs, [[]]
+    failed = StepRun(
+        run_id, "left", 1, None, "run", "failed", {"why": "new"}, error={"error": "StepError", "what": "x"}
+    )
+    project.home.ledger.commit(Group(step_runs=[failed]))
+
+    def stale(run: str) -> list[StepRun]:
+        found = seen(run)
+        return [row for row in found if row.step != "left"] if rows and rows.pop() == [] else found
+
+    monkeypatch.setattr(project.home.ledger, "step_runs", stale)
+    assert project.task("left").state == "done"
+    assert [(row.attempt, row.state) for row in seen(run_id) if row.step == "left"] == [(1, "failed"), (2, "done")]
+    for step in ("right", "last"):
+        project.task(step)
+    assert project.home.ledger.runs()[0].state == "done"
 
 
 def test_a_step_that_is_not_there_tells_to_export_again(project: Project) -> None:

@@ -19,6 +19,7 @@ from penstock.core.ports import Home
 from penstock.core.run import Run, StepRun
 from penstock.lifecycle import remote_tasks
 from penstock.lifecycle.alive import TASKS, mark, state_of
+from penstock.lifecycle.remote_call import _write
 from penstock.lifecycle.remote_record import Part
 from penstock.lifecycle.remote_tasks import last_sign, noted, told
 from penstock.project import open_home
@@ -151,6 +152,21 @@ def test_a_worker_that_is_asked_to_end_before_it_knows_its_run_says_so_too(folde
     answer = json.loads(out)
     assert (worker.returncode, answer["state"], answer["exit"]) == (143, "cancelled", 143)
     assert open_home(str(folder)).ledger.runs() == []
+
+
+def test_a_worker_whose_caller_was_killed_before_it_was_tied_begins_nothing(folder: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as caller:
+        caller.wait(60)
+    with start(folder, "left", PENSTOCK_TIED=str(caller.pid)) as worker:
+        out, _ = worker.communicate(timeout=60)
+    assert (worker.returncode, json.loads(out)["state"]) == (143, "cancelled")
+    assert not (folder / "left.begun").exists()
+
+
+def test_a_figure_that_is_no_number_costs_no_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _write({"state": "done", "metrics": {"r2": float("nan"), "mae": 1.5}}, str(tmp_path / "answer.json"))
+    told = json.loads((tmp_path / "answer.json").read_text())
+    assert told == json.loads(capsys.readouterr().out) == {"state": "done", "metrics": {"r2": None, "mae": 1.5}}
 
 
 def a_run(home: Home, tasks: dict[str, Any]) -> Run:

@@ -166,10 +166,11 @@ class Worker(BaseOperator):
         environment = {name: value for name, value in os.environ.items() if not name.startswith(NOT_GIVEN)}
         with tempfile.TemporaryDirectory(prefix="penstock-") as folder:
             path = os.path.join(folder, "answer.json")
+            ours = {"PENSTOCK_RESULT": path, "PENSTOCK_TIED": str(os.getpid())}  # it ends when we are killed
             try:
                 self.process = process = subprocess.Popen(
                     command,
-                    env={**environment, **ENVIRONMENT,$SECRETS "PENSTOCK_RESULT": path, "PENSTOCK_TIED": "1"},
+                    env={**environment, **ENVIRONMENT,$SECRETS **ours},
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.PIPE,

@@ -122,7 +122,7 @@ def call(
     """
     handle, path = tempfile.mkstemp(prefix="penstock-answer-", suffix=".json")
     os.close(handle)
-    given = {**os.environ, **(environment or {}), "PENSTOCK_RESULT": path, "PENSTOCK_TIED": "1"}
+    given = {**os.environ, **(environment or {}), "PENSTOCK_RESULT": path, "PENSTOCK_TIED": str(os.getpid())}
     try:
         try:
             process = _started(command, given)

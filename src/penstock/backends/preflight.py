@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
+from urllib.parse import urlsplit
 
 from penstock.backends.backend import Backend, Finding, Options
 from penstock.backends.compiled import Compiled
@@ -83,6 +84,31 @@ def _places(flow: Compiled) -> Iterator[Finding]:
         if _is_outside(place, config.root):
             what = f"source {node.id} reads {place}, outside the project, on this machine"
             yield Finding("error", what, "put it where every machine reads it, such as s3://bucket/…")
+
+    for node in flow.graph.nodes:
+        if (url := _here_alone(_database(node))) is not None:
+            what = f"source {node.id} queries {url}, which is this machine's alone"
+            yield Finding("error", what, "name a database that every machine reaches")
+
+
+def _database(node: Node) -> str:
+    """The URL of the database that a step queries; "" where it queries none."""
+    stack = [node.tree] if node.entry == READ_SQL else []
+    while stack:
+        match stack.pop():
+            case ["url", str(url)]:
+                return url
+            case [*parts]:
+                stack += parts
+    return ""
+
+
+def _here_alone(url: str) -> str | None:
+    """A database that no other machine sees, as people are told it: a file, or what listens on this machine alone."""
+    if scheme(url).partition("+")[0] == "sqlite":
+        return url
+    host = urlsplit(url).hostname or "" if url else ""
+    return masked(url) if host in ("localhost", "::1") or host.startswith("127.") else None
 
 
 def _files(nodes: Iterable[Node]) -> Iterator[tuple[Node, str]]:
@@ -181,6 +207,10 @@ def _python(flow: Compiled, backend: Backend, options: Options) -> Iterator[Find
     if flow.python == sys.executable:  # it has just imported the file
         yield from _lacking(flow, extras, [m for extra in extras for m in MODULES[extra] if find_spec(m) is None])
         return
+    if flow.file and not os.path.exists(flow.python):  # --at: the steps run on another machine
+        what = f"{flow.python} is not on this machine: whether it can run the steps was not looked at"
+        yield Finding("note", what, f"there: {flow.python} -m penstock export {backend.name} FILE --check")
+        return
     try:
         told = _told(flow, options, [module for extra in extras for module in MODULES[extra]])
     except (OSError, subprocess.SubprocessError, ValueError, IndexError, TypeError) as error:
@@ -275,6 +305,8 @@ def _extras(flow: Compiled, options: Options) -> dict[str, None]:
     for node in flow.graph.nodes:
         if node.entry in ENTRIES:
             found[ENTRIES[node.entry]] = None
+        if scheme(_database(node)).startswith("postgres"):
+            found["postgres"] = None
     if _deploys(flow, options):
         found["serve"] = None
     return found

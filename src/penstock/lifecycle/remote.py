@@ -348,6 +348,8 @@ class _Call:
             decision = outcome.decisions.get(step)
             why = why or (str(decision.reason) if decision is not None and states[step] == "skipped" else "")
             why = why or str(outcome.notes.get(step, {}).get("skip", ""))
+        if error is None and self.part.of is None:
+            self._keep_rows(outcome, states)
         if error is not None:
             put_end(self.home, self.graph, self.run, "failed", error.what)
         elif self.part.of is not None:
@@ -360,6 +362,26 @@ class _Call:
         why, metrics = why or str(decided), self._metrics(outcome) if error is None else {}
         name = self.part.name
         return Answer(self.run.id, self.graph.name, states, outcome, attempt, error, why, name, rows, metrics)
+
+    def _keep_rows(self, outcome: Outcome, states: Mapping[str, str]) -> None:
+        """Put what was done on record once more where a try that went on beside this one took the number of its row.
+
+        A backend that takes a task for dead starts it again, and the first may still run: both count the same rows.
+        """
+        rows = self.home.ledger.step_runs(self.run.id)
+        known = done_before(self.graph, self.run, rows).states
+        lost = [step for step in self.part.steps if states[step] in ("done", "reused") and step not in known]
+        group = Group()
+        for step in lost:
+            decision, n = outcome.decisions[step], max(row.attempt for row in rows if row.step == step)
+            made = [outcome.artifacts.get((step, name)) for name in self.graph.node(step).names]
+            outputs = tuple(one for one in made if one is not None)
+            action, reason = "reuse" if states[step] == "reused" else "run", decision.reason.to_json()
+            notes, recipe, now = outcome.notes.get(step, {}), decision.recipe, time.time()
+            row = StepRun(self.run.id, step, n + 1, recipe, action, "done", reason, outputs, notes=notes, started=now)
+            group.step_runs.append(row)
+        if lost:
+            self.home.ledger.commit(group)
 
     def _tell_part(self, outcome: Outcome) -> None:
         """Say in the log what came of a part of a step."""

@@ -32,7 +32,7 @@ from penstock.lifecycle.sweep import given_of, single
 RESULT = "PENSTOCK_RESULT"
 """Variable of the environment that names the file for the answer."""
 TIED = "PENSTOCK_TIED"
-"""Set by a caller that waits in the thread that started us: when it is killed, nobody is left to end us."""
+"""Set to its process id by a caller that waits in the thread that started us: once it is killed, nobody ends us."""
 SERVER = "penstock.serve"
 
 
@@ -87,9 +87,12 @@ def call(arguments: Sequence[str], entry: str, open_home: Callable[[str], Home])
         cancelled.
     """
     result = os.environ.pop(RESULT, "")  # ours alone: what a step starts must not answer for it
-    if os.environ.pop(TIED, ""):
+    caller = os.environ.pop(TIED, "")
+    if caller:
         die_with_parent()
     try:
+        if caller.isdecimal() and not _is_there(int(caller)):  # it ended before we could be tied to it
+            raise Terminated
         with terminable():
             answer = _answered(parse(arguments), entry, open_home)
         told, error = answer.to_json(), answer.error
@@ -110,6 +113,16 @@ def call(arguments: Sequence[str], entry: str, open_home: Callable[[str], Home])
             print(trace, file=sys.stderr, flush=True)
     _write(told, result)
     return int(told["exit"])
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
 
 
 def _answered(given: argparse.Namespace, entry: str, open_home: Callable[[str], Home]) -> Answer:
@@ -170,7 +183,11 @@ def _failed(error: PenstockError) -> dict[str, Any]:
 
 def _write(told: dict[str, Any], path: str) -> None:
     """The answer to its file, whole or not at all, and to standard output."""
-    line = json.dumps(told, separators=(",", ":"), allow_nan=False, default=str)
+    try:
+        line = json.dumps(told, separators=(",", ":"), allow_nan=False, default=str)
+    except ValueError:  # no number: JSON knows none
+        told = json.loads(json.dumps(told, default=str), parse_constant=lambda _: None)
+        line = json.dumps(told, separators=(",", ":"))
     if path:
         with open(f"{path}.part", "w", encoding="utf-8") as file:
             file.write(line)
