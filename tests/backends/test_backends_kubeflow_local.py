@@ -8,12 +8,15 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from penstock.backends import kubeflow_local
-from penstock.errors import InternalError
+from penstock.backends.compiled import compiled
+from penstock.backends.kubeflow import _Watch
+from penstock.errors import InternalError, StoreError
 from penstock.project import open_home
 from penstock.testing import backend_flows
 
@@ -151,3 +154,28 @@ def test_a_fault_of_kubeflow_s_runner_is_no_failure_of_a_task(tmp_path: Path) ->
     log.write_text("    penstock: rows failed\n    penstock: it went wrong\nTask 'rows' finished with status FAILURE\n")
     assert kubeflow_local._why(1, str(log)) == "it went wrong"
     assert kubeflow_local._why(0, str(log)) == ""
+    log.write_text("")
+    assert kubeflow_local._why(1, str(log)) == "a task failed"
+
+
+def test_a_ledger_that_is_away_for_a_moment_ends_no_run_on_kubeflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "penstock.toml").write_text("")
+    (tmp_path / "flows.py").write_text(backend_flows.KILLED)
+    flow = compiled(str(tmp_path / "flows.py"), group="step")
+    rows = [SimpleNamespace(step="fragile[ab]", state="done"), SimpleNamespace(step="fragile", state="done")]
+    answers: list[Any] = [StoreError("away"), [], [SimpleNamespace(step="fragile", state="failed")], rows, rows]
+
+    def step_runs(_self: Any, _run: str) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(type(flow.home.ledger), "step_runs", step_runs)
+    told: list[Any] = []
+    watch = _Watch(flow, lambda run, steps: told.append((run, steps)))
+    while answers:
+        watch.look("r")
+    assert told == [("r", ("fragile",))]

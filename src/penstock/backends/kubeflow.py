@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import keyword
 import os
 import re
@@ -15,7 +16,7 @@ from penstock.backends.compiled import Compiled
 from penstock.backends.kubeflow_build import NAME, SECRET, pipeline_of
 from penstock.backends.kubeflow_cluster import run_there
 from penstock.backends.kubeflow_local import run_pipeline
-from penstock.errors import InternalError, UsageError, bounded
+from penstock.errors import InternalError, StoreError, UsageError, bounded
 from penstock.lifecycle.remote_record import Part
 
 NAMES = ("secret", "pull_secret", "service_account", "namespace")
@@ -189,11 +190,12 @@ class _Watch:
     def look(self, run: str) -> None:
         """Tell of those that have ended well since; of the others the run's end tells, for they may be tried again."""
         ours = Part(NAME, run, ()).id_of(self.flow.name)
-        ended = {row.step for row in self.flow.home.ledger.step_runs(ours) if row.state in ("done", "skipped")}
-        fresh = tuple(node.id for node in self.flow.graph.nodes if node.id in ended - self.told)
-        if fresh:
-            self.told.update(fresh)
-            self.done(run, fresh)
+        with contextlib.suppress(StoreError):  # a ledger that is away for a moment ends no run
+            ended = {row.step for row in self.flow.home.ledger.step_runs(ours) if row.state in ("done", "skipped")}
+            fresh = tuple(node.id for node in self.flow.graph.nodes if node.id in ended - self.told)
+            if fresh:
+                self.done(run, fresh)
+                self.told.update(fresh)
 
 
 def _here(flow: Compiled, options: Options, watch: _Watch) -> Ended:

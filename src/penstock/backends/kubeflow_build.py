@@ -15,7 +15,7 @@ from typing import Any, cast
 from penstock.backends.backend import Options
 from penstock.backends.call import MARGIN_S
 from penstock.backends.compiled import Compiled, text_of
-from penstock.backends.kubeflow_task import OUTPUTS, PART, PASSED, PREFIX, RUN, WHOLE
+from penstock.backends.kubeflow_task import OUTPUTS, PART, PASSED, PREFIX, RUN, RUN_VARIABLE, WHOLE
 from penstock.backends.tasks import Task
 from penstock.errors import MissingExtraError
 
@@ -25,6 +25,8 @@ SECRET = "penstock"  # noqa: S105  the name of a Secret, which holds it
 """Secret of Kubernetes that is asked for values, unless `--option secret=` names another."""
 MOST_NAME = 63
 """Characters of a pipeline's name, which begins the names of what Kubernetes makes for it."""
+RUN_LABEL = "metadata.labels['pipeline/runid']"
+"""Where a pod has the id of its run."""
 HERE = "penstock_task"
 """What a Python function calls, beside its inputs."""
 GPU = "nvidia.com/gpu"
@@ -168,6 +170,7 @@ def _ask(added: Any, task: Task, options: Options) -> None:
         kubernetes.use_secret_as_env(
             added, options.more.get("secret", SECRET), {name: name for name in options.secrets}
         )
+    kubernetes.use_field_path_as_env(added, RUN_VARIABLE, RUN_LABEL)
     if "pull_secret" in options.more:
         kubernetes.set_image_pull_secrets(added, [options.more["pull_secret"]])
 

@@ -102,7 +102,7 @@ def _why(code: int, log: str) -> str:
         tail = "\n".join(lines)[-MOST_TAIL:]
         raise InternalError(f"the local runner of Kubeflow's SDK ended with {code}:\n{tail}")
     said = [line for line in lines if line.startswith("penstock: ")] or lines
-    return bounded(said[-1].removeprefix("penstock: ") if said else "", 500)
+    return bounded(said[-1].removeprefix("penstock: ") if said else "", 500) or "a task failed"
 
 
 def _write(path: str, text: str) -> None:

@@ -25,11 +25,14 @@ from penstock.backends.call import MARGIN_S, Told, call
 from penstock.backends.call import SKIPPED as LEFT_OUT
 from penstock.backends.kubeflow_local import lives
 from penstock.backends.kubeflow_page import page
+from penstock.errors import UsageError
 from penstock.lifecycle.naming import split_file
 from penstock.project import find_root
 
 RUN = "penstock_run"
 """Input of every task: the run's id, as Kubeflow has it."""
+RUN_VARIABLE = "KFP_RUN_ID"
+"""Variable with the same from a label of the pod: not every server puts the id for the input's placeholder."""
 PART = "penstock_part"
 """Input of a part of a mapped step: "3/8" for the third of eight."""
 OUTPUTS = ("outcome", "metrics", "answer")
@@ -130,12 +133,20 @@ def perform(
     unwanted : callable, optional
         Says that nobody waits for them any more.
     """
-    given = ["--run", str(inputs[RUN])]
+    did, run = Did(), _run_of(inputs)
+    if not run:
+        error = UsageError(
+            f"Kubeflow told no id of the run: {inputs.get(RUN)!r}", hint="its pods lack the label pipeline/runid"
+        )
+        _echo(deque(), f"penstock: {error}")
+        did.told.append(Told(error.exit_code, {"state": "failed", "retriable": False, "error": error.to_json()}))
+        return did
+    given = ["--run", run]
     given += ["--part", str(inputs[PART])] if PART in inputs else []
     for name, value in inputs.items():
         if name not in (RUN, PART) and value is not None:
             given += ["--param", f"{name.removeprefix(PREFIX)}={text_of(value)}"]
-    did, end = Did(), None if limit_s is None else time.monotonic() + limit_s + MARGIN_S
+    end = None if limit_s is None else time.monotonic() + limit_s + MARGIN_S
     for steps in calls:
         named = [word for step in steps for word in ("--step", step)]
         command = [python or sys.executable, "-P", "-m", "penstock.worker", "step", *arguments, *named, *given]
@@ -148,6 +159,12 @@ def perform(
                 _echo(said, f"penstock: {told.reason}")
             break
     return did
+
+
+def _run_of(inputs: Mapping[str, Any]) -> str:
+    """The run's id: two runs that both took a placeholder for it would be one on the ledger."""
+    given = str(inputs.get(RUN) or "")
+    return os.environ.get(RUN_VARIABLE, "") if "{{" in given else given
 
 
 def _report(arguments: Sequence[str], told: Iterable[Told], since: float) -> str:
