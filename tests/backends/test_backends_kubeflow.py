@@ -347,7 +347,7 @@ class TestKubeflow(BackendSuite):
         assert spec["root"]["inputDefinitions"]["parameters"] == {
             "n": {"defaultValue": 1.0, "isOptional": True, "parameterType": "NUMBER_INTEGER"},
             "metrics": {"defaultValue": 0.5, "isOptional": True, "parameterType": "NUMBER_DOUBLE"},
-            "as_of": {"isOptional": True, "parameterType": "STRING"},
+            "as_of": {"defaultValue": "", "isOptional": True, "parameterType": "STRING"},
         }
         first, second = (spec["root"]["dag"]["tasks"][name] for name in ("first", "second"))
         assert first["retryPolicy"]["maxRetryCount"] == 2
@@ -357,7 +357,8 @@ class TestKubeflow(BackendSuite):
         executors = spec["deploymentSpec"]["executors"]
         container = executors["exec-first"]["container"]
         assert (container["image"], container["command"][:3]) == ("r/x@sha256:0", ["python", "-P", "-m"])
-        words = ["--call", "first", "--limit-s", "60", "--", "--file", os.fspath(tmp_path / "flows.py")]
+        words = ["--call", "first", "--limit-s", "60", "--optional", "as_of", "--", "--file"]
+        words.append(os.fspath(tmp_path / "flows.py"))
         assert container["args"][-len(words) - 2 :] == [*words, "--backend", "kubeflow"]
         asked = executors["exec-second"]["container"]["resources"]
         assert {name: asked[name] for name in ("resourceCpuRequest", "resourceMemoryRequest")} == {

@@ -146,10 +146,10 @@ def wide(kubeflow: Any, tmp_path: Path) -> tuple[Path, Mapping[str, Any]]:
 
 
 def test_the_containers_of_a_kubeflow_pipeline_do_the_flow(wide: tuple[Path, Mapping[str, Any]]) -> None:
-    """A mapped step in a container for each part, another for the whole; an input without a default may be left out."""
+    """A container for each part of a mapped step, another for the whole; an empty input is None where that is the default."""
     folder, spec = wide
     launcher = Launcher(spec, folder / "out")
-    launcher.dag(spec["root"]["dag"], {"n": 3.0})
+    launcher.dag(spec["root"]["dag"], {"n": 3.0, "as_of": ""})
     assert list(launcher.ran) == ["base", "0-score-part", "1-score-part", "2-score-part", "score", "gather"]
     said = [launcher.ran[f"{k}-score-part"]["said"] for k in range(3)]
     assert [line for text in said for line in text.splitlines() if "scoring" in line] == [f"scoring {x}" for x in "abc"]

@@ -63,18 +63,29 @@ def test_a_task_in_a_container_of_kubeflow_writes_what_its_launcher_reads(
 ) -> None:
     artifact = {"name": "metrics", "uri": "s3://b/metrics", "metadata": {}}
     executor = {
-        "inputs": {"parameterValues": {"penstock_run": "r 1", "n": 7.0, "param_metrics": 0.5, "as_of": None}},
+        "inputs": {"parameterValues": {"penstock_run": "r 1", "n": 7.0, "param_metrics": 0.5, "as_of": "", "who": ""}},
         "outputs": {
             "artifacts": {"metrics": {"artifacts": [artifact]}, "other": {"artifacts": [artifact]}},
             "outputFile": str(tmp_path / "deep" / "out.json"),
         },
     }
     paths = [word for name in ("outcome", "metrics", "answer") for word in (f"--{name}", str(tmp_path / name))]
-    words = ["--executor-input", json.dumps(executor), *paths, "--call", "gate", "--call", "deploy", "x"]
+    words = [
+        "--executor-input",
+        json.dumps(executor),
+        *paths,
+        "--optional",
+        "as_of",
+        "--call",
+        "gate",
+        "--call",
+        "deploy",
+        "x",
+    ]
     assert main([*words, "--", "--file", "churn.py"]) == 0
     first, second = asked
     assert first[:5] == [sys.executable, "-P", "-m", "penstock.worker", "step"]
-    rest = ["--run", "r 1", "--param", "n=7", "--param", "metrics=0.5"]
+    rest = ["--run", "r 1", "--param", "n=7", "--param", "metrics=0.5", "--param", "who="]
     assert first[5:] == ["--file", "churn.py", "--step", "gate", *rest]
     assert second[5:] == ["--file", "churn.py", "--step", "deploy", "--step", "x", *rest]
     assert (tmp_path / "outcome").read_text() == "refused"

@@ -73,7 +73,7 @@ def pipeline_of(flow: Compiled, options: Options, owner: int | None = None) -> s
     kfp = sdk()
     from kfp import compiler, dsl
 
-    taken = _taken(flow, options)
+    taken = _taken(flow)
 
     def component(task: Task, given: Mapping[str, Any]) -> Any:
         name = f"{task.id}_part" if PART in given else task.id
@@ -194,12 +194,17 @@ def _words(flow: Compiled, task: Task) -> list[str]:
     words = [word for steps in task.calls for word in ("--call", *steps)]
     if task.timeout_s is not None:
         words += ["--limit-s", f"{task.timeout_s:g}"]
+    words += [word for name, value in flow.graph.params.items() if value is None for word in ("--optional", name)]
     return [*words, "--", *flow.arguments((), NAME)[1:]]
 
 
-def _taken(flow: Compiled, options: Options) -> dict[str, Any]:
-    """Parameters that are inputs: the local runner fails of one without a default, and the worker knows it anyway."""
-    given = {name: value for name, value in flow.graph.params.items() if options.image or value is not None}
+def _taken(flow: Compiled) -> dict[str, Any]:
+    """Parameters by name with their defaults, as inputs; the empty text for None.
+
+    An input without a default, of which nothing is given, ends a run on older servers, on newer ones inside a
+    condition or a loop, and in the local runner.
+    """
+    given = {name: "" if value is None else value for name, value in flow.graph.params.items()}
     return {name: value if _is_exact(value) else text_of(value) for name, value in given.items()}
 
 
@@ -210,17 +215,12 @@ def _is_exact(value: Any) -> bool:
     return abs(value) < WHOLE if isinstance(value, int) else math.isfinite(value)
 
 
-def _inputs(taken: Mapping[str, Any], *, part: bool) -> list[inspect.Parameter]:
+def _inputs(flow: Compiled, *, part: bool) -> list[inspect.Parameter]:
     """The run's id, which part of a step it is, and the run's parameters, as a component takes them."""
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     ours = [inspect.Parameter(name, kind, annotation=str) for name in ((RUN, PART) if part else (RUN,))]
-    given = [
-        inspect.Parameter(
-            _input(name), kind, annotation=_kind(value), default=None if value is None else inspect.Parameter.empty
-        )
-        for name, value in taken.items()
-    ]
-    return [*ours, *sorted(given, key=lambda one: one.default is None)]
+    given = _taken(flow).items()
+    return [*ours, *(inspect.Parameter(_input(name), kind, annotation=_kind(value)) for name, value in given)]
 
 
 def _container(dsl: Any, flow: Compiled, task: Task, options: Options, name: str) -> Any:
@@ -240,14 +240,14 @@ def _container(dsl: Any, flow: Compiled, task: Task, options: Options, name: str
             image=options.image, command=command, args=["--executor-input", "{{$}}", *paths, *_words(flow, task)]
         )
 
-    _signed(component, name, [*_inputs(_taken(flow, options), part=name != task.id), *outputs])
+    _signed(component, name, [*_inputs(flow, part=name != task.id), *outputs])
     component.__doc__ = _about(flow, task)
     return dsl.container_component(component)
 
 
 def _function(dsl: Any, flow: Compiled, task: Task, owner: int | None, name: str) -> Any:
     """A component that is a Python function, for the local runner, which reads its source."""
-    taken = _inputs(_taken(flow, Options()), part=name != task.id)
+    taken = _inputs(flow, part=name != task.id)
     shown = [f"{one.name}: {one.annotation.__name__}" for one in taken]
     made = ["metrics: dsl.Output[dsl.Metrics]", "answer: dsl.Output[dsl.HTML]"]
     waits = ["--owner", str(owner)] if owner is not None else []
@@ -279,7 +279,7 @@ def _signed(function: Callable[..., Any], name: str, parameters: list[inspect.Pa
 
 
 def _kind(value: Any) -> Any:
-    """The type of a pipeline's input by its default; one without a default is a text, and may be left out."""
+    """The type of a pipeline's input by its default."""
     return next((kind for kind in (bool, int, float) if isinstance(value, kind)), str)
 
 

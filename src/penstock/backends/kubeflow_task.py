@@ -257,6 +257,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     for name in ("--executor-input", "--outcome", "--metrics", "--answer", "--python"):
         parser.add_argument(name, default="")
     parser.add_argument("--owner", type=int, help="a process that waits for this")
+    parser.add_argument("--optional", action="append", default=[], help="a parameter that is None where it is empty")
     parser.add_argument("--limit-s", type=float)
     parser.add_argument("--call", action="append", nargs="+", required=True)
     at = list(words).index("--")
@@ -302,7 +303,11 @@ def _performed(asked: argparse.Namespace, inputs: Mapping[str, Any]) -> Did:
     did = perform(
         asked.call,
         asked.arguments,
-        inputs,
+        {
+            name: value
+            for name, value in inputs.items()
+            if value != "" or name.removeprefix(PREFIX) not in asked.optional
+        },
         limit_s=asked.limit_s,
         python=asked.python,
         unwanted=(lambda: not lives(asked.owner)) if asked.owner else None,
