@@ -146,7 +146,7 @@ def wide(kubeflow: Any, tmp_path: Path) -> tuple[Path, Mapping[str, Any]]:
 
 
 def test_the_containers_of_a_kubeflow_pipeline_do_the_flow(wide: tuple[Path, Mapping[str, Any]]) -> None:
-    """A container for each part of a mapped step, another for the whole; an empty input is None where that is the default."""
+    """A container for each part of a mapped step, another for the whole; empty stands for a default of None."""
     folder, spec = wide
     launcher = Launcher(spec, folder / "out")
     launcher.dag(spec["root"]["dag"], {"n": 3.0, "as_of": ""})
