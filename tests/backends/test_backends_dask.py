@@ -20,9 +20,10 @@ import pytest
 from penstock.backends import dask_task
 from penstock.backends.backend import Options, backend
 from penstock.backends.compiled import Compiled, compiled
-from penstock.backends.dask import LOST as CONNECTION_LOST
 from penstock.backends.dask import Dask as Backend
-from penstock.backends.dask import _looked_at, _Run, address_of, job_of, key_of, parts_of, resources_of
+from penstock.backends.dask import _looked_at, _Run, job_of, key_of, parts_of, resources_of
+from penstock.backends.dask_cluster import LOST as CONNECTION_LOST
+from penstock.backends.dask_cluster import address_of
 from penstock.backends.dask_task import TaskFailedError, carry_out, is_unwanted, look, place_of, running
 from penstock.core.run import Group, Run
 from penstock.errors import MissingExtraError, PenstockError, UsageError
@@ -32,7 +33,7 @@ from penstock.lifecycle.run import Request
 from penstock.lifecycle.run import run as run_here
 from penstock.project import open_home
 from penstock.testing import backend_flows as flows
-from penstock.testing.backend_suite import BackendSuite, Project, Went
+from penstock.testing.backend_suite import BackendSuite, LocalRunner, Project, Went
 
 SMALL = """
 import penstock as ps
@@ -771,6 +772,50 @@ def test_a_cluster_of_dask_made_for_a_run_is_on_loopback_and_ends_with_it(dask: 
     dask.processes.wait("end of its processes", lambda: set(dask.processes.pids()) <= before)
     assert project.runs()[0].state == "cancelled"
     assert "Traceback" not in said.read_text()
+
+
+_PREDICT = """
+import json, os, sys
+import distributed.protocol.pickle as wire
+from penstock.cli import main
+sent = []
+plain = wire.dumps
+def dumps(value, *rest, **options):
+    out = plain(value, *rest, **options)
+    if b"answer_slice" in out:
+        sent.append(len(out))
+    return out
+if __name__ == "__main__":
+    wire.dumps = dumps
+    os.chdir(sys.argv[1])
+    sys.argv = ["penstock", *sys.argv[2:]]
+    code = main()
+    print(json.dumps(sent))
+    sys.exit(code)
+"""
+
+
+def test_a_large_file_is_answered_by_slices_on_dask_with_the_bytes_of_one_process(dask: Any, tmp_path: Path) -> None:
+    project = Project(
+        tmp_path / "churn", flows.CHURN.replace("LEVEL", flows.PASSES), {"customers.csv": flows.customers()}
+    )
+    LocalRunner().run(project.file, params={"cap": "4000"})
+    header, *rows = flows.customers().splitlines()
+    lines = [f"n{place}-{row}" for place in range(120_000 // len(rows) + 1) for row in rows]
+    (project.folder / "many.csv").write_text("\n".join([header, *lines]) + "\n")
+    (tmp_path / "predict.py").write_text(_PREDICT)
+    objects = open_home(str(project.folder)).objects
+    before = {one.digest for one in objects.walk()}
+
+    def predict(name: str, *more: str) -> str:
+        words = ["predict", "churn@1", "many.csv", "--out", name, *more]
+        return str(dask.processes.run(tmp_path / "predict.py", project.folder, *words))
+
+    predict("once.csv")
+    sent = json.loads(predict("slices.csv", "--on", f"dask://{Runner(dask).where}").splitlines()[-1])
+    assert (project.folder / "slices.csv").read_bytes() == (project.folder / "once.csv").read_bytes()
+    assert 0 < sum(sent) < 10_000
+    assert {one.digest for one in objects.walk()} == before
 
 
 def test_a_step_on_dask_ends_when_its_client_is_gone(dask: Any, tmp_path: Path) -> None:

@@ -3,48 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-import re
-import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from penstock import __version__
 from penstock.backends.backend import Done, Ended, Finding, Options
-from penstock.backends.call import GRACE_S
 from penstock.backends.compiled import Compiled
-from penstock.backends.dask_task import TaskFailedError, carry_out, look, place_of, running
+from penstock.backends.dask_cluster import INSTALL, LOST, PORT, connected, error_of, refuse, seen_by, stop_all
+from penstock.backends.dask_task import TaskFailedError, carry_out
 from penstock.backends.tasks import MOST_PARTS, Task
-from penstock.core.urls import masked
+from penstock.core.ports import Home
 from penstock.engine.checkpoints import searches
 from penstock.engine.processes import cores
 from penstock.engine.wire import rebuilt
 from penstock.errors import (
     BackendError,
     CancelledError,
-    MissingExtraError,
     PenstockError,
     StepError,
     UsageError,
     bounded,
 )
 from penstock.lifecycle.remote_record import Part, give_up
+from penstock.lifecycle.versions import Version
 
 NAME = "dask"
-PORT = 8786
-"""Where a Dask scheduler listens, unless it is told otherwise."""
-CONNECT_S = 10.0
-"""Seconds in which a scheduler answers, and in which a first worker comes."""
-INSTALL = "pip install 'penstock[dask]'"
-TICK_S = 0.2
-LOST = "scheduler-connection-lost"
-"""Dask's word for why it cancelled what it could no longer ask for."""
-_ADDRESS = re.compile(
-    r"(?:(?P<scheme>tcp|tls)://)?(?P<host>[^\s:/?#@\[\]]+|\[[0-9A-Fa-f:.%]+\])(?::(?P<port>\d{1,5}))?/?"
-)
 
 
 class Dask:
@@ -107,10 +92,43 @@ class Dask:
             A task ended without a word of ours, such as one whose Dask workers died again and again.
         MissingExtraError
         """
-        with _client(flow, where) as client:
+        most = flow.home.config.jobs or cores()
+        with connected(where, min(most, sum(1 + parts_of(flow, task, most) for task in flow.tasks))) as client:
             offered = _looked_at(client, flow, options)
             n_threads = sum(client.nthreads().values())
             return _Run(flow, client, options, offered, n_threads).carry_out(done)
+
+    def predict(
+        self, home: Home, version: Version, table: tuple[str, int, int], gaps: list[str], where: str
+    ) -> list[Any]:
+        """Answer a table that lies in the store by slices, as many at once as the cluster runs tasks.
+
+        Parameters
+        ----------
+        home : Home
+        version : Version
+        table : (str, int, int)
+            Digest of a Parquet file, how many rows it has, and how many in each of its groups.
+        gaps : list of str
+            Columns of which some row has no value.
+        where : str
+            As for `run`.
+
+        Returns
+        -------
+        list of dict
+            In the order of the rows, what `serve.slice.answer` tells of each slice.
+
+        Raises
+        ------
+        DataError
+            What is wrong with the table.
+        UsageError, StepError, MissingExtraError
+            As for `run`.
+        """
+        from penstock.backends.dask_predict import predict
+
+        return predict(home, version, table, gaps, where)
 
 
 def job_of(flow: Compiled, task: Task, run: str, options: Options, part: str = "") -> dict[str, Any]:
@@ -213,80 +231,6 @@ def _needed_resources(task: Task) -> list[str]:
     ]
 
 
-@contextlib.contextmanager
-def _client(flow: Compiled, where: str) -> Iterator[Any]:
-    """A client of the cluster, which goes on when it was there before."""
-    try:
-        import distributed
-    except ImportError as error:
-        raise MissingExtraError(f"--on dask needs another library: {error}", hint=INSTALL) from error
-    if not where:
-        most = flow.home.config.jobs or cores()
-        n_workers = min(most, sum(1 + parts_of(flow, task, most) for task in flow.tasks))
-        with (
-            distributed.LocalCluster(
-                n_workers=n_workers,
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                dashboard_address=None,
-                silence_logs=logging.CRITICAL,  # what fails is told once, by us
-                preload=[
-                    "penstock.backends.dask_task"
-                ],  # Ctrl-C is for the client, of which Dask's workers are children
-                memory_limit=0,  # of the Dask worker, not of ours, which holds its steps' limits itself
-            ) as cluster,
-            distributed.Client(cluster, set_as_default=False) as client,
-        ):
-            yield client
-        return
-    address = address_of(where)
-    _check_certificates(address)
-    try:
-        client = distributed.Client(address, timeout=CONNECT_S, set_as_default=False)
-    except (OSError, ValueError) as error:
-        what = f"no Dask scheduler answers at {address}: {bounded(str(error) or type(error).__name__, 200)}"
-        raise UsageError(what, hint=f"dask scheduler --host HOST --port {PORT} starts one") from error
-    with client:
-        yield client
-
-
-def _check_certificates(address: str) -> None:
-    """Refuse an encrypted address without certificates, for which Dask's client has no end.
-
-    Raises
-    ------
-    UsageError
-    """
-    if not address.startswith("tls://"):
-        return
-    from distributed.security import Security
-
-    if Security().get_connection_args("client").get("ssl_context") is None:
-        hint = "set distributed.comm.tls.ca-file and distributed.comm.tls.client.{cert,key} in Dask's configuration"
-        raise UsageError(f"{address} is encrypted, and Dask's configuration names no certificates", hint=hint)
-
-
-def address_of(where: str) -> str:
-    """A scheduler's address as Dask has it.
-
-    Raises
-    ------
-    UsageError
-        It is none.
-
-    Examples
-    --------
-    >>> address_of("host"), address_of("host:9000"), address_of("tls://host:9000")
-    ('tcp://host:8786', 'tcp://host:9000', 'tls://host:9000')
-    """
-    found = _ADDRESS.fullmatch(where)
-    if found is None:
-        what = f"dask://{bounded(where, 200)} is no address of a scheduler"
-        raise UsageError(masked(what), hint=f"dask://HOST, dask://HOST:{PORT} or dask://tls://HOST:{PORT}")
-    return f"{found['scheme'] or 'tcp'}://{found['host']}:{found['port'] or PORT}"
-
-
 def _looked_at(client: Any, flow: Compiled, options: Options) -> dict[str, str]:
     """Names of what its workers offer, once each of them is seen to have what the run needs.
 
@@ -295,22 +239,7 @@ def _looked_at(client: Any, flow: Compiled, options: Options) -> dict[str, str]:
     UsageError
         With all that is wrong.
     """
-    hint = f"dask worker {client.scheduler.address} starts one, with --nthreads 1"
-    try:
-        client.wait_for_workers(1, timeout=CONNECT_S)
-    except TimeoutError as error:
-        raise UsageError(f"{client.scheduler.address} has no workers", hint=hint) from error
-    file, config = flow.file or flow.request.file, flow.home.config
-    who = "Dask's scheduler"
-    try:
-        client.run_on_scheduler(place_of, "")  # it takes tasks apart, so that it must import what they name
-        who = "a Dask worker"
-        seen: dict[str, dict[str, str]] = client.run(look, file, config.environment)
-    except Exception as error:  # of one that cannot import us, or ended meanwhile
-        what = f"{who} cannot run Penstock: {type(error).__name__}: {bounded(str(error), 300)}"
-        raise UsageError(what, hint=f"install penstock {__version__} where Dask's scheduler and workers run") from error
-    here = look(flow.request.file)["file"], place_of(config.store), place_of(config.ledger)
-    faults = [f"{at}: {fault}" for at, told in seen.items() for fault in _faults(told, file, here, options)]
+    faults = seen_by(client, flow.file or flow.request.file, flow.request.file, flow.home.config, options.python)
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     offered = {name.lower(): name for worker in workers for name in worker.get("resources", {})}
     for task in flow.tasks:
@@ -318,38 +247,8 @@ def _looked_at(client: Any, flow: Compiled, options: Options) -> dict[str, str]:
         if not any(all(w.get("resources", {}).get(name, 0) >= n for name, n in asked.items()) for w in workers):
             words = " ".join(f"{name}={amount:g}" for name, amount in asked.items())
             faults.append(f'{task.id} needs a worker started with --resources "{words}", and there is none')
-    if faults:
-        more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
-        what = f"{client.scheduler.address} cannot run {flow.name}: {'; '.join(faults[:5])}{more}"
-        raise UsageError(what, hint="its workers need the project, its store, its ledger and Penstock as here")
+    refuse(client, flow.name, faults)
     return offered
-
-
-def _faults(told: Mapping[str, str], file: str, here: tuple[str, str, str], options: Options) -> Iterator[str]:
-    """What a worker lacks."""
-    if told["version"] != __version__ and not options.python:
-        yield f"has penstock {told['version']}, and this is {__version__}"
-    if not told["file"]:
-        yield f"sees no {file}"
-    elif told["file"] != here[0]:
-        yield f"sees another {file}"
-    elif told["error"]:
-        yield told["error"]
-    else:
-        for name, place in zip(("store", "ledger"), here[1:], strict=True):
-            if told[name] != place:
-                yield f"has another {name} (PENSTOCK_{name.upper()}, PENSTOCK_ENV)"
-
-
-def _error(future: Any) -> BaseException:
-    """Why a future has no result; of one that was cancelled Dask's `exception` does not tell."""
-    try:
-        future.result()
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # Dask's own of one that was cancelled is no `Exception`
-        return error
-    return RuntimeError("it has no result, and Dask does not say why")
 
 
 @dataclass(slots=True)
@@ -381,7 +280,7 @@ class _Run:
             for future in as_completed(list(futures.values()), loop=self.client.loop):
                 failed = self._ended(future, tasks, done) or failed
         except BaseException as stop:
-            self._cancel(list(futures.values()))
+            stop_all(self.client, list(futures.values()), self.run)
             is_wish = isinstance(stop, (KeyboardInterrupt, CancelledError))
             self._put_on_record("cancelled" if is_wish else "failed", stop)
             raise
@@ -420,7 +319,7 @@ class _Run:
             if future.key == key_of(self.flow.name, self.run, task.id):  # and no part of it
                 done(self.run, task.steps)
             return False
-        error = _error(future)
+        error = error_of(future)
         if getattr(error, "reason", "") == LOST:
             hint = "run again when it is there: what is done is reused"
             raise BackendError("the connection to Dask's scheduler was lost", where=f"task {task.id}", hint=hint)
@@ -445,11 +344,3 @@ class _Run:
             return
         fault: PenstockError = StepError(told["reason"], where=f"task {told['task']}")
         self._faults.append(rebuilt(told["error"]) if told["error"] else fault)
-
-    def _cancel(self, futures: list[Any]) -> None:
-        """Cancel what waits and runs, and wait until no worker of ours is left."""
-        with contextlib.suppress(Exception):
-            self.client.cancel(futures, force=True)
-            end = time.monotonic() + 2 * GRACE_S
-            while any(self.client.run(running, self.run).values()) and time.monotonic() < end:
-                time.sleep(TICK_S)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import os
 import signal
 import sys
 import time
@@ -100,6 +101,48 @@ def carry_out(job: Mapping[str, Any], *before: Mapping[str, Any]) -> dict[str, A
         _running.discard(key)
 
 
+def answer_slice(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Start the process that answers a slice of a table.
+
+    Parameters
+    ----------
+    job : dict
+        As `dask_predict.job_of` makes it: ids, digests and a command line.
+
+    Returns
+    -------
+    dict
+        "digest" of the answers, "rows" and "unseen".
+
+    Raises
+    ------
+    TaskFailedError
+    """
+    from distributed import get_worker
+
+    worker = get_worker()
+    key = str(worker.get_current_task())
+    if key in _final:
+        raise TaskFailedError(_final[key])
+    log = logging.getLogger(LOGGER)
+    _running.add(key)
+    try:
+        told = call(
+            [job["python"] or sys.executable, *job["arguments"]],
+            echo=lambda line: log.info("%s %s", key, bounded(line, MOST_LINE)),
+            unwanted=lambda: is_unwanted(worker, key),
+        )
+        if told.state == "done":
+            return {name: told.answer[name] for name in ("digest", "rows", "unseen")}
+        failed = {"task": key, "run": "", "code": told.code, "reason": bounded(told.reason, MOST_REASON)}
+        failed |= {"error": told.answer.get("error")}
+        if not told.retriable:
+            _remember(key, failed)
+        raise TaskFailedError(failed)
+    finally:
+        _running.discard(key)
+
+
 def is_unwanted(worker: Any, key: str) -> bool:
     """Whether a task that runs here was cancelled, or its client is gone, or the Dask worker ends."""
     task = worker.state.tasks.get(key)
@@ -125,7 +168,7 @@ def look(file: str, environment: str = "dev") -> dict[str, str]:
     Parameters
     ----------
     file : str
-        Declares the flow.
+        Declares the flow; or a folder of the project.
     environment : str
         The run's; one that is not "dev" is what a task is told, whatever this machine's own is.
 
@@ -139,6 +182,8 @@ def look(file: str, environment: str = "dev") -> dict[str, str]:
     from penstock.project import configure, find_root
 
     seen = {"version": __version__, "file": "", "store": "", "ledger": "", "error": ""}
+    if os.path.isdir(file):
+        seen["file"] = "a folder"
     with contextlib.suppress(OSError), open(file, "rb") as text:
         seen["file"] = hashlib.sha256(text.read()).hexdigest()
     try:

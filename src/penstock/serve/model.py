@@ -11,7 +11,7 @@ import functools
 import json
 import math
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -207,13 +207,15 @@ class Model:
                     row=row,
                 )
 
-    def score_frame(self, frame: Any) -> Any:
+    def score_frame(self, frame: Any, gaps: Collection[str] = ()) -> Any:
         """Answers for the rows of a table, checked by name, in chunks.
 
         Parameters
         ----------
         frame : pandas.DataFrame of shape (n_rows, any)
             Needs the contract's columns; others are passed over, and the order does not matter.
+        gaps : collection of str
+            Where the frame is a part of a table: columns that lack a value somewhere in the whole of it.
 
         Returns
         -------
@@ -232,7 +234,7 @@ class Model:
 
         from penstock.serve.table import as_trained
 
-        checked = as_trained(frame, self.contract)
+        checked = as_trained(frame, self.contract, gaps)
         parts = [
             pd.DataFrame(
                 self._flat(self._asked(functools.partial(self._ask, checked.frame.iloc[at : at + CHUNK_ROWS])))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from penstock.core.answer import plain
@@ -18,12 +18,15 @@ class Checked(NamedTuple):
     unseen: dict[str, int]
 
 
-def as_trained(frame: Any, contract: Contract) -> Checked:
+def as_trained(frame: Any, contract: Contract, gaps: Collection[str] = ()) -> Checked:
     """The columns of a contract taken from a table by name, checked and cast.
 
     Parameters
     ----------
     frame : pandas.DataFrame of shape (n_rows, any)
+    contract : Contract
+    gaps : collection of str
+        Columns that lack a value in some other row of the same table, of which these rows are a part.
 
     Raises
     ------
@@ -49,7 +52,7 @@ def as_trained(frame: Any, contract: Contract) -> Checked:
         if found:
             faults.extend(f'column "{bounded(column.name, 100)}" {fault}' for fault in found)
         else:
-            done[column.name] = _training_dtype(cast, column)
+            done[column.name] = _training_dtype(cast, column, has_gaps=column.name in gaps)
     if faults:
         text = faults[0] if len(faults) == 1 else f"{len(faults)} faults:\n  - " + "\n  - ".join(faults)
         raise DataError(
@@ -96,9 +99,9 @@ def _unseen(cast: Any, column: Column, faults: list[str]) -> int:
     return int(strange.sum())
 
 
-def _training_dtype(cast: Any, column: Column) -> Any:
+def _training_dtype(cast: Any, column: Column, *, has_gaps: bool) -> Any:
     if column.kind in ("number", "integer") and column.dtype.startswith(("float", "int", "uint")):
-        gaps = bool(cast.isna().any())
+        gaps = has_gaps or bool(cast.isna().any())
         return cast.astype("float64" if gaps and not column.dtype.startswith("float") else column.dtype)
     if column.kind == "datetime":
         return cast.astype(column.dtype)
