@@ -190,23 +190,26 @@ def test_a_task_gives_ids_and_digests_and_its_log(
     assert told == {"outputs": {"s": {"": "d" * 64}}, "run": "0123", "state": "done"}
     command, first, words = capfd.readouterr().out.splitlines()
     assert first == "log of start"
-    run = ["--run", "ten/manual__2026-11-22T20:44:56+00:00", "--step", "start"]
-    assert json.loads(words) == [*run, "--param", "n=7", "--param", "folder=a b", "--param", "by=1.5"]
+    run = ["--run", "ten/manual__2026-11-22T20:44:56+00:00"]
+    params = ["--param", "n=7", "--param", "folder=a b", "--param", "by=1.5"]
+    assert json.loads(words) == ["--step", "start", *params, *run]
     shown = module["made"]["start"].commands(given["run_id"], given["params"])
-    assert command == f"$ {shown}"
-    assert shlex.split(shown)[2:] == json.loads(words)
+    start, rest = shown.split(" \\\n    ")
+    assert command == f"$ {start} {rest}"
+    assert (shlex.split(start)[1:], shlex.split(rest)) == ([str(tmp_path / "fake.py")], json.loads(words))
     assert module["made"]["join"].after == ["part", "right"]
     assert not masked
 
 
 def test_a_task_of_several_steps_runs_each_and_is_no_failure_when_the_gate_refuses(
-    flows: dict[str, Compiled], masked: list[str], tmp_path: Path
+    flows: dict[str, Compiled], masked: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    refused = {**DONE, "passed": False}
+    refused = {**DONE, "passed": False, "verdict": {"sentence": "0.61 is below 0.75."}}
     given = {"*": (DONE, 0), "gate": (refused, 0), "deploy": ({"state": "skipped"}, 99)}
     module = loaded(Airflow().export(flows["churn"], Options()), ANSWERS.format(given=given), tmp_path)
     around = context(cap=4000.0)
     assert module["made"]["judge"].execute(around)["passed"] is False
+    assert "\n0.61 is below 0.75.\n" in capfd.readouterr().out
     assert not around["outlet_events"], "an asset of a refused run is not new"
     module = loaded(Airflow().export(flows["churn"], Options()), ANSWERS.format(given={"*": (DONE, 0)}), tmp_path)
     module["made"]["judge"].execute(around)

@@ -122,13 +122,15 @@ class Worker(BaseOperator):
     def execute(self, context):
         told, why = {}, "nothing to do"
         for steps in self.calls:
-            command = self.words(steps, context["run_id"], context["params"])
+            command = [PYTHON, *WORKER, *self.words(steps, context["run_id"], context["params"])]
             print("$", shlex.join(command), flush=True)
             code, answer = self.start_worker(command)
             state, why = answer.get("state"), reason(code, answer)
             if code == 99 and state == "skipped":  # something before it refused: no failure, and nothing to do
                 print(why, flush=True)
             elif code == 0 and state in ("done", "reused"):
+                if answer.get("verdict") and "passed" not in told:
+                    print(answer["verdict"]["sentence"], flush=True)
                 told["outputs"] = told.get("outputs", {}) | digests(answer)
                 told |= {name: answer[name] for name in TOLD if answer.get(name) is not None}
             elif self.stopped:  # by a person, and then its state is what they said; or with its machine
@@ -145,11 +147,11 @@ class Worker(BaseOperator):
         return told
 
     def commands(self, run, params):
-        return "\\n".join(shlex.join(self.words(steps, run, params)) for steps in self.calls)
+        start = shlex.join([PYTHON, *WORKER])
+        return "\\n".join(f"{start} \\\\\\n    {shlex.join(self.words(steps, run, params))}" for steps in self.calls)
 
     def words(self, steps, run, params):
-        words = [PYTHON, *WORKER, "--run", f"{DAG_ID}/{run}"]
-        words += [word for step in steps for word in ("--step", step)]
+        words = [word for step in steps for word in ("--step", step)]
         words += ["--part", self.part] if self.part else []
         for name, default in PARAMS.items():
             value = params.get(name, default)
@@ -157,7 +159,7 @@ class Worker(BaseOperator):
                 value = int(value)
             if value is not None:
                 words += ["--param", f"{name}={str(value).lower() if isinstance(value, bool) else value}"]
-        return words
+        return [*words, "--run", f"{DAG_ID}/{run}"]
 
     def start_worker(self, command):
         if self.stopped:
