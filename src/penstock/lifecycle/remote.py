@@ -250,6 +250,8 @@ class _Call:
         if why := next(filter(None, (refusal_before(graph, step, before) for step in self.part.steps)), ""):
             return self._skipped(before, why)
         todo = tuple(node for node in graph.nodes if node.id not in before.states)
+        if self.part.of is not None:  # of all items of a step the facts are not asked for, since it does but some
+            todo = tuple(replace(node, mapped=False) for node in todo)
         facts, seen = facts_of(self.home, replace(graph, nodes=todo), self.request)
         learn_results(before, facts, self.home.ledger)
         if (error := self._failed_before(graph, before, facts)) is not None:
@@ -357,7 +359,8 @@ class _Call:
             self._stand_by_failure()
         elif not conclude_part(self.home, self.graph, self.request, self.run, self.rehearse):
             self._stand_by_failure()
-        rows = {row.step: row for row in self.home.ledger.step_runs(self.run.id)}
+        made = self.home.ledger.step_runs(self.run.id) if self.part.of is None else []  # a part has no row
+        rows = {row.step: row for row in made}
         decided = next((d.reason for s in self.part.steps if (d := outcome.decisions.get(s)) is not None), "")
         why, metrics = why or str(decided), self._metrics(outcome) if error is None else {}
         name = self.part.name
@@ -392,8 +395,10 @@ class _Call:
     def _stand_by_failure(self) -> None:
         """Leave a run that stands at the failure of another task as it was before this one went on."""
         self.run = run_of(self.home, self.run.id) or self.run
+        if self.run.state != "running" or "error" not in self.run.info:  # none has failed so far
+            return
         rows = self.home.ledger.step_runs(self.run.id)
-        if self.run.state == "running" and "failed" in states_of(self.graph, self.run, rows).values():
+        if "failed" in states_of(self.graph, self.run, rows).values():
             put_end(self.home, self.graph, self.run, "failed")
 
     def _metrics(self, outcome: Outcome) -> dict[str, dict[str, float]]:
