@@ -151,12 +151,20 @@ def _stop(number: int, _frame: FrameType | None) -> None:
 
 
 def lives(pid: int) -> bool:
-    """Whether there is a process of that id that has not ended."""
+    """Whether there is a process of that id; where the system tells, one that has not ended."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[0] != b"Z"
     except OSError:
+        if sys.platform.startswith("linux"):
+            return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
         return False
+    except PermissionError:  # another's
+        return True
+    return True
 
 
 if __name__ == "__main__":
