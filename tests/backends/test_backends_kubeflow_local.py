@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -159,16 +158,14 @@ def test_a_fault_of_kubeflow_s_runner_is_no_failure_of_a_task(tmp_path: Path) ->
     assert kubeflow_local._why(1, str(log)) == "a task failed"
 
 
-@pytest.mark.parametrize("platform", ["linux", "elsewhere"])
+@pytest.mark.parametrize("told", ["/proc", "/no/such/proc"])
 def test_whether_who_waits_for_a_kubeflow_task_lives_is_known_on_every_system(
-    platform: str, monkeypatch: pytest.MonkeyPatch
+    told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A wrong "no" would end every task at once."""
     ended = subprocess.Popen(["true"])
     ended.wait()
-    monkeypatch.setattr(sys, "platform", platform)
-    if platform != "linux":
-        monkeypatch.setattr(kubeflow_local, "open", lambda *_: (_ for _ in ()).throw(OSError), raising=False)
+    monkeypatch.setattr(kubeflow_local, "PROC", told)
     assert kubeflow_local.lives(os.getpid())
     assert not kubeflow_local.lives(ended.pid)
 

@@ -27,6 +27,8 @@ FAILED = 1
 """Exit code where a task of the pipeline failed; another but 0 is the runner's own fault."""
 PYTHON = "python3"
 """What the runner replaces in every word of a command line, in values of parameters too."""
+PROC = "/proc"
+"""Where Linux tells of processes."""
 MOST_TAIL = 4_000
 """Characters of the runner's log that a message holds."""
 
@@ -153,10 +155,10 @@ def _stop(number: int, _frame: FrameType | None) -> None:
 def lives(pid: int) -> bool:
     """Whether there is a process of that id; where the system tells, one that has not ended."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
+        with open(f"{PROC}/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[0] != b"Z"
     except OSError:
-        if sys.platform.startswith("linux"):
+        if os.path.isdir(f"{PROC}/self"):
             return False
     try:
         os.kill(pid, 0)
