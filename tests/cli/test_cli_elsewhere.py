@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,6 +78,13 @@ def test_a_run_that_went_well_says_so(project: Path) -> None:
     code, text = run(project)
     assert code == 0, text
     assert "✓ 2 run" in text
+
+
+def test_a_run_that_is_terminated_was_cancelled(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Fake, "run", lambda *_: os.kill(os.getpid(), signal.SIGTERM) or time.sleep(60))
+    code, text = run(project)
+    assert code == 143
+    assert "cancelled" in text
 
 
 def test_a_failure_that_never_reached_the_ledger_is_told(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

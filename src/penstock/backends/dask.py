@@ -16,7 +16,7 @@ from penstock.backends.dask_task import TaskFailedError, carry_out
 from penstock.backends.tasks import MOST_PARTS, Task
 from penstock.core.ports import Home
 from penstock.engine.checkpoints import searches
-from penstock.engine.processes import cores
+from penstock.engine.processes import Terminated, cores
 from penstock.engine.wire import rebuilt
 from penstock.errors import (
     BackendError,
@@ -281,7 +281,7 @@ class _Run:
                 failed = self._ended(future, tasks, done) or failed
         except BaseException as stop:
             stop_all(self.client, list(futures.values()), self.run)
-            is_wish = isinstance(stop, (KeyboardInterrupt, CancelledError))
+            is_wish = isinstance(stop, (KeyboardInterrupt, Terminated, CancelledError))
             self._put_on_record("cancelled" if is_wish else "failed", stop)
             raise
         if self._faults:

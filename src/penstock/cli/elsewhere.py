@@ -82,7 +82,9 @@ def run_on(found: Target, request: Request, on: str, progress: Progress) -> Repo
     from penstock.backends.compiled import compiled
     from penstock.backends.preflight import preflight
     from penstock.engine.events import Event
+    from penstock.engine.processes import Terminated, terminable
     from penstock.lifecycle.rehearse import rehearse_with
+    from penstock.lifecycle.remote import cancelled
     from penstock.lifecycle.remote_record import Part, events_of, give_up, report_of
 
     place, _, more = on.partition("?")
@@ -121,7 +123,11 @@ def run_on(found: Target, request: Request, on: str, progress: Progress) -> Repo
                     progress(Event("started", step))
                 progress(Event("progress", step, facts={"done": parts[step], "total": divided[step]}))
 
-    ended: Ended = chosen.run(flow, where, options, done)
+    try:
+        with terminable():
+            ended: Ended = chosen.run(flow, where, options, done)
+    except Terminated as stop:
+        raise cancelled(stop) from None
     done(ended.run, tuple(node.id for node in flow.graph.nodes))
     part = Part(name, ended.run, ())
     try:
