@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import sys
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -487,7 +488,7 @@ class DagsterRunner:
     """Writes a file of definitions, loads it as a code location, and launches its job through Dagster's API."""
 
     name = "dagster"
-    lacks = frozenset({"parts"})
+    lacks = frozenset()
 
     def __init__(self, engine):
         self.engine = engine
@@ -520,9 +521,11 @@ class DagsterRunner:
             self.engine.cancel(run)
         state = ENDED[self.engine.wait(run)]
         told = self.engine.tasks(run)
-        tasks = {key.partition("__")[2]: ENDED[one] for key, one in told.items()}
+        keys = {key: key.partition("__")[2].partition(".") for key in told}
+        tasks = {keys[key][0]: ENDED[one] for key, one in told.items() if keys[key][2] in ("", "whole")}
+        parts = Counter(step for step, _, part in keys.values() if part.startswith("part_"))
         self.shown = self.shown or self.metadata()  # of the first run
-        return Went(state, Tasks(tasks), lambda step: self.engine.log(run))
+        return Went(state, Tasks(tasks), lambda step: self.engine.log(run), dict(parts))
 
     def checks(self):
         """Name, result and severity of each check of the newest run, with what it said."""
