@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
+import signal
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -461,6 +463,51 @@ class TestDagsterAssets:
         assert "several flows are called small_one" in loaded["twice"]
 
 
+AGAIN = """
+import os
+import penstock as ps
+
+@ps.step
+def first(folder: str):
+    with open(os.path.join(folder, "first.tries"), "a") as file:
+        file.write("x")
+    return folder
+
+@ps.step
+def second(folder):
+    if not os.path.exists(os.path.join(folder, "good")):
+        raise RuntimeError("not yet")
+    return 2
+
+flow = ps.Flow(second(first(ps.Param("folder", ""))), name="again")
+"""
+PAIR = """
+import os, time
+import penstock as ps
+
+def meet(folder, mine, other):
+    open(os.path.join(folder, mine), "w").close()
+    end = time.monotonic() + 120
+    while not os.path.exists(os.path.join(folder, other)):
+        assert time.monotonic() < end, f"{other} does not come"
+        time.sleep(0.05)
+    return mine
+
+@ps.step
+def one(folder: str):
+    return meet(folder, "one", "two")
+
+@ps.step
+def two(folder: str):
+    return meet(folder, "two", "one")
+
+@ps.step
+def both(a, b):
+    return [a, b]
+
+folder = ps.Param("folder", "")
+flow = ps.Flow(both(one(folder), two(folder)), name="pair")
+"""
 TYPES = {"n": int, "by": float, "cap": float}
 ENDED = {"SUCCESS": "success", "FAILURE": "failed", "CANCELED": "cancelled", "SKIPPED": "skipped"}
 
@@ -573,6 +620,34 @@ class TestDagster(BackendSuite):
             assert found == set(digests[step])
             assert (facts["penstock run"], facts["state"]) == (newest.id, "done")
             assert facts["peak_bytes"] > 0
+
+    def test_a_run_that_was_killed_leaves_no_step_behind(self, runner, tmp_path):
+        project = Project(tmp_path / "killed", flows.SLOW.replace("LIMIT", "None"))
+        name = runner.load(project.file, f"python={sys.executable!r}")
+        config = {"resources": {"slowly_params": {"config": project.params}}}
+        run = runner.engine.trigger(name, "slowly", config=config)
+        runner.engine.processes.wait("the step's own process", (project.notes / "slow.pid").exists)
+        told = [one["message"] for one in runner.engine.events(run) if "parent process (pid:" in (one["message"] or "")]
+        os.kill(int(re.search(r"pid: (\d+)", told[0])[1]), signal.SIGKILL)
+        self.is_gone(project)
+
+    @pytest.mark.parametrize("strategy", ["FROM_FAILURE", "FROM_ASSET_FAILURE"])
+    def test_a_run_that_goes_on_where_it_failed_is_the_same_run(self, runner, tmp_path, strategy):
+        project = Project(tmp_path / "again", AGAIN)
+        assert runner.run(project.file, params=project.params).state == "failed"
+        (project.notes / "good").touch()
+        run = runner.engine.reexecute(runner.last, strategy)
+        assert runner.engine.wait(run) == "SUCCESS"
+        [only] = project.runs()
+        assert (only.state, only.counts["run"]) == ("done", 2)
+        assert project.tries("first") == 1
+
+    def test_independent_steps_run_side_by_side_from_here_too(self, engines, tmp_path):
+        project = Project(tmp_path / "a project", PAIR)
+        words = ("-m", "penstock", "run", project.file, "--on", "dagster", "--param", f"folder={project.notes}")
+        text = engines.get("dagster").processes.run(*words, PYTHONPATH=str(ROOT / "src"), DAGSTER_HOME="")
+        assert "3 run" in text
+        assert project.runs()[0].state == "done"
 
     def test_run_on_dagster_needs_no_instance(self, engines, tmp_path):
         project = Project(tmp_path / "alone", ALONE)

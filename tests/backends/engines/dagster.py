@@ -24,6 +24,9 @@ _LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $p
     ... on RunConfigValidationInvalid { errors { message } } ... on PipelineNotFoundError { message }
     ... on InvalidSubsetError { message } ... on UnauthorizedError { message }
 } }"""
+_AGAIN = """mutation($params: ReexecutionParams!) { launchRunReexecution(reexecutionParams: $params) {
+    __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message stack }
+} }"""
 _RUN = """query($run: ID!) { runOrError(runId: $run) { ... on Run {
     status stepStats { stepKey status attempts { startTime } }
 } } }"""
@@ -147,6 +150,12 @@ class Dagster:
         given = [{"key": key, "value": value} for key, value in (tags or {}).items()]
         params = {"selector": selector, "runConfigData": config or {}, "executionMetadata": {"tags": given}}
         launched = self.query(_LAUNCH, params=params)["launchRun"]
+        assert launched["__typename"] == "LaunchRunSuccess", launched
+        return str(launched["run"]["runId"])
+
+    def reexecute(self, run: str, strategy: str = "FROM_FAILURE") -> str:
+        """Launch a run that goes on where another failed, as the UI does; its id."""
+        launched = self.query(_AGAIN, params={"parentRunId": run, "strategy": strategy})["launchRunReexecution"]
         assert launched["__typename"] == "LaunchRunSuccess", launched
         return str(launched["run"]["runId"])
 
