@@ -430,12 +430,17 @@ class TestDagsterAssets:
         assert nodes["churn/validate"]["needs"] == ["churn/prepared"]
         assert nodes["churn/gate"]["needs"] == ["churn/champion", "churn/compare", "churn/register"]
         groups = {name: nodes[f"churn/{name}"]["group"] for name in ("customers", "train", "gate")}
-        assert groups == {"customers": "prepare", "train": "train", "gate": "judge"}
+        assert groups == {"customers": "churn_prepare", "train": "churn_train", "gate": "churn_judge"}
         assert nodes["churn/customers"]["kinds"] == ["penstock", "source"]
         assert (nodes["small_one/first"]["group"], nodes["small_one/first"]["description"]) == (
             "small_one",
             "Count to n.",
         )
+
+    def test_what_a_schedule_waits_for_stands_before_what_needs_nothing(self, loaded):
+        nodes = loaded["nodes"]
+        assert nodes["churn/customers"]["needs"] == ["warehouse/orders"]
+        assert nodes["churn/prepared"]["needs"] == ["churn/customers"]
 
     def test_what_judges_is_a_check(self, loaded):
         checks = {name: one["checks"] for name, one in loaded["nodes"].items() if one["checks"]}

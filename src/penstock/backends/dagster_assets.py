@@ -62,7 +62,7 @@ def asset_of(flow: Compiled, task: Task, native: Native) -> Any:
     checks = [node.part for node in nodes if is_workflow and node.part in CHECKED]
     about: dict[str, Any] = {
         "description": _description(flow, task),
-        "group_name": word(task.part if is_workflow and task.part else flow.name),
+        "group_name": f"{word(flow.name)}_{word(task.part)}" if is_workflow and task.part else word(flow.name),
         "kinds": {"penstock", kind_of(flow, task)},
         "code_version": digest_value("codes", [node.code for node in nodes])[:16],
         "metadata": {"steps": ", ".join(task.steps), "declared in": dg.MetadataValue.path(flow.request.file)},

@@ -26,6 +26,15 @@ LOOK_S = 0.5
 """Seconds between two looks at which tasks have ended."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Run config under which Dagster prints no events."""
+FOR_ONE_RUN = {
+    "telemetry": {"enabled": False},
+    "python_logs": {"python_log_level": "CRITICAL"},
+    "compute_logs": {
+        "module": "dagster._core.storage.noop_compute_log_manager",
+        "class": "NoOpComputeLogManager",
+    },
+}
+"""Settings of an instance that nobody looks at; a log that is captured takes two processes more for each step."""
 INTERRUPTS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 """Errors by which Dagster says that somebody stopped a run."""
 
@@ -87,8 +96,7 @@ def _instance(*, kept: bool, lasting: bool) -> Iterator[Any]:
             yield stack.enter_context(dg.DagsterInstance.get())
         elif lasting:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-dagster-"))
-            quiet = {"telemetry": {"enabled": False}, "python_logs": {"python_log_level": "CRITICAL"}}
-            yield stack.enter_context(dg.DagsterInstance.local_temp(folder, overrides=quiet))
+            yield stack.enter_context(dg.DagsterInstance.local_temp(folder, overrides=FOR_ONE_RUN))
         else:
             yield stack.enter_context(dg.DagsterInstance.ephemeral())
 

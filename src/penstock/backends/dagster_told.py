@@ -84,9 +84,10 @@ def facts_of(home: Home, steps: Sequence[str], tolds: Sequence[Told]) -> dict[st
     for told in tolds:
         for step, one in told.answer.get("steps", {}).items():
             prefix = f"{step}/" if len(steps) > 1 else ""
-            facts: dict[str, Any] = {name: float(value) for name, value in one.get("metrics", {}).items()}
-            facts = (noted_in(home, rows[step]) if step in rows else {}) | facts  # ours win over what a step calls so
-            facts |= {"state": one["state"], "reason": one["reason"] or told.reason, **_outputs(home, one["outputs"])}
+            facts = {"state": one["state"], "reason": one["reason"] or told.reason, **_outputs(home, one["outputs"])}
+            facts |= {name: float(value) for name, value in one.get("metrics", {}).items()}
+            noted = noted_in(home, rows[step]) if step in rows else {}
+            facts |= {name: value for name, value in noted.items() if name not in facts}  # ours hide what is called so
             found |= {f"{prefix}{name}": shown(value) for name, value in facts.items() if value not in ("", None)}
             wall, peak = wall + float(one["wall_s"]), max(peak, int(one["peak_bytes"]))
         found |= _whole(home, told)
