@@ -176,6 +176,15 @@ def test_a_flow_is_unpacked_as_it_was_packed(tmp_path):
     assert again.command(*words) == flow.command(*words)
 
 
+def test_an_export_keeps_in_how_many_parts_a_step_is_done(tmp_path):
+    (tmp_path / "penstock.toml").write_text("")
+    (tmp_path / "flows.py").write_text(flows.MAPPED)
+    for parts, line in ((0, "    parts=0,"), (2, "    parts=2,"), (8, None)):
+        flow = compiled(str(tmp_path / "flows.py"), group="step", parts=parts)
+        lines = backend("dagster").export(flow, Options(group="step")).splitlines()
+        assert [one for one in lines if "parts" in one] == ([line] if line else [])
+
+
 def test_a_run_takes_an_executor_that_there_is(small):
     found = backend("dagster").check(small, Options(more={"executor": "celery"}))
     assert [one.what for one in found if one.grade == "error"] == ["executor=celery: not of a run on Dagster"]

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from penstock.backends.dagster_assets import ASSET_SCHEDULE, definitions_of
 from penstock.backends.dagster_kept import keep_texts, kept, packed, unpacked
 from penstock.backends.dagster_run import is_wide, run_job
 from penstock.backends.dagster_task import NAME, Native, word
+from penstock.backends.tasks import MOST_PARTS, Task, compile_flow
 from penstock.core.digest import digest_value
 from penstock.errors import MissingExtraError, UsageError
 from penstock.lifecycle.found import find
@@ -42,6 +43,7 @@ EXECUTORS = ("in_process", "multiprocess")
 def to_dagster(
     *declared: Any,
     group: str = "step",
+    parts: int = MOST_PARTS,
     schedule: str = "",
     timezone: str = "UTC",
     watch: bool = False,
@@ -62,6 +64,8 @@ def to_dagster(
         One or several: in hand, as an imported file declares them, or "churn.py" or "churn.py:variable".
     group : {"step", "part", "workflow"}, default="step"
         What makes one asset: a step, a part (prepare, train, judge), or all.
+    parts : int, default=8
+        At most so many ops that do the items of a mapped step at once; 0 leaves each step in one.
     schedule : str
         A cron expression, "@daily" and its like, or "asset:NAME[,NAME…]": when these assets were made anew.
     timezone : str, default="UTC"
@@ -119,7 +123,14 @@ def to_dagster(
     found: list[Compiled] = []
     keep: dict[str, str] = {}
     for one in (beside(one, caller) for one in declared):
-        given = {"group": group, "until": until, "params": dict(params or {}), "extra": extra, "env": env}
+        given = {
+            "group": group,
+            "parts": parts,
+            "until": until,
+            "params": dict(params or {}),
+            "extra": extra,
+            "env": env,
+        }
         flow, text = _compiled(one, given, python)
         found.append(flow)
         keep |= text
@@ -196,6 +207,8 @@ class Dagster:
     def export(self, flow: Compiled, options: Options) -> str:
         """A small ``definitions.py``."""
         given: dict[str, Any] = {"group": options.group}
+        if divided(flow.tasks) != divided(compile_flow(flow.graph, options.group)):
+            given |= {"parts": max(divided(flow.tasks).values(), default=0)}
         given |= {"schedule": options.schedule} if options.schedule else {}
         given |= {TIMEZONE: options.more[TIMEZONE]} if TIMEZONE in options.more else {}
         given |= {"until": flow.request.until} if flow.request.until else {}
@@ -234,6 +247,11 @@ class Dagster:
         _dagster()
         executor = options.more.get(EXECUTOR) or EXECUTORS[is_wide(flow.tasks)]
         return run_job(flow, options, done, side_by_side=executor == EXECUTORS[True])
+
+
+def divided(tasks: Sequence[Task]) -> dict[str, int]:
+    """In how many parts each task is done that is divided."""
+    return {task.id: task.parts for task in tasks if task.parts}
 
 
 def schedule_fault(schedule: str) -> str:

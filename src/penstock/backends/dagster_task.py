@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from penstock.backends.call import MARGIN_S, Told, call
@@ -18,6 +18,7 @@ from penstock.backends.dagster_told import FilePath, Markdown, checks_of, facts_
 from penstock.backends.tasks import Task
 from penstock.core.digest import digest_value
 from penstock.errors import PenstockError, bounded
+from penstock.lifecycle.run import jobs_of
 
 NAME = "dagster"
 """As the ledger knows this backend."""
@@ -29,6 +30,8 @@ TAKEN = frozenset({"context", "conf", "config", "meta", "arg_dict", "dict", "inp
 """Words that Dagster, which takes no name that is a word of Python either, keeps for itself."""
 MOST_LINES = 1_000
 """Lines that Penstock says of a task which go to the event log."""
+JOBS = "PENSTOCK_JOBS"
+"""How many processes the worker may use for items."""
 Listen = Callable[[str, tuple[str, ...]], None]
 
 
@@ -131,7 +134,9 @@ def part_carried_out(context: Any, flow: Compiled, task: Task, native: Native, p
     """
     import dagster as dg
 
-    told = called(context, flow, task.steps, native, limit=None, part=part)
+    share = {JOBS: str(max(1, jobs_of(flow.home) // task.parts))}  # the parts stand side by side on one machine
+    alone = replace(native, environment={**share, **native.environment})
+    told = called(context, flow, task.steps, alone, limit=None, part=part)
     native.listen(run_id(context), task.steps)
     if told.state in ("failed", "cancelled"):
         raise _failure(flow, task, [told])
