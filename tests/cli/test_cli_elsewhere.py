@@ -199,7 +199,7 @@ def test_the_parts_of_an_export_are_told_and_a_wrong_number_is_refused(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (project / "flows.py").write_text(MAPPED)
-    for words, told in (((), "square: 3 parts at once"), (("--parts", "0"), "square: needs nothing")):
+    for words, told in (((), "square: at most 3 parts at once"), (("--parts", "0"), "square: needs nothing")):
         assert told in call(project, "export", "fake", "flows.py", "--check", *words).text
     for place in ("fake://?parts=-1", "fake?parts=-1"):
         ended = call(project, "run", "flows.py", "--on", place)

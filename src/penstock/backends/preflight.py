@@ -323,7 +323,7 @@ def described(flow: Compiled, backend: Backend, options: Options) -> list[str]:
     for task in flow.tasks:
         parts = [", ".join(task.steps)] if task.steps != (task.id,) else []
         parts += [f"after {', '.join(task.needs)}"] if task.needs else []
-        parts += [f"{task.parts} parts at once"] if task.parts else []
+        parts += [f"at most {task.parts} parts at once"] if task.parts else []
         parts += [f"{task.retries} {'retry' if task.retries == 1 else 'retries'}"] if task.retries else []
         parts += [f"at most {task.timeout_s:g} s"] if task.timeout_s is not None else []
         for name, value in task.resources.items():

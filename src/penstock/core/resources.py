@@ -112,7 +112,8 @@ def resources_faults(given: Any) -> list[str]:
     ]
 
 
-_UNITS = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_UNITS = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": 2**10}
+_UNITS |= {"MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
 def memory_bytes(text: str | int | None) -> int | None:
@@ -124,13 +125,13 @@ def memory_bytes(text: str | int | None) -> int | None:
 
     Examples
     --------
-    >>> memory_bytes("2KiB")
-    2048
+    >>> memory_bytes("2KiB"), memory_bytes("1.5TB")
+    (2048, 1500000000000)
     """
     if text is None or isinstance(text, int):
         return text
-    number = text.rstrip("BkKMGi").strip()
-    unit = text[len(text.rstrip("BkKMGi")) :]
+    number = text.rstrip("BkKMGTi").strip()
+    unit = text[len(text.rstrip("BkKMGTi")) :]
     try:
         return int(float(number) * _UNITS[unit])
     except (KeyError, ValueError, OverflowError):
