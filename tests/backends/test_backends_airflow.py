@@ -33,6 +33,7 @@ class AirflowRunner:
     def __init__(self, start: Callable[[], Any]) -> None:
         self.start = start
         self.added: set[str] = set()
+        self.newest = "", ""
 
     def run(
         self, file: Path, *, params: Mapping[str, str], group: str = "step", cancel_when: Path | None = None
@@ -52,6 +53,7 @@ class AirflowRunner:
             engine.processes.wait("the step to cancel", cancel_when.exists)
             engine.cancel(dag, run)
         state = engine.wait(dag, run, seconds=PATIENCE_S)
+        self.newest = dag, run
         tasks = engine.tasks(dag, run)
         cancelled = cancel_when is not None and state == "failed"
         ended = {
@@ -73,6 +75,24 @@ class TestAirflow(BackendSuite):
     @classmethod
     def runner(cls, engines: Any, system_command: Callable[[str], str]) -> AirflowRunner:
         return AirflowRunner(lambda: engines.get("airflow", bin_folder=str(Path(system_command("postgres")).parent)))
+
+    def told(self, runner: Any) -> list[Any]:
+        """What the newest run said of its asset."""
+        events, newest = runner.start().api("assets/events?limit=100")["asset_events"], runner.newest
+        return [one["extra"] for one in events if (one["source_dag_id"], one["source_run_id"]) == newest]
+
+    def test_a_model_becomes_champion(
+        self, runner: Any, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        """And the asset is new, with its version."""
+        super().test_a_model_becomes_champion(runner, tmp_path, tmp_path_factory)
+        [event] = self.told(runner)
+        assert (event["version"], event["passed"], event["champion"]) == ("churn@1", True, True)
+
+    def test_a_refusal_of_the_gate_is_no_failure(self, runner: Any, tmp_path: Path) -> None:
+        """And the asset is what it was."""
+        super().test_a_refusal_of_the_gate_is_no_failure(runner, tmp_path)
+        assert self.told(runner) == []
 
 
 RAW = """
