@@ -85,6 +85,7 @@ def test_an_export_takes_the_schedule_along_on_record(folder: Path) -> None:
     told = call(folder, "log", "small").out
     assert "fake has the schedule (@daily): exported to dags.txt" in told
     assert "fake has the schedule: exported to standard output" in told
+    assert "looks" not in told
 
     checked = export(folder, "other", "--check")
     assert checked.code == 0

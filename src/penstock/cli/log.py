@@ -30,7 +30,7 @@ def command(
     from penstock.lifecycle.naming import workflow_of
     from penstock.lifecycle.records import history
     from penstock.lifecycle.schedules import KIND
-    from penstock.lifecycle.versions import stream
+    from penstock.lifecycle.versions import stream, workflows
 
     home = here_of(name)
     alone = name is not None and home.ledger.streams(stream(name, KIND))  # of a flow without versions
@@ -52,7 +52,7 @@ def command(
         rows.append([moment(one["at"]), clean(one["who"].partition("@")[0]), one["kind"], one["what"] + why])
     for line in columns(["when", "who", "what", ""], rows):
         say(line)
-    if not quiet:
+    if not quiet and workflow in workflows(home.ledger):  # another flow has no hold-out
         say(_looks(home, workflow, [one["body"] for one in found if one["kind"] == "look"]))
     return 0
 
