@@ -166,8 +166,8 @@ def job_of(flow: Compiled, task: Task, run: str, options: Options, part: str = "
 def parts_of(flow: Compiled, task: Task, n_threads: int) -> int:
     """In how many parts a task is done, before the one that makes a whole of them; 0 where it is not divided.
 
-    A mapped step is divided by its items, a search by the fits of its candidates. Each part costs the start of a
-    worker, so that there are no more of them than can be done at once.
+    A mapped step is divided by its items, as the compiled flow says; a search by the fits of its candidates, among as
+    many tasks as can be done at once, for each costs the start of a worker.
 
     Parameters
     ----------
@@ -177,8 +177,9 @@ def parts_of(flow: Compiled, task: Task, n_threads: int) -> int:
         Tasks that the cluster runs at once.
     """
     is_search = len(task.steps) == 1 and searches(flow.graph.node(task.steps[0]))
-    found = min(MOST_PARTS if is_search else task.parts, n_threads)
-    return found if found > 1 else 0
+    if n_threads < 2:
+        return 0
+    return min(MOST_PARTS, n_threads) if is_search else task.parts
 
 
 def key_of(flow: str, run: str, task: str, part: str = "") -> str:
