@@ -552,7 +552,13 @@ def test_a_step_that_needs_nothing_may_stand_for_data():
         return 1
 
     assert repr(workflow(data=made).data) == "<Ref made>"
-    assert any("outputs" in fault for fault in faults_of(data=halves))
+
+    @ps.step(outputs=("low", "high"))
+    def both():
+        return 1, 2
+
+    assert any("outputs" in fault for fault in faults_of(data=both))
+    assert any("missing a required argument: 'table'" in fault for fault in faults_of(data=halves))
 
 
 def test_the_model_is_copied():
