@@ -670,7 +670,7 @@ def test_a_dask_worker_that_dies_is_replaced_by_another(dask: Any, tmp_path: Pat
         went = runner.run(project.file, params=project.params)
     finally:
         thread.join()
-        dask.start_worker(f"after-{killed[0]}")
+        dask.start_worker(killed[0])  # by its own name: other tests ask for it
     assert went.state == "success", runner.said
     assert went.tasks == {"start": "success", "fragile": "success"}
     assert (project.tries("fragile"), project.tries("start")) == (2, 1)  # what only the dead one held is reused
