@@ -70,8 +70,8 @@ space := $(empty) $(empty)
 
 # The tests of one engine stay in one process, which starts it once.
 test-backends: venv backends ## the tests that need the engines themselves; ONLY="dask airflow" for some
-	$(PY) -m pytest -n $(JOBS) --dist loadscope -m "$(subst $(space), or ,$(strip $(ONLY)))" tests/backends
-	$(if $(filter file,$(origin ONLY)),$(PY) -m pytest -n $(JOBS) --dist loadscope -m backends packages)
+	$(PY) -m pytest -n $(JOBS) --dist loadscope \
+		$(if $(filter file,$(origin ONLY)),-m backends tests/backends packages,-m "$(subst $(space), or ,$(strip $(ONLY)))" tests/backends)
 
 format: venv ## rewrite the code in the one format
 	$(PY) -m ruff format .

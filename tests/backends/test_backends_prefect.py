@@ -470,8 +470,8 @@ class TestPrefect(BackendSuite):
         """What is done is kept, and the same run of ours goes on."""
         project = Project(tmp_path / "scheduled", LATER)
         engine = runner.engine
-        later = "datetime.now(timezone.utc) + timedelta(seconds=4)"
-        schedule = f"Interval(timedelta(hours=1), anchor_date={later}, parameters={project.params!r})"
+        later = "datetime.now(timezone.utc) + timedelta(seconds=4)"  # where that passes unseen, 90 s after it
+        schedule = f"Interval(timedelta(seconds=90), anchor_date={later}, parameters={project.params!r})"
         text = runner.text(project.file, "step", f"flow.serve('later', schedule={schedule})")
         engine.serve("later", SCHEDULES + text)
         [run] = engine.processes.wait("scheduled run", lambda: self.begun(engine, "later"), every=0.5)
