@@ -186,9 +186,10 @@ WORKER = "int(open(f'/proc/{os.getppid()}/stat').read().rpartition(')')[2].split
 CHURN = """
 import pandas as pd
 import penstock as ps
+from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 
 @ps.step
@@ -201,26 +202,37 @@ churn = ps.Workflow(
     data=prepared(ps.read("customers.csv"), ps.Param("cap", 5000.0)),
     target="churned",
     key="customer_id",
-    model=make_pipeline(StandardScaler(), LogisticRegression()),
-    metrics=["roc_auc"],
-    gate=[ps.AtLeast("roc_auc", LEVEL)],
+    model=Pipeline([
+        ("preprocess", ColumnTransformer([
+            ("num", StandardScaler(), ["age", "income"]),
+            ("cat", OneHotEncoder(handle_unknown="ignore"), ["city", "gender"]),
+        ])),
+        ("model", LogisticRegression()),
+    ]),
+    metrics=["roc_auc", "neg_log_loss"],
+    slices=["gender"],
+    gate=[ps.AtLeast("roc_auc", LEVEL), ps.Improves(), ps.NoWorseOn("gender")],
+    monitor=ps.Monitor(labels=ps.read("outcomes.csv")),
 )
 """
-"""The life of a model, from a file to a champion; `LEVEL` decides whether its gate lets it through."""
+"""The demo's declaration, behind a step of one's own; `LEVEL` decides whether its gate lets a version through."""
 PASSES, REFUSES = "0.6", "0.9999"
 
 
 def customers(n_rows: int = 400, seed: int = 1) -> str:
-    """A table for `CHURN` as CSV: age decides, more or less."""
+    """A table for `CHURN` as CSV: age decides, more or less. More rows of one seed begin with the same rows."""
     import random
 
     rng = random.Random(seed)
-    lines = ["customer_id,age,income,churned"]
+    lines = ["customer_id,age,income,city,gender,churned"]
     for i in range(n_rows):
-        age = rng.randint(18, 80)
-        lines.append(f"{i},{age},{rng.gauss(3000, 800):.1f},{int(age + rng.gauss(0, 15) > 50)}")
+        age, income = rng.randint(18, 80), rng.gauss(3000, 800)
+        city, gender = rng.choice(("Bonn", "Lille", "Porto")), rng.choice("fm")
+        lines.append(f"{i},{age},{income:.1f},{city},{gender},{int(age + rng.gauss(0, 15) > 50)}")
     return "\n".join(lines) + "\n"
 
 
-BAD_DATA = "customer_id,age,income,churned\n" + "".join(f"{i // 2},30,1000,{i % 2}\n" for i in range(40))
+BAD_DATA = "customer_id,age,income,city,gender,churned\n" + "".join(
+    f"{i // 2},30,1000,Bonn,f,{i % 2}\n" for i in range(40)
+)
 """A table in which every key stands twice."""

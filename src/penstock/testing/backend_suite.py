@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 import pytest
 
 from penstock.core.run import Run, StepRun
+from penstock.lifecycle.promote import champions
 from penstock.lifecycle.rehearse import rehearse_with
 from penstock.lifecycle.run import Request, run
 from penstock.project import open_home
@@ -344,18 +345,25 @@ class BackendSuite:
         assert project.tries("fragile") == 2
         assert project.runs()[0].state == "done"
 
-    def workflow(self, folder: Path, level: str, table: str = "") -> Project:
+    @staticmethod
+    def workflow(folder: Path, level: str, table: str = "") -> Project:
         """A project with the life of a model."""
         return Project(folder, flows.CHURN.replace("LEVEL", level), {"customers.csv": table or flows.customers()})
 
+    @pytest.fixture(scope="class")
+    @classmethod
+    def churn(cls, runner: Runner, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Went]:
+        """The demo's workflow, run once, in tasks of a part each."""
+        project = cls.workflow(tmp_path_factory.mktemp("churn"), flows.PASSES)
+        return project, runner.run(project.file, params={"cap": "4000"}, group="part")
+
     def test_a_model_becomes_champion(
-        self, runner: Runner, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+        self, runner: Runner, churn: tuple[Project, Went], tmp_path_factory: pytest.TempPathFactory
     ) -> None:
-        """The whole life of a model, in tasks of a part each, with the artifacts of a local run."""
-        project = self.workflow(tmp_path / "churn", flows.PASSES)
-        went = runner.run(project.file, params={"cap": "4000"}, group="part")
+        """The whole life of a model, with the artifacts of a local run."""
+        project, went = churn
         assert went.state == "success"
-        ended = project.runs()[0]
+        ended = project.runs()[-1]
         assert (ended.state, ended.info["version"], ended.info["champion"]) == ("done", 1, True)
         if not runner.name:
             return
@@ -363,16 +371,19 @@ class BackendSuite:
         LocalRunner().run(local.file, params={"cap": "4000"})
         assert project.digests(ended.id) == local.digests(local.runs()[0].id)
 
-    def test_a_refusal_of_the_gate_is_no_failure(self, runner: Runner, tmp_path: Path) -> None:
-        """The run succeeds, what stands behind the gate is skipped as the backend skips, and there is no champion."""
-        project = self.workflow(tmp_path / "refused", flows.REFUSES)
+    def test_a_refusal_of_the_gate_is_no_failure(self, runner: Runner, churn: tuple[Project, Went]) -> None:
+        """Trained anew on newer rows: the run succeeds, what stands behind the gate is skipped, the champion stays."""
+        project, _ = churn
+        project.file.write_text(flows.CHURN.replace("LEVEL", flows.REFUSES))
+        (project.folder / "customers.csv").write_text(flows.customers(500))
         went = runner.run(project.file, params={}, group="part" if "skip" in runner.lacks else "step")
         assert went.state == "success"
         if "skip" not in runner.lacks:
             assert (went.tasks["gate"], went.tasks["deploy"]) == ("success", "skipped")
         ended = project.runs()[0]
         assert ended.state in ("refused", "undecided")
-        assert ended.info["champion"] is False
+        assert (ended.info["version"], ended.info["champion"]) == (2, False)
+        assert champions(open_home(str(project.folder)), "churn") == [1]
 
     def test_bad_data_stops_the_run_at_once(self, runner: Runner, tmp_path: Path) -> None:
         """What validation refuses is not tried again, and nothing is trained."""
