@@ -71,8 +71,10 @@ def taken(node: Node, began: float, facts: Facts) -> SourceStat:
 
 def read_with(node: Node, nodes: Iterable[Node], facts: Facts) -> list[str]:
     """Queries of one database that this run reads, when there are several: they see one state of it."""
+    if node.id not in facts.reading:  # nearly every step of a long flow
+        return []
     others = [n.id for n in nodes if n.id in facts.reading and n.database == node.database]
-    return others if len(others) > 1 and node.id in others else []
+    return others if len(others) > 1 else []
 
 
 def _why(node: Node, old: SourceStat | None, now: float, *, named: bool, keep: bool) -> str:
