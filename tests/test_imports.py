@@ -43,6 +43,19 @@ def modules_in(package: str) -> list[str]:
     return [f"{package}.{found.name}" for found in pkgutil.iter_modules([str(folder)])]
 
 
+OF_WORKFLOWS = {"penstock.core.gate", "penstock.core.workflow", "penstock.lifecycle.lower", "http.client", "ssl"}
+STEPS = """
+import penstock as ps
+
+@ps.step
+def one():
+    import sys
+    return sorted({names!r} & set(sys.modules))
+
+flow = ps.Flow(one.ref(), name="flow")
+"""
+
+
 # ── what an import costs ─────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -52,6 +65,23 @@ def test_import_penstock_loads_nothing_heavy() -> None:
 
 def test_core_and_errors_load_nothing_heavy() -> None:
     assert not loaded_by("penstock.errors", "penstock.core", *modules_in("penstock.core")) & HEAVY
+
+
+def test_a_flow_of_steps_loads_nothing_of_workflows(tmp_path: Path) -> None:
+    """Neither the process of the command, nor the one that imports the file and runs the step."""
+    (tmp_path / "flow.py").write_text(STEPS.format(names=OF_WORKFLOWS))
+    code = (
+        "import sys; from penstock.cli import main; main(['run', 'flow.py']); "
+        "from penstock.project import open_home; home = open_home('.');"
+        f"print(sorted({OF_WORKFLOWS!r} & set(sys.modules)));"
+        "made = home.ledger.step_runs(home.ledger.runs()[0].id)[0].outputs[0];"
+        "print(home.formats.load(made, home.objects))"
+    )
+    env = os.environ | {"PYTHONPATH": str(SRC)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=env, cwd=tmp_path, check=False
+    )
+    assert done.stdout.splitlines()[-2:] == ["[]", "[]"], done.stdout + done.stderr
 
 
 def test_a_heavy_import_would_be_seen() -> None:

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from penstock.errors import DeclarationError, UsageError
-from penstock.lifecycle.lower import STAGES
+from penstock.lifecycle.stage_ids import STAGES
 from penstock.worker import FRAMES, LIBRARIES, load, main
 
 STEPS = """\

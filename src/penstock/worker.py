@@ -13,24 +13,28 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from penstock.core.flow import Flow, calls_of, params_of
 from penstock.core.ports import Config
 from penstock.core.step import Ref
 from penstock.core.tree import is_estimator
-from penstock.core.workflow import Workflow
 from penstock.engine.child import Runtime
 from penstock.engine.closure import Closure
 from penstock.engine.describe import Live, describe
-from penstock.engine.environment import environment
+from penstock.engine.environment import environment, records_of
+from penstock.engine.garbage import few_collections
 from penstock.engine.importing import import_file, pick
 from penstock.engine.own_types import own_types
+from penstock.engine.real_path import real_path
 from penstock.engine.server import serve
 from penstock.engine.source_files import source_files
 from penstock.errors import DeclarationError
 from penstock.lifecycle.machine import machine
 from penstock.project import configure, open_home, open_store
+
+if TYPE_CHECKING:
+    from penstock.core.workflow import Workflow
 
 WORKER = "penstock.worker"
 """This module, under the name by which another process of it is started."""
@@ -62,8 +66,21 @@ def load(request: Mapping[str, Any]) -> tuple[Live, Runtime]:
     PenstockError
     """
     cache = os.path.join(request["root"], ".penstock", "pycache")
-    module = import_file(request["file"], request["root"], cache)
-    return prepare(pick(module, (Workflow, Flow, Ref), request.get("variable")), request)
+    with few_collections():
+        module = import_file(request["file"], request["root"], cache)
+        return prepare(pick(module, kinds(), request.get("variable")), request)
+
+
+def kinds() -> tuple[type, ...]:
+    """What a file may declare. Who has declared no workflow has not loaded what there is to one."""
+    words = sys.modules.get("penstock.core.workflow")
+    return (*([words.Workflow] if words else ()), Flow, Ref)
+
+
+def is_workflow(declared: object) -> TypeGuard[Workflow]:
+    """Whether the life of a model is declared."""
+    words = sys.modules.get("penstock.core.workflow")
+    return words is not None and isinstance(declared, words.Workflow)
 
 
 def prepare(
@@ -98,13 +115,13 @@ def prepare(
     live = replace(live, graph=replace(live.graph, about=about | _made_with(closure, about, request, given)))
     closure.save()
     objects, formats = open_store(config, _project_types(live, request["root"]))
-    warm = _warm(live, LIBRARIES if isinstance(declared, Workflow) else ())
+    warm = _warm(live, LIBRARIES if is_workflow(declared) else ())
     return live, Runtime(objects, formats, about.get("seed") or config.seed or 0, warm)
 
 
 def _asking(live: Live, declared: Any) -> Live:
     """The flow with what a workflow asks for by stage or step."""
-    if not isinstance(declared, Workflow) or not declared.resources:
+    if not is_workflow(declared) or not declared.resources:
         return live
     from penstock.lifecycle.requests import with_requests
 
@@ -114,9 +131,9 @@ def _asking(live: Live, declared: Any) -> Live:
 def _until(declared: Any, request: Mapping[str, Any]) -> str | None:
     """The last step; of a workflow none that looks at held-out rows without putting that on record."""
     asked: str | None = request.get("until")
-    if asked is None or not isinstance(declared, Workflow):
+    if asked is None or not is_workflow(declared):
         return asked
-    from penstock.lifecycle.lower import ON_RECORD
+    from penstock.lifecycle.stage_ids import ON_RECORD
 
     return ON_RECORD.get(asked, asked)
 
@@ -134,7 +151,7 @@ def _set(declared: Any, request: Mapping[str, Any]) -> tuple[Any, dict[str, str]
     params = dict(request.get("params") or {})
     if not given:
         return declared, params
-    if not isinstance(declared, Workflow):
+    if not is_workflow(declared):
         raise DeclarationError("--set: a workflow is meant", hint="`--param NAME=VALUE` sets a parameter of a flow")
     from penstock.lifecycle.settings import apply
 
@@ -144,7 +161,7 @@ def _set(declared: Any, request: Mapping[str, Any]) -> tuple[Any, dict[str, str]
 
 def _parameters(declared: Any, request: Mapping[str, Any]) -> dict[str, Any]:
     """What a run keeps of a declaration's parameters, and what was set by hand."""
-    if not isinstance(declared, Workflow) or request.get("what") not in ("run", "try"):
+    if not is_workflow(declared) or request.get("what") not in ("run", "try"):
         return {}
     from penstock.lifecycle.parameters import flat
 
@@ -164,7 +181,6 @@ def _made_with(
     """What it takes to do the same again: the files of the code, what was given by hand, and the environment."""
     if not os.path.isfile(request.get("file") or ""):
         return {}
-    folder = os.path.join(request["root"], ".penstock")
     code = source_files(closure, request["file"], request["root"], filter(None, [about.get("schema_file")]))
     code |= {
         "variable": request.get("variable"),
@@ -177,12 +193,12 @@ def _made_with(
         "full": bool(extra.get("full")),
         "only": list(extra.get("only") or ()),
     }
-    return {"code": code, "machine": environment(os.path.join(folder, "environment.json")) | {"cpu": machine()["cpu"]}}
+    return {"code": code, "machine": environment(records_of(request["root"])) | {"cpu": machine()["cpu"]}}
 
 
 def _outputs(declared: Any, request: Mapping[str, Any], config: Config) -> tuple[str, tuple[Ref, ...], dict[str, Any]]:
     """Name, wanted outputs and facts of whatever the file declares."""
-    if isinstance(declared, Workflow):
+    if is_workflow(declared):
         from penstock.lifecycle.fights import lower_fight
         from penstock.lifecycle.lower import lower
         from penstock.lifecycle.monitor import lower_window
@@ -244,8 +260,8 @@ def _own_modules(root: str) -> frozenset[str]:
     inside = os.path.join(os.path.realpath(root), "")
     found = set()
     for name, module in list(sys.modules.items()):
-        file = os.path.realpath(getattr(module, "__file__", None) or "")
-        if file.startswith(inside) and not file.startswith(sys.prefix):
+        file = getattr(module, "__file__", None) or ""
+        if file and (file := real_path(file)).startswith(inside) and not file.startswith(sys.prefix):
             found.add(name)
     return frozenset(found)
 

@@ -17,7 +17,8 @@ from penstock.core.flow import Graph, Node
 from penstock.engine.closure import Closure
 from penstock.engine.describe import describe
 from penstock.errors import UsageError
-from penstock.lifecycle.lower import FINAL, STAGES, lower
+from penstock.lifecycle.lower import lower
+from penstock.lifecycle.stage_ids import FINAL, STAGES
 
 PARTS = ("mine", "validate", "split", *TRAIN, *JUDGE)
 PREPARES = {"validate", "split"}

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from penstock.core.flow import Graph, Node
 from penstock.core.ports import Config
 from penstock.engine import admission as part
-from penstock.engine.admission import Admission, Totals, admission, amounts, gpu_ids, parsed, seeing, totals_of, unfit
+from penstock.engine import gpus
+from penstock.engine.admission import Admission, Totals, admission, amounts, totals_of, unfit
+from penstock.engine.gpus import VISIBLE, gpu_ids, parsed, seeing
 from penstock.engine.slots import Slots
 from penstock.errors import DeclarationError
 from penstock.lifecycle.run import Request, run
@@ -135,9 +137,9 @@ def test_without_requests_room_alone_counts() -> None:
 
 
 def test_gpus_are_looked_for_only_where_one_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(part.VISIBLE, raising=False)
+    monkeypatch.delenv(VISIBLE, raising=False)
     asked = []
-    monkeypatch.setattr(part, "_list", lambda: asked.append(1) or "GPU 0: A (UUID: GPU-a)")
+    monkeypatch.setattr(gpus, "_list", lambda: asked.append(1) or "GPU 0: A (UUID: GPU-a)")
     config = Config("/nonexistent", "", "", jobs=64)
     none = totals_of(Graph("f", (step("a", cpu=1),)), config)
     assert (none.gpus, asked, none.jobs, none.cpu >= 64) == ((), [], 64, True)
@@ -145,11 +147,11 @@ def test_gpus_are_looked_for_only_where_one_is_asked_for(monkeypatch: pytest.Mon
 
 
 def test_a_configured_number_of_gpus_is_the_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert gpu_ids(1, {part.VISIBLE: "4,5"}) == ("4",)
-    assert gpu_ids(0, {part.VISIBLE: "4,5"}) == ()
-    assert gpu_ids(None, {part.VISIBLE: "4,-1,5"}) == ("4",)
+    assert gpu_ids(1, {VISIBLE: "4,5"}) == ("4",)
+    assert gpu_ids(0, {VISIBLE: "4,5"}) == ()
+    assert gpu_ids(None, {VISIBLE: "4,-1,5"}) == ("4",)
     monkeypatch.setenv("PATH", "/nonexistent")
-    monkeypatch.delenv(part.VISIBLE, raising=False)
+    monkeypatch.delenv(VISIBLE, raising=False)
     assert gpu_ids() == ()
 
 
@@ -164,16 +166,16 @@ def test_a_divided_gpu_counts_by_its_parts() -> None:
 
 
 def test_what_a_process_sees_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(part.VISIBLE, "0,1")
+    monkeypatch.setenv(VISIBLE, "0,1")
     with seeing("1"):
-        assert os.environ[part.VISIBLE] == "1"
+        assert os.environ[VISIBLE] == "1"
     with seeing(None):
-        assert os.environ[part.VISIBLE] == "0,1"
-    monkeypatch.delenv(part.VISIBLE)
+        assert os.environ[VISIBLE] == "0,1"
+    monkeypatch.delenv(VISIBLE)
     with pytest.raises(KeyError), seeing(""):
-        assert os.environ[part.VISIBLE] == ""
+        assert os.environ[VISIBLE] == ""
         raise KeyError
-    assert part.VISIBLE not in os.environ
+    assert VISIBLE not in os.environ
 
 
 def test_what_can_never_fit_is_told_in_sentences() -> None:
@@ -213,7 +215,7 @@ def most_at_once(found: list[tuple[float, float, str | None, int]]) -> int:
 
 
 def test_steps_that_share_the_gpus_never_overlap_on_one(project, monkeypatch) -> None:
-    monkeypatch.setenv(part.VISIBLE, "4,5")
+    monkeypatch.setenv(VISIBLE, "4,5")
     project.write(
         SPANS
         + """
@@ -266,11 +268,11 @@ def test_a_step_for_the_whole_machine_runs_alone(project, monkeypatch) -> None:
     for name, (a, b, seen, _) in found.items():
         if name.startswith("wide"):
             assert not any(a < d and c < b for other, (c, d, _, _) in found.items() if other != name)
-        assert seen == os.environ.get(part.VISIBLE), "nobody asked for a GPU: what is seen stays as it is"
+        assert seen == os.environ.get(VISIBLE), "nobody asked for a GPU: what is seen stays as it is"
 
 
 def test_a_request_that_can_never_fit_is_refused_before_anything_runs(project, monkeypatch) -> None:
-    monkeypatch.setenv(part.VISIBLE, "")
+    monkeypatch.setenv(VISIBLE, "")
     text = """
     @ps.step
     def before(x: int) -> int:
@@ -288,9 +290,9 @@ def test_a_request_that_can_never_fit_is_refused_before_anything_runs(project, m
         project.run()
     assert refused.value.exit_code == 2
     assert not (project.root / "ran").exists()
-    monkeypatch.setenv(part.VISIBLE, "0")
+    monkeypatch.setenv(VISIBLE, "0")
     assert project.run().error is None
-    monkeypatch.setenv(part.VISIBLE, "")
+    monkeypatch.setenv(VISIBLE, "")
     again = project.run()  # all of it is reused, so that nothing is asked for
     assert set(again.outcome.states.values()) == {"reused"}
 
@@ -327,7 +329,7 @@ def test_requests_are_part_of_no_recipe(project) -> None:
 
 
 def test_a_gpu_is_free_again_when_the_step_on_it_dies(project, monkeypatch) -> None:
-    monkeypatch.setenv(part.VISIBLE, "6")
+    monkeypatch.setenv(VISIBLE, "6")
     project.write(
         """
         @ps.step(retries=1, backoff_s=0.01, resources=ps.Resources(gpu=1))
@@ -420,7 +422,7 @@ def test_locks_in_a_folder_of_somebody_else_s_are_no_locks(tmp_path: Path, monke
 
 
 def test_a_run_waits_for_the_gpu_of_another_and_then_goes_on(project, locks: Path, monkeypatch) -> None:
-    monkeypatch.setenv(part.VISIBLE, "0")
+    monkeypatch.setenv(VISIBLE, "0")
     project.write(
         """
     @ps.step(resources=ps.Resources(gpu=1))

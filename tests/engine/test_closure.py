@@ -363,8 +363,8 @@ def test_environments_inside_the_root_are_not_the_project(tmp_path: Path) -> Non
     assert not found.is_below(None)
 
 
-def analyse_any(data: bytes, is_python: bool) -> Summary:
-    return analyse(data if is_python else b"")
+def analyse_any(data: bytes, path: str, own: bool) -> Summary:
+    return analyse(data if path.endswith(".py") else b"")
 
 
 def test_a_root_below_the_prefix_of_python_is_still_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,7 +99,8 @@ def test_live_objects_among_the_arguments_are_told_to_the_closure():
 def test_a_workflow_lowers_to_the_stages_in_order():
     from sklearn.linear_model import LogisticRegression
 
-    from penstock.lifecycle.lower import STAGES, lower
+    from penstock.lifecycle.lower import lower
+    from penstock.lifecycle.stage_ids import STAGES
 
     workflow = ps.Workflow("churn", ps.read("a.csv"), "churned", LogisticRegression())
     outputs, about = lower(workflow, __file__)

@@ -30,10 +30,10 @@ from penstock.lifecycle import again, new_env
 from penstock.lifecycle.agreement import lower_reproduction
 from penstock.lifecycle.environments import differences
 from penstock.lifecycle.kept_code import files_of, made_with
-from penstock.lifecycle.lower import CANDIDATE
 from penstock.lifecycle.original import Original, check_trust, original_of, stored
 from penstock.lifecycle.register import json_artifact, manifest_of
 from penstock.lifecycle.reproduce import Reproduction
+from penstock.lifecycle.stage_ids import CANDIDATE
 from penstock.lifecycle.versions import Version
 from penstock.stages.agree import agree, apart
 

@@ -40,10 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"penstock {__version__}")
         return 0
     from penstock.cli.failing import guarded
+    from penstock.engine.garbage import few_collections
 
     before = os.environ.get("PENSTOCK_ENV")
     try:
-        return guarded(_dispatch, words or ["--help"])
+        with few_collections():
+            return guarded(_dispatch, words or ["--help"])
     finally:  # `--env` holds for one call, also where this process makes several
         if before is None:
             os.environ.pop("PENSTOCK_ENV", None)

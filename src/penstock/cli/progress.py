@@ -16,6 +16,7 @@ from penstock.core.run import Run
 from penstock.engine.events import Event
 from penstock.lifecycle import story
 from penstock.lifecycle.lines import Line, Teller
+from penstock.lifecycle.stage_ids import STAGES
 
 MOST_LINES = 30
 """A flow of more steps is shown as a counter."""
@@ -84,8 +85,6 @@ class Progress:
         if story.is_workflow(graph):
             if len(preparing) > MOST_PREPARING:
                 shown = [step for step in shown if step not in preparing]
-            from penstock.lifecycle.lower import STAGES  # a flow of steps alone needs none of it
-
             order = {step: rank for rank, step in enumerate(STAGES)}
             self._order = sorted(shown, key=lambda step: order.get(step, -1))
 

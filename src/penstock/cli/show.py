@@ -166,8 +166,8 @@ def _write_figures(home: Home, found: Any, folder: str, *, as_json: bool) -> int
 def _logged_lines(home: Home, run: Run, steps: Any) -> list[str]:
     """Figures that steps logged, and what else they told of themselves in a word or a number."""
     from penstock.cli.output import clean, size_text
-    from penstock.lifecycle.lower import STAGES
     from penstock.lifecycle.records import notes_of
+    from penstock.lifecycle.stage_ids import STAGES
     from penstock.lifecycle.story import logged
 
     lines, any_figures = [], False

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from penstock.core.artifact import Artifact
-from penstock.core.run import Decided, Entry, Group, Result, Run, SourceStat, StepRun
+
+if TYPE_CHECKING:  # a worker reads and writes objects, and nothing of the ledger
+    from penstock.core.run import Decided, Entry, Group, Result, Run, SourceStat, StepRun
 
 
 class ObjectStat(NamedTuple):

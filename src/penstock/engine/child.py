@@ -22,10 +22,10 @@ from penstock.core.ports import Formats, Objects
 from penstock.core.replay import Replay
 from penstock.core.secret import found_in
 from penstock.core.source import Found
-from penstock.engine.admission import seeing
 from penstock.engine.calling import bind, find, one_of, reader, seed_everything, split_outputs
 from penstock.engine.describe import Live
 from penstock.engine.discretion import Discretion, guarded, refuse, told
+from penstock.engine.gpus import seeing
 from penstock.engine.replay import Replayer
 from penstock.engine.wire import Lines
 from penstock.errors import (

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from penstock.core.digest import digest_code
 from penstock.engine.analysis import analyse, opaque
 from penstock.engine.libraries import ABSENT, Libraries
-from penstock.engine.memory import Memory
+from penstock.engine.memory import Memory, own_summary, remember_own
 from penstock.engine.modules import LIBRARY, PROJECT, Modules, is_own
 from penstock.engine.parts import nameless, parts_of
 from penstock.engine.reach import Reach, World
@@ -54,7 +54,8 @@ class Closure:
     root : str
         The project's root folder.
     cache : str, optional
-        Path of a file that remembers what was read off each source, by the source's digest.
+        Path of a file that remembers what was read off each source, by the source's digest. What was read off
+        Penstock's own is remembered beside its byte code, where that may be written.
     """
 
     def __init__(self, root: str, *, cache: str | None = None) -> None:
@@ -122,14 +123,15 @@ class Closure:
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _summary(self, data: bytes, is_python: bool) -> Summary:
-        if not is_python:
+    def _summary(self, data: bytes, path: str, own: bool) -> Summary:
+        if not path.endswith(".py"):
             return opaque(data)
         digest = hashlib.sha256(data).hexdigest()
-        known = self._memory.get(digest)
+        known = (own_summary(path, digest) if own else None) or self._memory.get(digest)
         if known is None:
             known = analyse(data)
-            self._memory.put(digest, known)
+            if not own or not remember_own(path, digest, known):
+                self._memory.put(digest, known)
         return known
 
     def _find(self, entry: str, others: tuple[str, ...], libraries: tuple[str, ...]) -> CodePart:

@@ -8,6 +8,7 @@ import os
 import sys
 from typing import Any
 
+from penstock.engine.beside import beside, may_write, write
 from penstock.engine.libraries import installed
 from penstock.engine.processes import THREAD_VARIABLES
 
@@ -47,6 +48,18 @@ def environment(cache: str | None = None) -> dict[str, Any]:
     }
 
 
+def records_of(root: str) -> str:
+    """Where the digests of RECORDs are remembered: beside Penstock's byte code, else in a project.
+
+    Parameters
+    ----------
+    root : str
+        Of the project.
+    """
+    path = beside(__file__, "records")
+    return path if may_write(path) else os.path.join(root, ".penstock", "environment.json")
+
+
 def distributions(cache: str | None = None) -> dict[str, list[str]]:
     """Every distribution on the path: name → [version, digest]; of one that is there twice the one that is imported."""
     remembered, kept = _remembered(cache), dict[str, list[Any]]()
@@ -66,7 +79,7 @@ def distributions(cache: str | None = None) -> dict[str, list[str]]:
         kept[record] = known
         found[normal] = [version, known[2]]
     if cache is not None and kept != remembered:
-        _remember(cache, kept)
+        write(cache, kept)
     return dict(sorted(found.items()))
 
 
@@ -118,15 +131,3 @@ def _remembered(cache: str | None) -> dict[str, list[Any]]:
     except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}
-
-
-def _remember(cache: str, kept: dict[str, list[Any]]) -> None:
-    """Write the cache whole or not at all; it only saves time."""
-    draft = f"{cache}.{os.getpid()}"
-    try:
-        os.makedirs(os.path.dirname(cache), exist_ok=True)
-        with open(draft, "w", encoding="utf-8") as file:
-            json.dump(kept, file)
-        os.replace(draft, cache)
-    except OSError:
-        return

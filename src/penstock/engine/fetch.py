@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import http.client
 import os
 import shutil
 import tempfile
 import time
-import urllib.error
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from penstock.core.run import SourceStat
 from penstock.core.urls import install_hint, masked, scheme
-from penstock.engine import download
 from penstock.engine.listing import MOST_FILES, is_hidden, is_table
 from penstock.errors import MissingExtraError, PenstockError, SourceNotFoundError, bounded
 
@@ -104,6 +101,8 @@ class Fetcher:
     def _stat(self, url: str) -> tuple[int, int, int] | None:
         """(size, time of the last change in ns, digest of the entity tag): equal only where the bytes are."""
         if scheme(url) in ("http", "https"):
+            from penstock.engine import download
+
             told = download.head(url, self._hosts)
         else:
             system, path = _opened(url)
@@ -140,6 +139,8 @@ class Fetcher:
 
     def _open(self, url: str) -> tuple[Any, int | None]:
         if scheme(url) in ("http", "https"):
+            from penstock.engine import download
+
             return download.open_url(url, self._hosts)
         system, path = _opened(url)
         return system.open(path, "rb"), system.info(path).get("size")
@@ -236,6 +237,11 @@ def _check_room(wanted: int, folder: str) -> None:
 @contextlib.contextmanager
 def _explained(url: str) -> Iterator[None]:
     """Whatever goes wrong on the way to a URL, as one error that names it."""
+    import http.client  # 15 ms, which a run of files has no use for
+    import urllib.error
+
+    from penstock.engine import download
+
     try:
         yield
     except PenstockError:

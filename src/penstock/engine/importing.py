@@ -12,6 +12,7 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import CodeType, ModuleType
 from typing import Any
 
+from penstock.engine.real_path import real_path
 from penstock.errors import DeclarationError, UsageError
 
 RACY_S = 2.0
@@ -119,7 +120,7 @@ class ProjectFinder(MetaPathFinder):
         spec = PathFinder.find_spec(name, path, target)
         if spec is None or type(spec.loader) is not SourceFileLoader or spec.origin is None:
             return spec
-        origin = os.path.realpath(spec.origin)
+        origin = real_path(spec.origin)
         if origin.startswith(self._root) and not origin.startswith(self._outside):
             spec.loader = _CachedElsewhere(name, spec.origin, self._cache)
         return spec

@@ -1,13 +1,13 @@
-"""Remembers what was read off each source file, by the file's digest, in one JSON file."""
+"""Remembers what was read off source files: of a project's in one JSON file, of Penstock's beside its byte code."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
 from typing import Any
 
+from penstock.engine.beside import beside, may_write, write
 from penstock.engine.summary import ANALYSIS, Summary
 
 MOST_MODULES = 500
@@ -55,19 +55,28 @@ class Memory:
             return
         rows = {**{k: v for k, v in self._rows.items() if k not in self._used}, **self._used}
         kept = dict(list(rows.items())[-MOST_MODULES:])
-        folder = os.path.dirname(os.path.abspath(self._path))
-        with contextlib.suppress(OSError):
-            os.makedirs(folder, exist_ok=True)
-            name = os.path.join(folder, f".{os.path.basename(self._path)}.{os.getpid()}")
-            try:
-                with open(name, "w", encoding="utf-8") as file:
-                    json.dump(_HEAD | {"modules": kept}, file, separators=(",", ":"))
-                os.replace(name, self._path)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(name)
-                raise
-            self._anew = False
+        write(os.path.abspath(self._path), _HEAD | {"modules": kept})
+        self._anew = False
+
+
+def own_summary(source: str, digest: str) -> Summary | None:
+    """What is remembered of one of Penstock's own sources."""
+    head = _HEAD | {"source": digest}
+    try:
+        with open(beside(source, "code"), encoding="utf-8") as file:
+            data = json.load(file)
+        return Summary.from_json(data["summary"]) if {k: data[k] for k in head} == head else None
+    except (OSError, ValueError, TypeError, IndexError, KeyError, RecursionError):
+        return None
+
+
+def remember_own(source: str, digest: str, summary: Summary) -> bool:
+    """Remember one of Penstock's own sources; whether that is allowed here."""
+    path = beside(source, "code")
+    if not may_write(path):
+        return False
+    write(path, _HEAD | {"source": digest, "summary": summary.to_json()})
+    return True
 
 
 def _read(path: str) -> dict[str, Any]:

@@ -70,11 +70,11 @@ class Modules:
     ----------
     root : str
     analysed : callable
-        Bytes and whether they are Python → `Summary`.
+        Bytes of a file, its path, and whether it is Penstock's own → `Summary`.
     libraries : Libraries
     """
 
-    def __init__(self, root: str, analysed: Callable[[bytes, bool], Summary], libraries: Libraries) -> None:
+    def __init__(self, root: str, analysed: Callable[[bytes, str, bool], Summary], libraries: Libraries) -> None:
         self.root = os.path.join(os.path.realpath(root), "")
         self._shown_root = os.path.join(os.path.abspath(root), "")
         self._analysed = analysed
@@ -168,7 +168,7 @@ class Modules:
                 data = file.read()
         except OSError:
             return None
-        summary = self._analysed(data, path.endswith(".py"))
+        summary = self._analysed(data, path, is_own(name))
         return Module(name, is_package=os.path.basename(path).startswith("__init__."), summary=summary)
 
     # ── where a module is ────────────────────────────────────────────────────────────────────────────────────

@@ -7,6 +7,7 @@ spawns workers instead. It ends with its coordinator's socket, killing each work
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import os
 import select
@@ -19,6 +20,7 @@ from typing import Any
 
 from penstock.engine.child import Runtime, framed, work
 from penstock.engine.describe import Live
+from penstock.engine.garbage import few_collections
 from penstock.engine.processes import adopt_orphans, descendants, die_with_parent, kill_tree
 from penstock.engine.wire import Lines
 from penstock.errors import PenstockError
@@ -168,12 +170,14 @@ class _Server:
             return
         self.warmed = True
         adopt_orphans()
-        for entry in self.runtime.warm:
-            name, _, function = entry.partition(":")
-            with contextlib.suppress(ImportError):
-                module = importlib.import_module(name)
-                if function:
-                    getattr(module, function)()
+        with few_collections():
+            for entry in self.runtime.warm:
+                name, _, function = entry.partition(":")
+                with contextlib.suppress(ImportError):
+                    module = importlib.import_module(name)
+                    if function:
+                        getattr(module, function)()
+        gc.freeze()  # workers need not go through it when they look for garbage, and so copy less of it
 
     def reap(self) -> None:
         """Tell the coordinator how each ended child ended."""

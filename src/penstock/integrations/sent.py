@@ -16,8 +16,8 @@ from penstock.errors import PenstockError, bounded
 from penstock.integrations.tracking import Sent
 from penstock.lifecycle.alive import state_of
 from penstock.lifecycle.kept import figures_kept
-from penstock.lifecycle.lower import STAGES
 from penstock.lifecycle.records import StepSeen, figures_of, steps_of
+from penstock.lifecycle.stage_ids import STAGES
 
 STATUS = {"failed": "FAILED", "cancelled": "KILLED", "interrupted": "KILLED", "running": "RUNNING"}
 """Any other state is FINISHED: a refusal is an outcome."""

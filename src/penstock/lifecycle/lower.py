@@ -19,37 +19,9 @@ from penstock.lifecycle.demands import demands
 from penstock.lifecycle.holdout import holdout_of, with_holdout
 from penstock.lifecycle.official import check_final, official_table, rule_of_folds
 from penstock.lifecycle.proof import replay_of
+from penstock.lifecycle.stage_ids import CANDIDATE, EVALUATED, FINAL, OFFICIAL, STAGES
 from penstock.stages.schema import from_toml, frozen_columns
 
-STAGES = (
-    "validate",
-    "split",
-    "train",
-    "evaluate",
-    "decide",
-    "refit",
-    "scramble",
-    "audit",
-    "package",
-    "register",
-    "champion",
-    "compare",
-    "gate",
-    "deploy",
-)
-"""Step ids of Penstock's own, in the order in which they are shown; a user's step may not be called so."""
-
-
-OFFICIAL = "validate.test"
-"""Id of the step that holds an official test file against the schema of the training table."""
-FINAL = ("final", "opened")
-"""Ids of the steps that open the final hold-out."""
-ON_RECORD = {"compare": "gate", "final": "opened"}
-"""A step that looks at held-out rows is never a run's last one: the next puts on record that it looked."""
-CANDIDATE = "evaluate."
-"""What the id of a candidate's evaluation begins with."""
-EVALUATED = ("report", "predictions")
-"""What every evaluation gives."""
 Rows = tuple[Ref, Ref]
 """Training and held-out rows."""
 

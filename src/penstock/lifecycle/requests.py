@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from penstock.core.facts import Facts
 from penstock.core.flow import Graph, Node, calls_of, step_ids
 from penstock.core.names import did_you_mean
 from penstock.core.ports import Config
-from penstock.core.workflow import Workflow
 from penstock.engine.admission import asks, totals_of, unfit
 from penstock.engine.planner import plan
 from penstock.errors import DeclarationError
-from penstock.lifecycle.lower import CANDIDATE, FINAL, OFFICIAL, STAGES
+from penstock.lifecycle.stage_ids import CANDIDATE, FINAL, OFFICIAL, STAGES
+
+if TYPE_CHECKING:
+    from penstock.core.workflow import Workflow
 
 
 def with_requests(graph: Graph, workflow: Workflow) -> Graph:

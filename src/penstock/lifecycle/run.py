@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from penstock.core.facts import Facts
 from penstock.core.flow import Graph, Node
@@ -24,7 +24,6 @@ from penstock.engine.planner import plan
 from penstock.engine.pool import Pool
 from penstock.errors import PenstockError, StoreError, UsageError, bounded
 from penstock.lifecycle.alive import mark
-from penstock.lifecycle.attempt import Attempt, Rehearse
 from penstock.lifecycle.code_state import code_state
 from penstock.lifecycle.kept import costs, evidence, searched
 from penstock.lifecycle.kept_code import kept
@@ -33,6 +32,9 @@ from penstock.lifecycle.mirror import tell_begun, tell_run
 from penstock.lifecycle.release import policy
 from penstock.lifecycle.requests import check_fits
 from penstock.lifecycle.versions import who_am_i
+
+if TYPE_CHECKING:  # what acts for a workflow is loaded where there is one
+    from penstock.lifecycle.attempt import Attempt, Rehearse
 
 TURNS = 3
 """How often something is done at most where another run spends the level at which it decided."""
@@ -432,6 +434,8 @@ def attempt_of(home: Home, graph: Graph, record: Run, request: Request, rehearse
     """What acts for the effect steps of a workflow; None for a flow without any."""
     if not any(node.kind == "effect" for node in graph.nodes):
         return None
+    from penstock.lifecycle.attempt import Attempt
+
     release = policy(home.config, graph.about.get("release"))
     allowed = request.allow_dirty
     return Attempt(home, graph, record.id, who_am_i(), request.file, rehearse, release, allow_dirty=allowed)

@@ -13,9 +13,9 @@ from penstock.core.flow import Graph, Node
 from penstock.core.plan import Plan
 from penstock.core.ports import Config
 from penstock.lifecycle.figures import figure_text
-from penstock.lifecycle.lower import CANDIDATE, OFFICIAL
 from penstock.lifecycle.records import NOT_COMPARED
 from penstock.lifecycle.run import Report
+from penstock.lifecycle.stage_ids import CANDIDATE, OFFICIAL
 
 Known = Mapping[tuple[str, str], Artifact]
 Load = Callable[[Artifact], Any]

@@ -13,9 +13,9 @@ from penstock.engine.events import Listener, silent
 from penstock.engine.outcome import Outcome
 from penstock.errors import InternalError
 from penstock.lifecycle.kept import costs, predictions
-from penstock.lifecycle.lower import CANDIDATE
 from penstock.lifecycle.mirror import tell_run
 from penstock.lifecycle.run import Opener, Report, Request, run
+from penstock.lifecycle.stage_ids import CANDIDATE
 from penstock.lifecycle.versions import Version
 
 LAST_STEP = "evaluate"

@@ -49,7 +49,7 @@ class Listener:
         self.title = f"{graph.name} · run {run.id[:4]}"
         self._order = [node.id for node in graph.nodes if not story.silent(node.id)]
         if story.is_workflow(graph):
-            from penstock.lifecycle.lower import STAGES
+            from penstock.lifecycle.stage_ids import STAGES
 
             rank = {step: place for place, step in enumerate(STAGES)}
             self._order.sort(key=lambda step: rank.get(step, -1))
