@@ -247,6 +247,7 @@ churn = ps.Workflow(
     data=ps.read("customers.csv"),
     target="churned",
     key="customer_id",
+    features=["age", "income"],
     model=GridSearchCV(LogisticRegression(), {"C": [0.01, 0.1, 1.0, 10.0]}, cv=3, scoring=judge),
     metrics=["roc_auc"],
 )
