@@ -17,7 +17,7 @@ from penstock.backends.backend import Options
 from penstock.backends.compiled import compiled
 from penstock.core.digest import digest_value
 from penstock.testing.backend_flows import TEN, WORKER
-from penstock.testing.backend_suite import BackendSuite, TaskEnded, Went
+from penstock.testing.backend_suite import BackendSuite, Project, TaskEnded, Went
 
 SRC = str(Path(__file__).resolve().parents[2] / "src")
 PATIENCE_S = 550.0
@@ -82,16 +82,16 @@ class TestAirflow(BackendSuite):
         return [one["extra"] for one in events if (one["source_dag_id"], one["source_run_id"]) == newest]
 
     def test_a_model_becomes_champion(
-        self, runner: Any, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+        self, runner: Any, churn: tuple[Project, Went], tmp_path_factory: pytest.TempPathFactory
     ) -> None:
         """And the asset is new, with its version."""
-        super().test_a_model_becomes_champion(runner, tmp_path, tmp_path_factory)
+        super().test_a_model_becomes_champion(runner, churn, tmp_path_factory)
         [event] = self.told(runner)
         assert (event["version"], event["passed"], event["champion"]) == ("churn@1", True, True)
 
-    def test_a_refusal_of_the_gate_is_no_failure(self, runner: Any, tmp_path: Path) -> None:
+    def test_a_refusal_of_the_gate_is_no_failure(self, runner: Any, churn: tuple[Project, Went]) -> None:
         """And the asset is what it was."""
-        super().test_a_refusal_of_the_gate_is_no_failure(runner, tmp_path)
+        super().test_a_refusal_of_the_gate_is_no_failure(runner, churn)
         assert self.told(runner) == []
 
 

@@ -676,8 +676,8 @@ class TestDagster(BackendSuite):
         (runner.engine.folder / "exported.py").write_text(backend("dagster").export(flow, Options(schedule="@daily")))
         runner.engine.validate("exported")
 
-    def test_a_refusal_of_the_gate_is_no_failure(self, runner, tmp_path):
-        super().test_a_refusal_of_the_gate_is_no_failure(runner, tmp_path)
+    def test_a_refusal_of_the_gate_is_no_failure(self, runner, churn):
+        super().test_a_refusal_of_the_gate_is_no_failure(runner, churn)
         checks = runner.checks()
         assert {name: found[:2] for name, found in checks.items()} == {
             "validate": (True, "ERROR"),
@@ -687,7 +687,7 @@ class TestDagster(BackendSuite):
         assert "roc_auc" in checks["gate"][2]
         shown = runner.metadata()
         assert 0.5 < shown["evaluate"]["roc_auc"] <= 1
-        assert shown["customers"]["dagster/row_count"] == 400
+        assert shown["customers"]["dagster/row_count"] == 500
         assert "gate" not in shown
 
     def test_bad_data_stops_the_run_at_once(self, runner, tmp_path):

@@ -372,9 +372,9 @@ class TestPrefect(BackendSuite):
         digests = ten[0].digests(ten[0].runs()[-1].id)
         assert all(digest[:12] in found["data"] for kept in digests.values() for digest in kept)
 
-    def test_a_refusal_of_the_gate_is_no_failure(self, runner: Runner, tmp_path: Path) -> None:
+    def test_a_refusal_of_the_gate_is_no_failure(self, runner: Runner, churn: tuple[Project, Went]) -> None:
         """As everywhere; and it has its name in Prefect, tags by part, and an artifact with the verdict."""
-        super().test_a_refusal_of_the_gate_is_no_failure(runner, tmp_path)
+        super().test_a_refusal_of_the_gate_is_no_failure(runner, churn)
         engine = runner.engine
         run = engine.runs("churn")[0]
         assert engine.wait(run) == "Refused"
@@ -387,7 +387,7 @@ class TestPrefect(BackendSuite):
         ]
         assert [found[name]["tags"] for name in ("validate", "evaluate", "gate")] == [["prepare"], ["train"], ["judge"]]
         [artifact] = engine.artifacts(run)
-        assert "**churn@1** · challenger" in artifact["data"]
+        assert "**churn@2** · challenger" in artifact["data"]
         assert "| roc\\_auc" in artifact["data"]
 
     def test_run_on_prefect_waits_and_tells(self, runner: Runner, tmp_path: Path) -> None:
