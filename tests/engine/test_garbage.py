@@ -20,3 +20,13 @@ def test_a_threshold_of_ones_own_is_kept(before: tuple[int, int, int], within: i
         assert gc.get_threshold() == before
     finally:
         gc.set_threshold(*found)
+
+
+def test_what_a_user_s_file_says_of_it_holds() -> None:
+    found = gc.get_threshold()
+    try:
+        with few_collections():
+            gc.set_threshold(50_000, 3, 3)
+        assert gc.get_threshold() == (50_000, 3, 3)
+    finally:
+        gc.set_threshold(*found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -37,3 +38,23 @@ def test_a_runner_that_drops_parameters_is_noticed(tmp_path: Path) -> None:
         BackendSuite().test_every_artifact_has_the_bytes_of_a_local_run(
             (mine, went), theirs.digests(theirs.runs()[0].id)
         )
+
+
+def declared(text: str) -> dict[str, str]:
+    """What a file says of its workflow by keyword: of a gate its rules without levels, of what is read nothing."""
+    [call] = [
+        node
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "ps.Workflow"
+    ]
+    found = {str(one.arg): one.value for one in call.keywords}
+    rules = [ast.unparse(node.func) for node in ast.walk(found["gate"]) if isinstance(node, ast.Call)]
+    said = {name: ast.unparse(value) for name, value in found.items() if name not in ("data", "gate", "monitor")}
+    return said | {"gate": ", ".join(rules), "monitor": str("monitor" in found)}
+
+
+def test_every_backend_runs_what_the_demo_declares() -> None:
+    from penstock.testing import backend_flows as flows
+
+    demo = Path(__file__).resolve().parents[2] / "examples" / "churn.py"
+    assert declared(flows.CHURN) == declared(demo.read_text())

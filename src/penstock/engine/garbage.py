@@ -7,7 +7,7 @@ import gc
 from collections.abc import Iterator
 
 FEW = 20_000
-"""So many new objects are waited for, where Python waits for 700: of 2 MB or so at most it is not known in time."""
+"""So many new objects are waited for, where Python waits for 700."""
 
 
 @contextlib.contextmanager
@@ -15,7 +15,7 @@ def few_collections() -> Iterator[None]:
     """Search for garbage seldom.
 
     What is imported stays, and Python goes through all of it again and again while more comes: a tenth of the time that
-    scikit-learn takes to import.
+    scikit-learn takes to import. Afterwards it is searched for as before, unless what ran within said otherwise.
 
     Examples
     --------
@@ -24,9 +24,10 @@ def few_collections() -> Iterator[None]:
     20000
     """
     before = gc.get_threshold()
-    if 0 < before[0] < FEW:  # 0: somebody wants none at all
-        gc.set_threshold(FEW, *before[1:])
+    ours = (FEW if 0 < before[0] < FEW else before[0], *before[1:])  # 0: somebody wants none at all
+    gc.set_threshold(*ours)
     try:
         yield
     finally:
-        gc.set_threshold(*before)
+        if gc.get_threshold() == ours:
+            gc.set_threshold(*before)
